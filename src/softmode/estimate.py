@@ -1,0 +1,96 @@
+"""A measured number with its uncertainty, and the bootstrap over trajectories that gives it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and interval.
+
+    Args:
+        value: The estimate; NaN where undefined, with a reason.
+        stderr: Standard error; 0 for an exact number, NaN where unknown.
+        samples: Number of independent samples behind it; 0 for an exact number.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        reason: Why it, or its interval, is undefined or doubtful; empty otherwise.
+    """
+
+    value: float
+    stderr: float = 0.0
+    samples: int = 0
+    low: float = math.nan
+    high: float = math.nan
+    reason: str = ""
+
+    @classmethod
+    def exact(cls, value: float, reason: str = "") -> "Estimate":
+        """Return a number known without sampling error."""
+        return cls(value, 0.0, 0, value, value, reason)
+
+    def __str__(self) -> str:
+        """Return the value with its standard error in parentheses on the last digits, 1.234(5)."""
+        if math.isnan(self.value):
+            return f"undefined ({self.reason})" if self.reason else "undefined"
+        if self.stderr == 0 or not math.isfinite(self.stderr):
+            return f"{self.value:.4f}" if self.stderr == 0 else f"{self.value:.4g}(?)"
+        decimals = max(0, -math.floor(math.log10(self.stderr)))
+        digits = round(self.stderr * 10**decimals)
+        if digits == 10:
+            decimals, digits = max(0, decimals - 1), 1 if decimals else 10
+        return f"{self.value:.{decimals}f}({digits})"
+
+
+def bootstrap(
+    curves: Array, statistic: Callable[[Array], Array], resamples: int = RESAMPLES, seed: int = 0
+) -> list[Estimate]:
+    """Estimate numbers computed from the median curve, with a percentile bootstrap over trajectories.
+
+    Args:
+        curves: One curve per trajectory, [trajectory, ...].
+        statistic: Maps a median curve [...] to numbers [number]; NaN where one is undefined. In a resample its numbers
+            must come in the same order as for all trajectories.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        One estimate per number: its value on the median over all trajectories, the standard deviation over resamples and
+        the 2.5 % and 97.5 % percentiles. With fewer than two trajectories the error is NaN.
+
+    Source: efron1993.
+    """
+    trajectories = curves.shape[0]
+    values = np.atleast_1d(statistic(median(curves)))
+    if trajectories < 2:
+        return [Estimate(float(v), math.nan, trajectories, reason="one trajectory has no error bar") for v in values]
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(trajectories, size=(resamples, trajectories))
+    replicates = np.stack([np.atleast_1d(statistic(median(curves[draw]))) for draw in draws])
+    return [_from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
+
+
+def _from_replicates(value: float, replicates: Array, samples: int) -> Estimate:
+    found = replicates[np.isfinite(replicates)]
+    if math.isnan(value) or len(found) < 2:
+        return Estimate(value, math.nan, samples, reason="not found")
+    low, high = np.percentile(found, [2.5, 97.5])
+    share = len(found) / len(replicates)
+    reason = f"found in {100 * share:.0f} % of bootstrap resamples" if share < 0.95 else ""
+    return Estimate(value, float(found.std(ddof=1)), samples, float(low), float(high), reason)
+
+
+def median(curves: Array) -> Array:
+    """Return the median over the trajectories where a curve is defined; NaN unless that is more than half of them."""
+    defined = ~np.isnan(curves)
+    if defined.all():
+        return np.asarray(np.median(curves, axis=0))
+    mostly = 2 * defined.sum(0) > curves.shape[0]
+    return np.where(mostly, np.nanmedian(np.where(mostly, curves, 0.0), axis=0), np.nan)

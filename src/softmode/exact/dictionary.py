@@ -1,0 +1,155 @@
+"""Patch dictionaries: patterns on a receptive field with their probabilities."""
+
+from dataclasses import dataclass
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softmode.exact.empirical import check_prior
+from softmode.lattice import ReceptiveField
+
+
+@dataclass(frozen=True, eq=False)
+class PatchDictionary:
+    """Patterns p_k on a receptive field with prior probabilities pi_k.
+
+    Args:
+        receptive_field: Omega; patterns list its offsets in the order of `receptive_field.offsets`.
+        patterns: Pattern values [pattern, |Omega|], float64.
+        prior: Probabilities [pattern], float64, summing to 1.
+
+    Raises:
+        ValueError: If the patterns have another shape or are not finite, or the prior is not a probability vector.
+
+    Source: paper E.1, Eq. 49.
+    """
+
+    receptive_field: ReceptiveField
+    patterns: Float[Tensor, "pattern omega"]
+    prior: Float[Tensor, " pattern"]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.patterns.shape)
+        if len(shape) != 2 or shape[0] < 1 or shape[1] != self.receptive_field.size:
+            raise ValueError(f"patterns: got shape {shape}; expected (patterns, {self.receptive_field.size})")
+        if not bool(torch.isfinite(self.patterns).all()):
+            raise ValueError("patterns: got a value that is not finite; expected finite patterns")
+        check_prior(self.prior, shape[0])
+
+    @property
+    def centre(self) -> Float[Tensor, " pattern"]:
+        """Centre values p_k(0), [pattern]."""
+        return self.patterns[:, self.receptive_field.centre]
+
+    @property
+    def omega_eff(self) -> float:
+        r"""Return $\Omega_{\mathrm{eff}} = \sum_k \pi_k\,p_k(0)\sum_u p_k(u)$, which replaces |Omega| at the symmetric point.
+
+        It equals |Omega| for the two-state dictionary. Source: paper App. A for a dictionary with a prior.
+        """
+        return float(self.coupling().sum())
+
+    def coupling(self) -> Float[Tensor, " omega"]:
+        r"""Return $C_{0u} = \sum_k \pi_k\,p_k(0)\,p_k(u)$, the covariance of the centre with each offset, [|Omega|].
+
+        Source: paper Eq. 30, centre row, with a prior.
+        """
+        return (self.prior * self.centre) @ self.patterns
+
+    def is_symmetric(self) -> bool:
+        """Tell whether p and -p are equally likely, so that x = 0 is a fixed point (exact Z2)."""
+        rows = {tuple(p): 0.0 for p in self.patterns.tolist()}
+        for pattern, probability in zip(self.patterns.tolist(), self.prior.tolist(), strict=True):
+            rows[tuple(pattern)] += probability
+        return all(abs(p - rows.get(tuple(-v for v in row), 0.0)) < 1e-9 for row, p in rows.items())
+
+
+def _random_signs(patterns: int, seed: int, field: ReceptiveField) -> Tensor:
+    signs = np.random.default_rng(seed).integers(0, 2, size=(patterns, field.size))
+    return torch.as_tensor(2.0 * signs - 1.0, dtype=torch.float64)
+
+
+def two_state_dictionary(receptive_field: ReceptiveField) -> PatchDictionary:
+    """Return the dictionary of the two uniform patterns, +1 and -1, each with probability 1/2.
+
+    Source: paper Sec. 6, the minimal model of Eq. 9.
+    """
+    ones = torch.ones(1, receptive_field.size, dtype=torch.float64)
+    return PatchDictionary(receptive_field, torch.cat([ones, -ones]), torch.full((2,), 0.5, dtype=torch.float64))
+
+
+def random_dictionary(patterns: int, seed: int, receptive_field: ReceptiveField) -> PatchDictionary:
+    """Return M random sign patterns and their M flips, all equally likely.
+
+    Args:
+        patterns: M, at least 1.
+        seed: Seed of the patterns.
+        receptive_field: Omega.
+
+    Raises:
+        ValueError: If M < 1.
+
+    Source: paper Eqs. 23 and 24.
+    """
+    if patterns < 1:
+        raise ValueError(f"dictionary: got random:{patterns}; expected at least one pattern, for example random:8")
+    signs = _random_signs(patterns, seed, receptive_field)
+    prior = torch.full((2 * patterns,), 0.5 / patterns, dtype=torch.float64)
+    return PatchDictionary(receptive_field, torch.cat([signs, -signs]), prior)
+
+
+def paper_dictionary(seed: int, receptive_field: ReceptiveField | None = None) -> PatchDictionary:
+    """Return the paper's ten patterns: 4 random ones and their 4 flips (0.1 together), and 2 uniform ones (0.9).
+
+    The paper lists eight random patterns, their flips and two uniform ones, and calls them ten; four independent
+    patterns with their flips are the only reading that gives ten, the prior of Eq. 49 and exact Z2 symmetry.
+
+    Args:
+        seed: Seed of the random patterns.
+        receptive_field: Omega; the 5x5 box when omitted.
+
+    Source: paper E.1, Eq. 49.
+    """
+    field = receptive_field or ReceptiveField.box(5, 2)
+    signs = _random_signs(4, seed, field)
+    ones = torch.ones(1, field.size, dtype=torch.float64)
+    prior = torch.tensor([0.1 / 8] * 8 + [0.9 / 2] * 2, dtype=torch.float64)
+    return PatchDictionary(field, torch.cat([signs, -signs, ones, -ones]), prior)
+
+
+def parse_dictionary(text: str, seed: int, receptive_field: ReceptiveField) -> PatchDictionary:
+    """Build a dictionary from its command-line form.
+
+    Args:
+        text: `paper`, `two-state`, `random:M`, or the path of an .npz file with arrays `patterns` and `prior`.
+        seed: Seed of random patterns.
+        receptive_field: Omega.
+
+    Raises:
+        ValueError: If the text is none of these forms, or the file's arrays do not fit the receptive field.
+    """
+    if text == "paper":
+        return paper_dictionary(seed, receptive_field)
+    if text == "two-state":
+        return two_state_dictionary(receptive_field)
+    kind, _, count = text.partition(":")
+    if kind == "random" and count.removeprefix("-").isdecimal():
+        return random_dictionary(int(count), seed, receptive_field)
+    if text.endswith(".npz"):
+        return _load_dictionary(text, receptive_field)
+    raise ValueError(f"dictionary: got {text!r}; expected paper, two-state, random:8 or a file.npz")
+
+
+def _load_dictionary(path: str, receptive_field: ReceptiveField) -> PatchDictionary:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            patterns = torch.as_tensor(np.asarray(file["patterns"], dtype=np.float64))
+            prior = torch.as_tensor(np.asarray(file["prior"], dtype=np.float64))
+    except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"dictionary: cannot read {path!r} ({error}); expected an .npz file with arrays patterns and prior"
+        ) from None
+    return PatchDictionary(receptive_field, patterns.flatten(1) if patterns.ndim > 1 else patterns, prior)

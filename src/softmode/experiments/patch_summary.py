@@ -1,0 +1,139 @@
+"""Every critical quantity of a patch run, theory beside measurement, each with its interval."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from softmode import provenance
+from softmode.critical import (
+    SMOOTHING,
+    crossing_times,
+    estimate_times,
+    growth_rate,
+    onset_time,
+    peak_time,
+    peak_times,
+    undefined_bands,
+)
+from softmode.dynamics import trajectory_seed
+from softmode.estimate import Array, Estimate, median
+from softmode.exact.dictionary import PatchDictionary
+from softmode.process import Process
+from softmode.store import Run
+from softmode.theory import landau
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A named time with its uncertainty.
+
+    Args:
+        name: Stable identifier, numbered in falling order of time where there are several.
+        estimate: Value in the process's own time.
+        definition: What it is, in one line.
+        source: Equation or section.
+        label: Short label for figures; empty if it is not marked there.
+    """
+
+    name: str
+    estimate: Estimate
+    definition: str
+    source: str
+    label: str = ""
+
+
+def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Quantity]:
+    """Return the critical times of the symmetric point x = 0, of the score and of the reverse SDE's drift."""
+    quantities = []
+    for name, omega, label in (
+        ("omega", float(dictionary.receptive_field.size), r"|\Omega|"),
+        ("omega_eff", dictionary.omega_eff, r"\Omega_{\mathrm{eff}}"),
+    ):
+        score = float(landau.critical_time(process, omega))
+        drift = float(landau.drift_critical_time(process, omega, "sde"))
+        at = f"at x = 0, {name} = {omega:.4g}"
+        reason = "" if np.isfinite(score) else "the uniform mode never softens"
+        quantities += [
+            Quantity(f"t_c_score_{name}", Estimate.exact(score, reason), f"r = 0 of the score {at}", "Eqs. 18-22",
+                     rf"$r=0$, ${label}$"),
+            Quantity(f"t_c_drift_{name}", Estimate.exact(drift, reason),
+                     f"zero of the reverse SDE drift's lambda_0 {at}", "Eq. 58", rf"$\lambda_0=0$, ${label}$"),
+        ]  # fmt: skip
+    return quantities
+
+
+def measured_quantities(run: Run) -> list[Quantity]:
+    """Return every critical time measured along the trajectories of a finished run."""
+    data = run.arrays
+    times = data["time"].to_numpy()
+    curves = {name: data[name].to_numpy().astype(float) for name in ("xi_sign", "xi_eq_drift", "xi_eq_gain", "xi_eq_free")}
+    lambda_0 = data["eigenvalue"].isel(shell=0).mean("axis").to_numpy()
+    xi = curves["xi_sign"]
+
+    def growth(curve: Array, times: Array) -> Array:
+        return growth_rate(curve, times, SMOOTHING)
+
+    def several(name: str, estimates: list[Estimate], definition: str, source: str) -> list[Quantity]:
+        if not estimates:
+            estimates = [Estimate(float("nan"), float("nan"), len(xi), reason="none found")]
+        return [Quantity(f"{name}_{i}", e, definition, source) for i, e in enumerate(estimates, 1)]
+
+    quantities = several(
+        "lambda_0_zero", estimate_times(lambda_0, times, crossing_times),
+        "sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
+    )  # fmt: skip
+    quantities += several(
+        "lambda_0_minimum", estimate_times(-lambda_0, times, peak_time), "smallest (signed) lambda_0", "Eq. 64"
+    )
+    for name, convention in (
+        ("xi_eq_drift", "lambda_n of the reverse SDE drift (the paper's convention)"),
+        ("xi_eq_gain", "1 - G_n (convention-free)"),
+        ("xi_eq_free", "1 - G_n with a free intercept over n >= 1"),
+    ):
+        peaks = estimate_times(curves[name], times, peak_times)
+        quantities += several(f"{name}_peak", peaks, f"peak of xi_eq from {convention}", "Eq. 69")
+    quantities += several(
+        "growth_peak", estimate_times(xi, times, lambda c, t: peak_time(growth(c, t), t)),
+        "fastest growth of xi_x", "E.7",
+    )  # fmt: skip
+    quantities += several(
+        "growth_onset", estimate_times(xi, times, lambda c, t: onset_time(growth(c, t), t)),
+        "growth of xi_x first reaches 10 % of its peak", "E.7",
+    )  # fmt: skip
+    return quantities
+
+
+def undefined(run: Run) -> dict[str, list[tuple[float, float]]]:
+    """Return the bands of time in which the median of each xi_eq is undefined."""
+    data = run.arrays
+    times = data["time"].to_numpy()
+    return {
+        name: undefined_bands(median(data[name].to_numpy()), times) for name in ("xi_eq_drift", "xi_eq_gain", "xi_eq_free")
+    }
+
+
+def summarise(run: Run, process: Process, dictionary: PatchDictionary, seconds: float) -> dict[str, Any]:
+    """Return the summary of a finished run as plain data."""
+    trajectories = int(run.config["trajectories"])
+    quantities = theory_quantities(process, dictionary) + measured_quantities(run)
+    return {
+        **run.identity,
+        "machine": provenance.machine(),
+        "wall_seconds": round(seconds, 3),
+        "trajectory_seeds": [trajectory_seed(int(run.config["seed"]), i) for i in range(trajectories)],
+        "receptive_field": {
+            "size": dictionary.receptive_field.size,
+            "c_omega": dictionary.receptive_field.c_omega,
+            "omega_eff": dictionary.omega_eff,
+            "symmetric": dictionary.is_symmetric(),
+        },
+        "quantities": [
+            {"name": q.name, **asdict(q.estimate), "definition": q.definition, "source": q.source, "label": q.label}
+            for q in quantities
+        ],
+        "undefined": {
+            "bands": undefined(run),
+            "reason": "lambda_0 (or 1 - G_0) <= 0, or negative curvature: the ratio of Eq. 69 has no meaning there",
+        },
+    }

@@ -1,0 +1,21 @@
+"""Order parameters: magnetisation and its Binder cumulant."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def magnetisation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " batch"]:
+    """Return the mean of the field over channels and sites, [batch]."""
+    return x.flatten(1).mean(1)
+
+
+def binder_cumulant(magnetisations: Float[Tensor, "trajectory *rest"]) -> Float[Tensor, "*rest"]:
+    r"""Return $U_4 = 1 - \langle m^4\rangle/(3\langle m^2\rangle^2)$ over trajectories: 0 for Gaussian m, 2/3 for m = ±1.
+
+    Args:
+        magnetisations: One value per trajectory, [trajectory, ...].
+
+    Source: binder1981.
+    """
+    square = magnetisations.square()
+    return 1 - square.square().mean(0) / (3 * square.mean(0).square())

@@ -1,0 +1,383 @@
+r"""Forward processes: time to (alpha, sigma) and back, time grids, reverse drifts and their eigenvalues.
+
+Every convention of the literature lives here and nowhere else. A state of the process, $x_t = \alpha x_0 + \sigma\epsilon$, is
+the EDM state $x_t/\alpha$ at noise level $\sigma/\alpha$. Every drift used for sampling is affine in the denoiser there,
+
+$$ b(x, t) = a(t)\,x + c(t)\,D(x/\alpha, \sigma/\alpha), $$
+
+so a mode of gain G has the drift eigenvalue $\lambda = a + c\,G/\alpha$, whatever the convention.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Time = Tensor | float
+Convention = Literal["score", "sde", "ode"]
+
+
+def as_time(t: Time) -> Tensor:
+    """Return `t` as a tensor, Python numbers in float64."""
+    return t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+
+
+class Schedule(ABC):
+    """A noise rate beta(t) > 0 of a variance-preserving process, with its integral and the inverse of that."""
+
+    t_end: float = math.inf
+
+    @abstractmethod
+    def beta(self, t: Time) -> Tensor:
+        """Return the noise rate beta(t), per unit of the process's own time."""
+
+    @abstractmethod
+    def integral(self, t: Time) -> Tensor:
+        r"""Return $B(t) = \int_0^t \beta(s)\,ds$."""
+
+    @abstractmethod
+    def time(self, integral: Time) -> Tensor:
+        """Return the time t at which the integral of beta reaches `integral`."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """beta(t) = rate. Source: paper Eq. 50, rate 1."""
+
+    rate: float = 1.0
+
+    def beta(self, t: Time) -> Tensor:
+        """Return the noise rate beta(t)."""
+        return torch.full_like(as_time(t), self.rate)
+
+    def integral(self, t: Time) -> Tensor:
+        """Return rate * t."""
+        return self.rate * as_time(t)
+
+    def time(self, integral: Time) -> Tensor:
+        """Return integral / rate."""
+        return as_time(integral) / self.rate
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """beta(t) = start + (end - start) t on t in [0, 1]. Source: song2021, start 0.1, end 20."""
+
+    start: float = 0.1
+    end: float = 20.0
+    t_end: float = 1.0
+
+    def beta(self, t: Time) -> Tensor:
+        """Return the noise rate beta(t)."""
+        return self.start + (self.end - self.start) * as_time(t)
+
+    def integral(self, t: Time) -> Tensor:
+        """Return start t + (end - start) t^2 / 2."""
+        t = as_time(t)
+        return self.start * t + 0.5 * (self.end - self.start) * t.square()
+
+    def time(self, integral: Time) -> Tensor:
+        """Return the positive root of the quadratic, in the form that is stable when end is close to start."""
+        integral = as_time(integral)
+        root = (self.start**2 + 2 * (self.end - self.start) * integral).sqrt()
+        return 2 * integral / (self.start + root)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    r"""$\alpha^2(t) = \cos^2(\theta(t))/\cos^2(\theta(0))$, $\theta = \frac{\pi}{2}\frac{t+s}{1+s}$, t in [0, 1).
+
+    Source: nichol2021, offset s = 0.008.
+    """
+
+    offset: float = 0.008
+    t_end: float = 1.0
+
+    def _angle(self, t: Time) -> Tensor:
+        return 0.5 * math.pi * (as_time(t) + self.offset) / (1 + self.offset)
+
+    def beta(self, t: Time) -> Tensor:
+        """Return the noise rate beta(t)."""
+        return math.pi / (1 + self.offset) * self._angle(t).tan()
+
+    def integral(self, t: Time) -> Tensor:
+        """Return -log alpha^2(t), free of cancellation at small t."""
+        angle, turn = self._angle(t), 0.5 * math.pi * as_time(t) / (1 + self.offset)
+        return torch.log1p((2 * angle - turn).sin() * turn.sin() / angle.cos().square())
+
+    def time(self, integral: Time) -> Tensor:
+        """Return the time at which -log alpha^2 reaches `integral`."""
+        start = float(self._angle(0.0))
+        growth = torch.expm1(as_time(integral)) / math.cos(start) ** 2
+        tangent = (math.tan(start) ** 2 + growth).sqrt()
+        turn = torch.atan(growth / (tangent + math.tan(start)) / (1 + tangent * math.tan(start)))
+        return turn * (1 + self.offset) * 2 / math.pi
+
+
+@dataclass(frozen=True)
+class Custom(Schedule):
+    """Any positive beta(t), integrated by adaptive quadrature and inverted by bracketing (relative error below 1e-12).
+
+    Args:
+        rate: The function beta(t), called with Python floats.
+        t_end: End of the range on which beta is defined.
+    """
+
+    rate: Callable[[float], float]
+    t_end: float = 1.0
+
+    def beta(self, t: Time) -> Tensor:
+        """Return the noise rate beta(t)."""
+        return self._map(self.rate, t)
+
+    def integral(self, t: Time) -> Tensor:
+        """Return the integral of beta from 0 to t."""
+        return self._map(self._integral, t)
+
+    def time(self, integral: Time) -> Tensor:
+        """Return the time at which the integral of beta reaches `integral`; NaN beyond `t_end`."""
+        from scipy.optimize import brentq
+
+        def invert(target: float) -> float:
+            if not 0 <= target <= self._integral(self.t_end):
+                return math.nan
+            return float(brentq(lambda t: self._integral(t) - target, 0.0, self.t_end, xtol=1e-30, rtol=1e-14))
+
+        return self._map(invert, integral)
+
+    def _integral(self, t: float) -> float:
+        from scipy.integrate import quad
+
+        return float(quad(self.rate, 0.0, t, epsabs=0.0, epsrel=1e-13, limit=500)[0])
+
+    @staticmethod
+    def _map(function: Callable[[float], float], values: Time) -> Tensor:
+        values = as_time(values)
+        return values.new_tensor([function(v) for v in values.flatten().tolist()]).reshape(values.shape)
+
+
+class Drift(NamedTuple):
+    """Coefficients of a drift b = a x + c D(x / alpha, sigma / alpha), each of the shape of the time."""
+
+    a: Tensor
+    c: Tensor
+
+
+class Process(ABC):
+    """A forward process x_t = alpha(t) x_0 + sigma(t) eps in its own time t, with its reverse dynamics."""
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Tensor:
+        """Return the signal amplitude alpha(t)."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Tensor:
+        """Return the noise amplitude sigma(t) in the process's own coordinates."""
+
+    @abstractmethod
+    def time(self, noise_level: Time) -> Tensor:
+        """Return the time at which sigma / alpha, the EDM noise level, takes the given value."""
+
+    @abstractmethod
+    def drift(self, t: Time, convention: Convention = "sde") -> Drift:
+        """Return the drift's coefficients: of the score, of the reverse SDE or of the probability-flow ODE."""
+
+    @abstractmethod
+    def diffusion(self, t: Time) -> Tensor:
+        """Return g(t), the amplitude of the noise in dx = b dt + g dW."""
+
+    def noise_level(self, t: Time) -> Tensor:
+        """Return the EDM noise level sigma(t) / alpha(t)."""
+        return self.sigma(t) / self.alpha(t)
+
+    def evaluate(
+        self, denoiser: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Time, convention: Convention = "sde"
+    ) -> Tensor:
+        """Return the drift field b(x, t) = a x + c D(x / alpha, sigma / alpha), of the shape of x.
+
+        Args:
+            denoiser: Denoiser in EDM coordinates.
+            x: States in the process's own coordinates, [batch, channel, *space].
+            t: One time for all states.
+            convention: `score`, `sde` or `ode`.
+        """
+        a, c = (float(value) for value in self.drift(t, convention))
+        return a * x + c * denoiser(x / float(self.alpha(t)), self.noise_level(t))
+
+    def eigenvalue(self, gain: Tensor, t: Time, convention: Convention = "sde") -> Tensor:
+        r"""Return the drift eigenvalue $\lambda = a + c\,G/\alpha$ of a mode of denoiser gain G.
+
+        | convention | VP | VE |
+        |---|---|---|
+        | score | -(1-G)/s^2 | -(1-G)/sigma^2 |
+        | sde | beta (-1/2 + (1-G)/s^2) | 2 (1-G)/sigma |
+        | ode | beta (-1/2 + (1-G)/(2 s^2)) | (1-G)/sigma |
+
+        Args:
+            gain: Mode gains G, broadcast against the times.
+            t: Times, in the process's own unit.
+            convention: Which drift.
+
+        Returns:
+            Eigenvalues per unit of the process's own time (for `score`: per unit of x squared).
+
+        Source: paper Eqs. 58 and 64, App. A and G.4.
+        """
+        a, c = self.drift(t, convention)
+        return a + c / self.alpha(t) * gain
+
+
+@dataclass(frozen=True)
+class VP(Process):
+    r"""Variance-preserving process: $\alpha = e^{-B(t)/2}$, $\sigma^2 = 1 - \alpha^2$ with $B = \int_0^t\beta$.
+
+    Args:
+        schedule: The noise rate beta(t); constant 1 as in the paper.
+
+    Source: paper Sec. 2 and Eqs. 50-53.
+    """
+
+    schedule: Schedule = Constant()
+
+    def alpha(self, t: Time) -> Tensor:
+        """Return exp(-B(t) / 2)."""
+        return torch.exp(-0.5 * self.schedule.integral(t))
+
+    def sigma(self, t: Time) -> Tensor:
+        """Return sqrt(1 - alpha^2), free of cancellation at small t."""
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
+
+    def time(self, noise_level: Time) -> Tensor:
+        """Return the time at which sigma / alpha = noise_level: B(t) = log(1 + noise_level^2)."""
+        return self.schedule.time(torch.log1p(as_time(noise_level).square()))
+
+    def drift(self, t: Time, convention: Convention = "sde") -> Drift:
+        """Return the coefficients of s, of -beta x / 2 - beta s, or of -beta x / 2 - beta s / 2, with s the score.
+
+        Source: paper Eqs. 2 and 57, 58; song2021 for the ODE.
+        """
+        alpha, variance, beta = self.alpha(t), self.sigma(t).square(), self.schedule.beta(t)
+        if convention == "score":
+            return Drift(-1 / variance, alpha / variance)
+        rate = beta if convention == "sde" else 0.5 * beta
+        return Drift(rate / variance - 0.5 * beta, -rate * alpha / variance)
+
+    def diffusion(self, t: Time) -> Tensor:
+        """Return sqrt(beta(t))."""
+        return self.schedule.beta(t).sqrt()
+
+
+@dataclass(frozen=True)
+class VE(Process):
+    """Variance-exploding process in EDM form: alpha = 1, sigma = t. Source: karras2022; paper App. G."""
+
+    def alpha(self, t: Time) -> Tensor:
+        """Return 1."""
+        return torch.ones_like(as_time(t))
+
+    def sigma(self, t: Time) -> Tensor:
+        """Return t."""
+        return as_time(t)
+
+    def time(self, noise_level: Time) -> Tensor:
+        """Return the noise level itself."""
+        return as_time(noise_level)
+
+    def drift(self, t: Time, convention: Convention = "sde") -> Drift:
+        """Return the coefficients of s, of -2 sigma s or of -sigma s = (x - D) / sigma, with s the score.
+
+        Source: paper G.1 and G.4; song2021 for the SDE.
+        """
+        t = as_time(t)
+        if convention == "score":
+            return Drift(-1 / t.square(), 1 / t.square())
+        factor = 2 / t if convention == "sde" else 1 / t
+        return Drift(factor, -factor)
+
+    def diffusion(self, t: Time) -> Tensor:
+        """Return sqrt(2 sigma), so that d(sigma^2)/dt = g^2."""
+        return (2 * as_time(t)).sqrt()
+
+
+def parse_process(text: str) -> Process:
+    """Build a process from its command-line form.
+
+    Args:
+        text: `vp:BETA` (constant rate), `vp-linear:START:END`, `vp-cosine:OFFSET` or `ve`; numbers may be left out.
+
+    Raises:
+        ValueError: If the text is none of these forms or a number is out of range.
+    """
+    kind, *values = text.split(":")
+    schedules: dict[str, tuple[type[Schedule], int]] = {
+        "vp": (Constant, 1), "vp-linear": (Linear, 2), "vp-cosine": (Cosine, 1)
+    }  # fmt: skip
+    remedy = "expected vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve"
+    if kind == "ve" and not values:
+        return VE()
+    if kind not in schedules or len(values) > schedules[kind][1]:
+        raise ValueError(f"schedule: got {text!r}; {remedy}")
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        raise ValueError(f"schedule: got {text!r}; {remedy}") from None
+    if not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"schedule: got {text!r}; expected positive finite numbers")
+    return VP(schedules[kind][0](*numbers))
+
+
+def log_grid(t_max: float, t_min: float, steps: int) -> Float[Tensor, " time"]:
+    r"""Return the reverse-time grid $t_k = \exp(\log T + \frac{k}{N}(\log t_{\min} - \log T))$, k = 0..N.
+
+    Args:
+        t_max: First time T, in the process's own unit.
+        t_min: Last time, positive and below T.
+        steps: Number of steps N, at least 1.
+
+    Returns:
+        N + 1 falling times, float64; the two ends are exact.
+
+    Raises:
+        ValueError: If T <= t_min, t_min <= 0, a time is not finite, or steps < 1.
+
+    Source: paper Eq. 59.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: got {steps}; expected at least 1")
+    if not 0 < t_min < t_max < math.inf:
+        raise ValueError(f"t_max: got {t_max:g} with t_min {t_min:g}; expected 0 < t_min < t_max, both finite")
+    grid = torch.linspace(math.log(t_max), math.log(t_min), steps + 1, dtype=torch.float64).exp()
+    grid[0], grid[-1] = t_max, t_min
+    return grid
+
+
+def rho_grid(sigma_max: float = 80.0, sigma_min: float = 0.002, levels: int = 32, rho: float = 7.0) -> Float[Tensor, " time"]:
+    r"""Return the EDM noise levels $\sigma_i = (\sigma_{\max}^{1/\rho} + \frac{i}{N-1}(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}))^\rho$.
+
+    Args:
+        sigma_max: First noise level; 80 in the paper.
+        sigma_min: Last noise level, positive; 0.002 in the paper.
+        levels: Number of levels N, at least 2; 32 is EDM2's default.
+        rho: Exponent; 7 in the paper.
+
+    Returns:
+        N falling noise levels, float64; the two ends are exact.
+
+    Raises:
+        ValueError: If the levels are not positive, finite and falling, levels < 2 or rho is not positive and finite.
+
+    Source: paper G.2; karras2022.
+    """
+    if levels < 2 or not 0 < rho < math.inf:
+        raise ValueError(f"levels, rho: got {levels}, {rho:g}; expected at least 2 levels and a positive finite rho")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"sigma_max: got {sigma_max:g} with sigma_min {sigma_min:g}; expected 0 < sigma_min < sigma_max")
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    grid = torch.linspace(*ends, levels, dtype=torch.float64) ** rho
+    grid[0], grid[-1] = sigma_max, sigma_min
+    return grid

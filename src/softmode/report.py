@@ -1,0 +1,113 @@
+"""Tables for the terminal: the critical quantities of a run, and the theory of a patch model."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from softmode.config import TheoryConfig
+from softmode.estimate import Estimate
+from softmode.exact.dictionary import PatchDictionary, parse_dictionary
+from softmode.lattice import ReceptiveField
+from softmode.process import Process, parse_process
+from softmode.store import Run
+from softmode.theory import landau
+
+
+def estimate_of(quantity: Mapping[str, Any]) -> Estimate:
+    """Return the estimate of one stored quantity; null becomes NaN."""
+    numbers = {name: math.nan if quantity[name] is None else quantity[name] for name in ("value", "stderr", "low", "high")}
+    return Estimate(**numbers, samples=quantity["samples"], reason=quantity["reason"])
+
+
+def print_quantities(run: Run) -> None:
+    """Print every critical time of a finished run, latest in generation last, with its 95 % interval."""
+    summary = run.summary
+    table = Table(title=f"critical times of {run.directory}", title_justify="left")
+    for column, justify in (("t", "right"), ("95 % interval", "left"), ("name", "left"), ("what", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
+        estimate = estimate_of(quantity)
+        interval = "exact" if estimate.samples == 0 else f"[{estimate.low:.3g}, {estimate.high:.3g}]".replace("[", "\\[")
+        note = f" ({estimate.reason})" if estimate.reason and math.isfinite(estimate.value) else ""
+        table.add_row(str(estimate), interval, quantity["name"], quantity["definition"] + note)
+    console = Console()
+    console.print(table)
+    for name, bands in summary["undefined"]["bands"].items():
+        for first, last in bands:
+            console.print(f"{name} is undefined for t in [{last:.3g}, {first:.3g}]", highlight=False, markup=False)
+
+
+def print_theory(config: TheoryConfig) -> None:
+    """Print the geometry, the critical times and the Ginzburg-Landau parameters of a patch model.
+
+    Raises:
+        ValueError: If the config is unusable.
+    """
+    if not 1 <= config.dimensions <= 3:
+        raise ValueError(f"dimensions: got {config.dimensions}; expected 1, 2 or 3")
+    field = ReceptiveField.parse(config.receptive_field, config.dimensions)
+    process = parse_process(config.schedule)
+    dictionary = parse_dictionary(config.dictionary, config.seed, field)
+    console = Console()
+    console.print(_geometry_table(field, dictionary))
+    times = critical_times(process, dictionary)
+    console.print(_time_table(process, times))
+    console.print(_landau_table(process, dictionary, times))
+
+
+def critical_times(process: Process, dictionary: PatchDictionary) -> dict[str, float]:
+    """Return every critical time of the symmetric point x = 0 by name; NaN where there is none."""
+    field = dictionary.receptive_field
+    omegas = {"|Omega|": float(field.size)}
+    if abs(dictionary.omega_eff - field.size) > 1e-9:
+        omegas["Omega_eff"] = dictionary.omega_eff
+    times = {}
+    for name, omega in omegas.items():
+        softens = omega > 0
+        times[f"score: r = 0, {name}"] = float(landau.critical_time(process, omega)) if softens else math.nan
+        for convention in ("sde", "ode"):
+            time = float(landau.drift_critical_time(process, omega, convention)) if softens else math.nan
+            times[f"{convention} drift: lambda_0 = 0, {name}"] = time
+    return times
+
+
+def _geometry_table(field: ReceptiveField, dictionary: PatchDictionary) -> Table:
+    table = Table(title="receptive field", title_justify="left", show_header=False)
+    table.add_row("|Omega|", str(field.size))
+    table.add_row("Omega_eff", f"{dictionary.omega_eff:.6g}")
+    table.add_row("c_Omega", f"{field.c_omega:.6g}")
+    table.add_row("c tensor", np.array2string(field.c_tensor().numpy(), separator=", ").replace("\n", ""))
+    return table
+
+
+def _time_table(process: Process, times: Mapping[str, float]) -> Table:
+    table = Table(title="critical times at x = 0", title_justify="left")
+    for column in ("condition", "t", "alpha", "sigma", "EDM sigma"):
+        table.add_column(column, justify="left" if column == "condition" else "right")
+    for name, t in times.items():
+        if math.isnan(t):
+            table.add_row(name, "none", "", "", "")
+            continue
+        values = (process.alpha(t), process.sigma(t), process.noise_level(t))
+        table.add_row(name, f"{t:.6f}", *(f"{float(value):.6f}" for value in values))
+    return table
+
+
+def _landau_table(process: Process, dictionary: PatchDictionary, times: Mapping[str, float]) -> Table:
+    table = Table(title="Ginzburg-Landau parameters (r, kappa, u) around x = 0", title_justify="left")
+    for column in ("t", "r", "kappa", "u", "xi = sqrt(kappa / r)", "J_eff", "m"):
+        table.add_column(column, justify="right")
+    finite = [t for t in times.values() if math.isfinite(t)]
+    for t in sorted({*finite, *(2.0 * max(finite) ** 1, 0.5 * min(finite))}, reverse=True) if finite else []:
+        parameters = landau.ginzburg_landau(process, t, dictionary)
+        row = [t, parameters.r, parameters.kappa, parameters.u, landau.mean_field_length(parameters),
+               landau.effective_coupling(process, t, dictionary.omega_eff),
+               landau.mean_field_branch(process, t, dictionary.omega_eff)]  # fmt: skip
+        numbers = [float(torch.as_tensor(value)) for value in row]
+        table.add_row(*("undefined" if math.isnan(n) else f"{0 if abs(n) < 1e-14 else n:.6g}" for n in numbers))
+    return table
