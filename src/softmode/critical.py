@@ -5,82 +5,101 @@ Curves run along falling times; a feature's position is interpolated in log t.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.signal import find_peaks
 
 from softmode.estimate import Array, Estimate, bootstrap, median
 
+Feature = Callable[[Array, Array], Array | float]
+
 # shells of the fit in Eq. 69
 FIT_SHELLS = (1, 2, 3)
 # width of the Gaussian kernel in log t; the paper (E.7) gives none. 0.15 is three measured points of its grid
 SMOOTHING = 0.15
-# least prominence of a peak relative to its height
-PROMINENCE = 0.1
+# least prominence of a peak of the softness log(1 + xi_eq^2): a factor 1.35 in 1 + xi_eq^2
+PROMINENCE = 0.3
 # the onset of growth is where the growth rate first reaches this share of its peak
 ONSET_SHARE = 0.1
 
 
 class Dispersion(NamedTuple):
-    """What a fit of a low-frequency dispersion gives, each [...]; NaN where undefined.
+    r"""Low-frequency dispersion $\lambda(k) \approx \lambda_0 + b k^2$, both of any shape [...].
 
     Attributes:
-        length: xi_eq (sites).
-        edge: Where the constant mode is unstable, the largest growing wavenumber k* (radians per site).
+        rate: Restoring rate of the constant mode, lambda_0.
+        curvature: Coefficient b of k^2.
     """
 
-    length: Array
-    edge: Array
+    rate: Array
+    curvature: Array
+
+    @property
+    def length(self) -> Array:
+        r"""$\xi_{\mathrm{eq}} = \sqrt{b/\lambda_0}$ (sites); NaN where lambda_0 <= 0 or b < 0, where the ratio means nothing.
+
+        Source: paper Eqs. 68, 69 (and 13).
+        """
+        return _root_of_ratio(self.curvature, self.rate)
+
+    @property
+    def growing_edge(self) -> Array:
+        r"""$k^* = \sqrt{-\lambda_0/b}$ (radians per site): modes below it grow; NaN unless lambda_0 < 0 < b."""
+        return _root_of_ratio(-self.rate, self.curvature)
+
+    def softness(self, longest: float) -> Array:
+        r"""Return $\log(1 + \xi_{\mathrm{eq}}^2)$, bounded: an order parameter for finding peaks of xi_eq.
+
+        Lengths end at `longest`, which also stands where the constant mode is unstable and xi_eq has diverged; where the
+        curvature is negative no length is left and the softness is 0.
+
+        Args:
+            longest: Longest length that the lattice can carry, half its side (sites).
+        """
+        length = np.where(self.curvature <= 0, 0.0, np.where(self.rate <= 0, longest, self.length))
+        return np.log1p(np.minimum(length, longest) ** 2)
 
 
-def fit_dispersion(values: Array, k: Array, shells: tuple[int, ...] = FIT_SHELLS) -> Dispersion:
-    r"""Fit $\lambda_n/\lambda_0 = 1 + \xi_{\mathrm{eq}}^2 k_n^2$ through the constant mode by least squares.
+def _root_of_ratio(above: Array, below: Array) -> Array:
+    defined = (above >= 0) & (below > 0)
+    return np.sqrt(np.where(defined, above, np.nan) / np.where(defined, below, 1.0))
+
+
+def fit_dispersion(
+    values: Array, k: Array, intercept: Literal["constant mode", "free"] = "constant mode", shells: tuple[int, ...] = FIT_SHELLS
+) -> Dispersion:
+    r"""Fit $\lambda_n = \lambda_0 + b k_n^2$ to the lowest shells by least squares.
 
     Args:
         values: Restoring rates of the modes, [..., shell, axis]: drift eigenvalues lambda_n (the paper's convention) or
-            1 - G_n (convention-free; the same up to a factor and, for drifts with a linear term, a constant).
+            1 - G_n (convention-free).
         k: Wavenumbers [shell, axis] (radians per site).
-        shells: Shells of the fit; all their axes enter.
+        intercept: Whether lambda_0 is the measured constant mode, as in Eq. 69, or fitted from shells n >= 1 alone, which
+            never uses the constant mode: a trained network may get that mode wrong at low noise.
+        shells: Shells of the fit, at least two if the intercept is free; all their axes enter.
 
-    Returns:
-        xi_eq [...], NaN where lambda_0 <= 0 or the curvature is negative: the ratio then means nothing. Where lambda_0 < 0
-        and the curvature is positive, the modes below k* = sqrt(|lambda_0| / curvature) grow.
-
-    Source: paper Eqs. 67-69 (and 13).
-    """
-    at_zero = values[..., 0, :].mean(-1)
-    n = list(shells)
-    square = k[n] ** 2
-    rise = values[..., n, :] - at_zero[..., None, None]
-    curvature = (rise * square).sum((-1, -2)) / (square**2).sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        length = np.sqrt(np.where((at_zero > 0) & (curvature >= 0), curvature / at_zero, np.nan))
-        edge = np.sqrt(np.where((at_zero < 0) & (curvature > 0), -at_zero / curvature, np.nan))
-    return Dispersion(length, edge)
-
-
-def fit_dispersion_free(values: Array, k: Array, shells: tuple[int, ...] = FIT_SHELLS) -> Array:
-    r"""Fit $a + b k_n^2$ with a free intercept over shells n >= 1 and return $\xi_{\mathrm{eq}} = \sqrt{b/a}$.
-
-    Unlike `fit_dispersion` it never uses the constant mode, which a trained network may get wrong at low noise.
-
-    Args:
-        values: As for `fit_dispersion`, [..., shell, axis].
-        k: Wavenumbers [shell, axis] (radians per site).
-        shells: Shells of the fit, at least two.
-
-    Returns:
-        xi_eq [...] (sites); NaN unless a > 0 and b >= 0.
+    Source: paper Eqs. 67-69 (and 13), where dividing by lambda_0 gives xi_eq^2 = b / lambda_0.
     """
     n = list(shells)
-    square = k[n] ** 2
-    y = values[..., n, :]
-    centred = square - square.mean()
-    slope = (y * centred).sum((-1, -2)) / (centred**2).sum()
-    intercept = y.mean((-1, -2)) - slope * square.mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(np.where((intercept > 0) & (slope >= 0), slope / intercept, np.nan))
+    square, y = k[n] ** 2, values[..., n, :]
+    if intercept == "constant mode":
+        rate = values[..., 0, :].mean(-1)
+        curvature = ((y - rate[..., None, None]) * square).sum((-1, -2)) / (square**2).sum()
+    else:
+        centred = square - square.mean()
+        curvature = (y * centred).sum((-1, -2)) / (centred**2).sum()
+        rate = y.mean((-1, -2)) - curvature * square.mean()
+    return Dispersion(rate, curvature)
+
+
+def smooth(curve: Array, times: Array, width: float = SMOOTHING) -> Array:
+    """Return curves [..., time] averaged with a Gaussian kernel of standard deviation `width` in log t."""
+    u = np.log(times)
+    kernel = np.exp(-0.5 * ((u[:, None] - u) / width) ** 2)
+    # trapezoidal weights: a densely sampled stretch must not count twice
+    kernel *= np.abs(np.gradient(u))
+    return np.asarray(curve @ (kernel / kernel.sum(1, keepdims=True)).T)
 
 
 def growth_rate(xi: Array, times: Array, smoothing: float = SMOOTHING) -> Array:
@@ -96,13 +115,7 @@ def growth_rate(xi: Array, times: Array, smoothing: float = SMOOTHING) -> Array:
 
     Source: paper E.7.
     """
-    u = np.log(times)
-    kernel = np.exp(-0.5 * ((u[:, None] - u) / smoothing) ** 2)
-    # trapezoidal weights: the kernel must not count densely sampled stretches twice
-    kernel *= np.abs(np.gradient(u))
-    smooth = xi @ (kernel / kernel.sum(1, keepdims=True)).T
-    growth: Array = -np.gradient(smooth, u, axis=-1)
-    return growth
+    return np.asarray(-np.gradient(smooth(xi, times, smoothing), np.log(times), axis=-1))
 
 
 def crossing_times(curve: Array, times: Array) -> Array:
@@ -113,23 +126,17 @@ def crossing_times(curve: Array, times: Array) -> Array:
 
 
 def peak_times(curve: Array, times: Array, prominence: float = PROMINENCE) -> Array:
-    """Return the times, falling, of all peaks whose prominence is at least a share of their height.
+    """Return the times, falling, of all peaks of the smoothed curve that stand out by at least `prominence`.
 
-    An undefined band counts as the curve's lowest value, so a curve that rises without bound into the band has a peak at
-    its edge. The ends of the time grid are never peaks.
+    The ends of the time grid are never peaks; the middle of a plateau stands for it.
 
     Args:
-        curve: Values [time], NaN where undefined.
+        curve: Values [time], finite.
         times: Falling times [time].
-        prominence: Least prominence relative to the peak's height above the curve's lowest value.
+        prominence: Least height of a peak above the higher of the two valleys that separate it from higher ground.
     """
-    defined = np.isfinite(curve)
-    if not defined.any():
-        return np.array([])
-    floor = curve[defined].min()
-    height = np.where(defined, curve - floor, 0.0)
-    found, properties = find_peaks(height, prominence=0)
-    return times[found[properties["prominences"] >= prominence * height[found]]]
+    found, _ = find_peaks(smooth(curve, times), prominence=prominence)
+    return np.asarray(times[found])
 
 
 def peak_time(curve: Array, times: Array) -> float:
@@ -164,7 +171,7 @@ def undefined_bands(curve: Array, times: Array) -> list[tuple[float, float]]:
     ]
 
 
-def estimate_times(curves: Array, times: Array, feature: Callable[[Array, Array], Array | float]) -> list[Estimate]:
+def estimate_times(curves: Array, times: Array, feature: Feature) -> list[Estimate]:
     """Estimate the times of a feature of the median curve, each with a bootstrap interval over trajectories.
 
     A resample's features are matched to the full set's by the nearest in log t; one that is farther than half the way to

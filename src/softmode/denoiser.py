@@ -5,7 +5,7 @@ States are in EDM coordinates, $x = x_0 + \sigma\epsilon$, of shape [batch, chan
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from softmode.process import Process
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """A posterior mean: called with states [batch, channel, *space] and noise levels (scalar or [batch])."""
 
@@ -23,6 +24,7 @@ class Denoiser(Protocol):
         ...
 
 
+@runtime_checkable
 class ExactDenoiser(Denoiser, Protocol):
     """A denoiser whose linear response is known in closed form."""
 

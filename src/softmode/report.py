@@ -28,8 +28,8 @@ def print_quantities(run: Run) -> None:
     """Print every critical time of a finished run, latest in generation last, with its 95 % interval."""
     summary = run.summary
     table = Table(title=f"critical times of {run.directory}", title_justify="left")
-    for column, justify in (("t", "right"), ("95 % interval", "left"), ("name", "left"), ("what", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("t", "95 % interval", "name", "what"):
+        table.add_column(column, no_wrap=column != "what")
     for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
         estimate = estimate_of(quantity)
         interval = "exact" if estimate.samples == 0 else f"[{estimate.low:.3g}, {estimate.high:.3g}]".replace("[", "\\[")
@@ -69,9 +69,9 @@ def critical_times(process: Process, dictionary: PatchDictionary) -> dict[str, f
     times = {}
     for name, omega in omegas.items():
         softens = omega > 0
-        times[f"score: r = 0, {name}"] = float(landau.critical_time(process, omega)) if softens else math.nan
+        times[f"score: r = 0, {name}"] = landau.critical_time(process, omega) if softens else math.nan
         for convention in ("sde", "ode"):
-            time = float(landau.drift_critical_time(process, omega, convention)) if softens else math.nan
+            time = landau.drift_critical_time(process, omega, convention) if softens else math.nan
             times[f"{convention} drift: lambda_0 = 0, {name}"] = time
     return times
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softmode import provenance
 from softmode.config import PatchConfig
-from softmode.critical import fit_dispersion, fit_dispersion_free, growth_rate
+from softmode.critical import fit_dispersion, growth_rate
 from softmode.dynamics import TrajectoryNoise, check_steps, initial_state, simulate
 from softmode.estimate import Array
 from softmode.exact.dictionary import PatchDictionary, parse_dictionary
@@ -185,9 +185,9 @@ def measure(
         "gain": gain.numpy(),
         "eigenvalue": eigenvalue,
         "xi_eq_drift": drift.length,
-        "growing_edge": drift.edge,
+        "growing_edge": drift.growing_edge,
         "xi_eq_gain": fit_dispersion(1 - gain.numpy(), k).length,
-        "xi_eq_free": fit_dispersion_free(1 - gain.numpy(), k),
+        "xi_eq_free": fit_dispersion(1 - gain.numpy(), k, "free").length,
     }
 
 

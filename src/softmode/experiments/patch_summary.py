@@ -1,15 +1,15 @@
 """Every critical quantity of a patch run, theory beside measurement, each with its interval."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from softmode import provenance
 from softmode.critical import (
-    SMOOTHING,
+    Feature,
     crossing_times,
     estimate_times,
+    fit_dispersion,
     growth_rate,
     onset_time,
     peak_time,
@@ -50,10 +50,10 @@ def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Qua
         ("omega", float(dictionary.receptive_field.size), r"|\Omega|"),
         ("omega_eff", dictionary.omega_eff, r"\Omega_{\mathrm{eff}}"),
     ):
-        score = float(landau.critical_time(process, omega))
-        drift = float(landau.drift_critical_time(process, omega, "sde"))
+        score = landau.critical_time(process, omega) if omega > 0 else math.nan
+        drift = landau.drift_critical_time(process, omega, "sde") if omega > 0 else math.nan
         at = f"at x = 0, {name} = {omega:.4g}"
-        reason = "" if np.isfinite(score) else "the uniform mode never softens"
+        reason = "" if omega > 0 else "the uniform mode never softens"
         quantities += [
             Quantity(f"t_c_score_{name}", Estimate.exact(score, reason), f"r = 0 of the score {at}", "Eqs. 18-22",
                      rf"$r=0$, ${label}$"),
@@ -66,42 +66,33 @@ def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Qua
 def measured_quantities(run: Run) -> list[Quantity]:
     """Return every critical time measured along the trajectories of a finished run."""
     data = run.arrays
-    times = data["time"].to_numpy()
-    curves = {name: data[name].to_numpy().astype(float) for name in ("xi_sign", "xi_eq_drift", "xi_eq_gain", "xi_eq_free")}
-    lambda_0 = data["eigenvalue"].isel(shell=0).mean("axis").to_numpy()
-    xi = curves["xi_sign"]
+    times, k, xi = (data[name].to_numpy() for name in ("time", "k", "xi_sign"))
+    rates = data["eigenvalue"].to_numpy(), 1 - data["gain"].to_numpy()
 
-    def growth(curve: Array, times: Array) -> Array:
-        return growth_rate(curve, times, SMOOTHING)
-
-    def several(name: str, estimates: list[Estimate], definition: str, source: str) -> list[Quantity]:
-        if not estimates:
-            estimates = [Estimate(float("nan"), float("nan"), len(xi), reason="none found")]
+    def several(name: str, curves: Array, feature: Feature, definition: str, source: str) -> list[Quantity]:
+        estimates = estimate_times(curves, times, feature) or [
+            Estimate(math.nan, math.nan, len(curves), reason="the median curve has none")
+        ]
         return [Quantity(f"{name}_{i}", e, definition, source) for i, e in enumerate(estimates, 1)]
 
     quantities = several(
-        "lambda_0_zero", estimate_times(lambda_0, times, crossing_times),
+        "lambda_0_zero", rates[0][:, :, 0].mean(-1), crossing_times,
         "sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
     )  # fmt: skip
-    quantities += several(
-        "lambda_0_minimum", estimate_times(-lambda_0, times, peak_time), "smallest (signed) lambda_0", "Eq. 64"
-    )
-    for name, convention in (
-        ("xi_eq_drift", "lambda_n of the reverse SDE drift (the paper's convention)"),
-        ("xi_eq_gain", "1 - G_n (convention-free)"),
-        ("xi_eq_free", "1 - G_n with a free intercept over n >= 1"),
+    for name, rate, intercept, convention in (
+        ("drift", rates[0], "constant mode", "lambda_n of the drift (the paper's convention)"),
+        ("gain", rates[1], "constant mode", "1 - G_n (convention-free)"),
+        ("free", rates[1], "free", "1 - G_n, free intercept over n >= 1"),
     ):
-        peaks = estimate_times(curves[name], times, peak_times)
-        quantities += several(f"{name}_peak", peaks, f"peak of xi_eq from {convention}", "Eq. 69")
-    quantities += several(
-        "growth_peak", estimate_times(xi, times, lambda c, t: peak_time(growth(c, t), t)),
-        "fastest growth of xi_x", "E.7",
-    )  # fmt: skip
-    quantities += several(
-        "growth_onset", estimate_times(xi, times, lambda c, t: onset_time(growth(c, t), t)),
-        "growth of xi_x first reaches 10 % of its peak", "E.7",
-    )  # fmt: skip
-    return quantities
+        softness = fit_dispersion(rate, k, intercept).softness(math.pi / k[1].min())
+        quantities += several(f"xi_eq_{name}_peak", softness, peak_times, f"peak of xi_eq from {convention}", "Eq. 69")
+    return [
+        *quantities,
+        *several("growth_onset", xi, lambda curve, t: onset_time(growth_rate(curve, t), t),
+                 "growth of xi_x first reaches 10 % of its peak", "E.7"),
+        *several("growth_peak", xi, lambda curve, t: peak_time(growth_rate(curve, t), t),
+                 "fastest growth of xi_x", "E.7"),
+    ]  # fmt: skip
 
 
 def undefined(run: Run) -> dict[str, list[tuple[float, float]]]:

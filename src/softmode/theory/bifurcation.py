@@ -12,6 +12,7 @@ The gain along mu at x = 0 is $G = \alpha^2|\mu|^2/\sigma^2$; the score's instab
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
@@ -19,6 +20,8 @@ from scipy.stats import linregress
 from torch import Tensor
 
 from softmode.process import VE, VP, Convention, Process, Time
+
+Array = np.ndarray
 
 # from this G - 1 on, the order parameter is 1 in float64
 SATURATED = 20.0
@@ -192,11 +195,11 @@ def reduced_equation(
     if len(times) < 2 or not bool((times.diff() < 0).all()) or not bool(times[-1] > 0):
         raise ValueError(f"times: got {times.tolist()[:4]}...; expected at least two falling times above 0")
 
-    def velocity(t: float, m: float) -> float:
+    def velocity(t: float, m: Array) -> Array:
         a, c = (float(value) for value in process.drift(t, convention))
         # along the score itself Eq. 4 climbs g^2 s in reverse time, which is -g^2 s in t
         rate = -(float(process.diffusion(t)) ** 2) if convention == "score" else 1.0
-        z = norm_squared * float(process.alpha(t)) * m / float(process.sigma(t)) ** 2
+        z = norm_squared * float(process.alpha(t)) / float(process.sigma(t)) ** 2 * m
         return rate * (a * m + c * (z - z**3 / 3))
 
     grid = times.double().numpy()
