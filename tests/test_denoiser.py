@@ -67,16 +67,17 @@ def synthetic(target, denoiser, process):
     ids=["score", "noise", "velocity"],
 )
 def test_converters_recover_the_exact_denoiser(process, target, convert):
-    """A network made of an exact model, seen through its converter, is that model, for scalar and per-state sigma."""
+    """A network made of an exact model, seen through its converter, is that model, and so is its derivative."""
     exact, x = prototypes(), normal(4, 2, 3, 4)
     network, seen = synthetic(target, exact, process)
     denoiser = convert(network, process)
-    levels = LEVELS[:3] if target != "velocity" and process != VE() else LEVELS
-    levels = levels if isinstance(process, VE) or not isinstance(process.schedule, Custom) else LEVELS
-    for sigma in (*levels.tolist(), LEVELS):
+    for sigma in (*LEVELS.tolist(), LEVELS):
         expected = exact(x, sigma)
         torch.testing.assert_close(denoiser(x, sigma), expected, rtol=1e-9, atol=1e-9)
     assert set(seen) == {(x.shape, (4,), torch.float64)}
+    v = normal(4, 2, 3, 4, seed=2)
+    response = torch.func.jvp(lambda x: denoiser(x, 1.3), (x,), (v,))[1]
+    torch.testing.assert_close(response, exact.jvp(x, 1.3, v), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("convert", [from_score, from_noise, from_velocity])

@@ -59,8 +59,8 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; exit code 2 for unusable input, 1 for a run that failed."""
-    command = tyro.cli(Command, args=arguments, prog="softmode", description=DESCRIPTION)  # type: ignore[call-overload]
-    warnings.showwarning = _show_warning
+    command = tyro.cli(Command, args=arguments, prog="softmode", description=DESCRIPTION)
+    warnings.showwarning = _show_warning  # type: ignore[assignment] # the rest of its arguments does not matter
     try:
         match command:
             case Patch():
@@ -77,7 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("interrupted: the same command resumes at the last finished block", 130)
 
 
-DESCRIPTION = "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
+DESCRIPTION = (
+    "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
+)
 
 
 def _patch(command: Patch) -> None:

@@ -18,7 +18,7 @@ class PatchConfig:
     receptive_field: str = "box:5"
     """box:5 (odd side), ball:2.5 (radius), cross:2 (arm) or offsets:0,0;0,1;1,0."""
     dictionary: str = "paper"
-    """paper (ten patterns, E.1), two-state, random:8 (patterns and their flips), or a file.npz with patterns and prior."""
+    """paper (ten patterns, E.1), two-state, random:8 (with their flips), or a file.npz with patterns and prior."""
     schedule: str = "vp:1"
     """vp:1 (constant beta, E.3), vp-linear:0.1:20, vp-cosine:0.008 or ve."""
     t_max: float = 50.0

@@ -37,7 +37,7 @@ class Dispersion(NamedTuple):
 
     @property
     def length(self) -> Array:
-        r"""$\xi_{\mathrm{eq}} = \sqrt{b/\lambda_0}$ (sites); NaN where lambda_0 <= 0 or b < 0, where the ratio means nothing.
+        r"""$\xi_{\mathrm{eq}} = \sqrt{b/\lambda_0}$ (sites); NaN where lambda_0 <= 0 or b < 0.
 
         Source: paper Eqs. 68, 69 (and 13).
         """
@@ -51,8 +51,8 @@ class Dispersion(NamedTuple):
     def softness(self, longest: float) -> Array:
         r"""Return $\log(1 + \xi_{\mathrm{eq}}^2)$, bounded: an order parameter for finding peaks of xi_eq.
 
-        Lengths end at `longest`, which also stands where the constant mode is unstable and xi_eq has diverged; where the
-        curvature is negative no length is left and the softness is 0.
+        Lengths end at `longest`, which also stands where the constant mode is unstable and xi_eq has diverged; where
+        the curvature is negative no length is left and the softness is 0.
 
         Args:
             longest: Longest length that the lattice can carry, half its side (sites).
@@ -67,7 +67,10 @@ def _root_of_ratio(above: Array, below: Array) -> Array:
 
 
 def fit_dispersion(
-    values: Array, k: Array, intercept: Literal["constant mode", "free"] = "constant mode", shells: tuple[int, ...] = FIT_SHELLS
+    values: Array,
+    k: Array,
+    intercept: Literal["constant mode", "free"] = "constant mode",
+    shells: tuple[int, ...] = FIT_SHELLS,
 ) -> Dispersion:
     r"""Fit $\lambda_n = \lambda_0 + b k_n^2$ to the lowest shells by least squares.
 
@@ -75,8 +78,8 @@ def fit_dispersion(
         values: Restoring rates of the modes, [..., shell, axis]: drift eigenvalues lambda_n (the paper's convention) or
             1 - G_n (convention-free).
         k: Wavenumbers [shell, axis] (radians per site).
-        intercept: Whether lambda_0 is the measured constant mode, as in Eq. 69, or fitted from shells n >= 1 alone, which
-            never uses the constant mode: a trained network may get that mode wrong at low noise.
+        intercept: Whether lambda_0 is the measured constant mode, as in Eq. 69, or fitted from shells n >= 1 alone,
+            which never uses the constant mode: a trained network may get that mode wrong at low noise.
         shells: Shells of the fit, at least two if the intercept is free; all their axes enter.
 
     Source: paper Eqs. 67-69 (and 13), where dividing by lambda_0 gives xi_eq^2 = b / lambda_0.
@@ -174,8 +177,8 @@ def undefined_bands(curve: Array, times: Array) -> list[tuple[float, float]]:
 def estimate_times(curves: Array, times: Array, feature: Feature) -> list[Estimate]:
     """Estimate the times of a feature of the median curve, each with a bootstrap interval over trajectories.
 
-    A resample's features are matched to the full set's by the nearest in log t; one that is farther than half the way to
-    another feature counts as missing.
+    A resample's features are matched to the full set's by the nearest in log t; one that is farther than half the way
+    to another feature counts as missing.
 
     Args:
         curves: One curve per trajectory, [trajectory, time].

@@ -55,7 +55,7 @@ def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True)
 class _Converted:
-    """A network in a process's own coordinates, seen as a denoiser: D = from_output(network(alpha x, t), x, alpha, s)."""
+    """A network in a process's own coordinates, seen as a denoiser: from_output(network(x_t, t), x_t, alpha, sigma)."""
 
     network: Network
     process: Process
@@ -92,7 +92,9 @@ def from_noise(network: Network, process: Process) -> Denoiser:
 
 
 def from_velocity(network: Network, process: Process) -> Denoiser:
-    r"""Return the denoiser of a network that predicts $v = \alpha\epsilon - \sigma x_0$, $D = (\alpha x_t - \sigma v)/(\alpha^2 + \sigma^2)$.
+    r"""Return the denoiser of a network that predicts the velocity $v = \alpha\epsilon - \sigma x_0$.
+
+    $D = (\alpha x_t - \sigma v)/(\alpha^2 + \sigma^2)$.
 
     Args:
         network: Called with states of `process` and times [batch]; returns the expected v.

@@ -1,13 +1,14 @@
 """Sampling: one loop, its steppers, and observables called along the way.
 
-A stepper is a generator that yields the state after each step of a falling time grid; `simulate` drives it, measures, takes
-snapshots and stops at the first state that is not finite.
+A stepper is a generator that yields the state after each step of a falling time grid; `simulate` drives it, measures,
+takes snapshots and stops at the first state that is not finite.
 """
 
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -73,7 +74,9 @@ def trajectory_seed(seed: int, trajectory: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(trajectory,)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def initial_state(process: Process, t: float, noise: TrajectoryNoise, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def initial_state(
+    process: Process, t: float, noise: TrajectoryNoise, shape: Sequence[int], dtype: torch.dtype
+) -> Tensor:
     """Draw x ~ N(0, sigma(t)^2), the state from which sampling starts, [batch, *shape].
 
     Raises:
@@ -137,7 +140,7 @@ def heun(
 
     Source: karras2022, Algorithm 1; paper G.2.
     """
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         step = float(t_next - t)
         slope = process.evaluate(denoiser, x, t, "ode")
         proposal = x + step * slope
@@ -163,7 +166,11 @@ def check_steps(process: Process, times: Float[Tensor, " time"]) -> None:
     if float(stiffness) <= limit:
         return
     steps = math.ceil((len(times) - 1) * float(stiffness) / limit)
-    effect = "diverges" if float(stiffness) >= 2 else f"inflates the variance by {50 * stiffness / (1 - stiffness / 2):.0f} %"
+    effect = (
+        "diverges"
+        if float(stiffness) >= 2
+        else f"inflates the variance by {50 * stiffness / (1 - stiffness / 2):.0f} %"
+    )
     warnings.warn(
         f"steps: {len(times) - 1} are too coarse: the step from t = {float(times[k]):.4g} {effect}; "
         f"use at least {steps} steps, or a smaller t_max",

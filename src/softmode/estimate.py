@@ -62,8 +62,8 @@ def bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        One estimate per number: its value on the median over all trajectories, the standard deviation over resamples and
-        the 2.5 % and 97.5 % percentiles. With fewer than two trajectories the error is NaN.
+        One estimate per number: its value on the median over all trajectories, the standard deviation over resamples
+        and the 2.5 % and 97.5 % percentiles. With fewer than two trajectories the error is NaN.
 
     Source: efron1993.
     """

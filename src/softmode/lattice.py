@@ -92,8 +92,8 @@ class Lattice:
     ) -> Float[Tensor, "shell axis phase *space"]:
         r"""Return the unit Fourier modes of the lowest shells, cosine and sine along each axis.
 
-        $v(i) = \sqrt{2/N}\,\cos(n k_{\min} i)$ and $\sqrt{2/N}\,\sin(n k_{\min} i)$; shell 0 is $1/\sqrt N$ in both phases.
-        The two phases and all axes belong to one shell.
+        $v(i) = \sqrt{2/N}\,\cos(n k_{\min} i)$ and $\sqrt{2/N}\,\sin(n k_{\min} i)$; shell 0 is $1/\sqrt N$ in both
+        phases. The two phases and all axes belong to one shell.
 
         Args:
             shells: Highest shell n; below half the shortest axis.
@@ -248,7 +248,7 @@ class ReceptiveField:
         return torch.tensor(self.offsets, dtype=torch.float64)
 
     def c_tensor(self) -> Float[Tensor, "d d"]:
-        r"""Return $c_{\mu\nu} = \tfrac12 \sum_u u_\mu u_\nu$, the coefficient of $\partial_\mu\partial_\nu$ in the sum over Omega.
+        r"""Return $c_{\mu\nu} = \tfrac12 \sum_u u_\mu u_\nu$, which multiplies $\partial_\mu\partial_\nu$ in the sum.
 
         Source: paper Sec. 6.1, gradient expansion.
         """
@@ -263,9 +263,7 @@ class ReceptiveField:
         """
         return float(self.tensor().square().sum()) / (2 * self.dimensions)
 
-    def transform(
-        self, k: Float[Tensor, "*k d"], weights: Float[Tensor, "*pattern omega"] | None = None
-    ) -> Tensor:
+    def transform(self, k: Float[Tensor, "*k d"], weights: Float[Tensor, "*pattern omega"] | None = None) -> Tensor:
         r"""Return $\hat\Omega(k) = \sum_{u\in\Omega} w_u e^{i k\cdot u}$, the Fourier transform of a kernel on Omega.
 
         Args:

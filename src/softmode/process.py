@@ -1,7 +1,8 @@
 r"""Forward processes: time to (alpha, sigma) and back, time grids, reverse drifts and their eigenvalues.
 
-Every convention of the literature lives here and nowhere else. A state of the process, $x_t = \alpha x_0 + \sigma\epsilon$, is
-the EDM state $x_t/\alpha$ at noise level $\sigma/\alpha$. Every drift used for sampling is affine in the denoiser there,
+Every convention of the literature lives here and nowhere else. A state of the process, $x_t = \alpha x_0 +
+\sigma\epsilon$, is the EDM state $x_t/\alpha$ at noise level $\sigma/\alpha$. Every drift used for sampling is affine
+in the denoiser there,
 
 $$ b(x, t) = a(t)\,x + c(t)\,D(x/\alpha, \sigma/\alpha), $$
 
@@ -34,7 +35,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def beta(self, t: Time) -> Tensor:
-        """Return the noise rate beta(t), per unit of the process's own time."""
+        """Return the noise rate, per unit of the process's own time."""
 
     @abstractmethod
     def integral(self, t: Time) -> Tensor:
@@ -52,7 +53,7 @@ class Constant(Schedule):
     rate: float = 1.0
 
     def beta(self, t: Time) -> Tensor:
-        """Return the noise rate beta(t)."""
+        """Return the noise rate."""
         return torch.full_like(as_time(t), self.rate)
 
     def integral(self, t: Time) -> Tensor:
@@ -73,7 +74,7 @@ class Linear(Schedule):
     t_end: float = 1.0
 
     def beta(self, t: Time) -> Tensor:
-        """Return the noise rate beta(t)."""
+        """Return the noise rate."""
         return self.start + (self.end - self.start) * as_time(t)
 
     def integral(self, t: Time) -> Tensor:
@@ -102,7 +103,7 @@ class Cosine(Schedule):
         return 0.5 * math.pi * (as_time(t) + self.offset) / (1 + self.offset)
 
     def beta(self, t: Time) -> Tensor:
-        """Return the noise rate beta(t)."""
+        """Return the noise rate."""
         return math.pi / (1 + self.offset) * self._angle(t).tan()
 
     def integral(self, t: Time) -> Tensor:
@@ -132,7 +133,7 @@ class Custom(Schedule):
     t_end: float = 1.0
 
     def beta(self, t: Time) -> Tensor:
-        """Return the noise rate beta(t)."""
+        """Return the noise rate."""
         return self._map(self.rate, t)
 
     def integral(self, t: Time) -> Tensor:
@@ -173,11 +174,11 @@ class Process(ABC):
 
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
-        """Return the signal amplitude alpha(t)."""
+        """Return the signal amplitude."""
 
     @abstractmethod
     def sigma(self, t: Time) -> Tensor:
-        """Return the noise amplitude sigma(t) in the process's own coordinates."""
+        """Return the noise amplitude in the process's own coordinates."""
 
     @abstractmethod
     def time(self, noise_level: Time) -> Tensor:
@@ -268,7 +269,7 @@ class VP(Process):
         return Drift(rate / variance - 0.5 * beta, -rate * alpha / variance)
 
     def diffusion(self, t: Time) -> Tensor:
-        """Return sqrt(beta(t))."""
+        """Return the root of beta."""
         return self.schedule.beta(t).sqrt()
 
 
@@ -356,8 +357,12 @@ def log_grid(t_max: float, t_min: float, steps: int) -> Float[Tensor, " time"]:
     return grid
 
 
-def rho_grid(sigma_max: float = 80.0, sigma_min: float = 0.002, levels: int = 32, rho: float = 7.0) -> Float[Tensor, " time"]:
-    r"""Return the EDM noise levels $\sigma_i = (\sigma_{\max}^{1/\rho} + \frac{i}{N-1}(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}))^\rho$.
+def rho_grid(
+    sigma_max: float = 80.0, sigma_min: float = 0.002, levels: int = 32, rho: float = 7.0
+) -> Float[Tensor, " time"]:
+    r"""Return the EDM noise levels, evenly spaced in their 1/rho-th power.
+
+    $\sigma_i = (\sigma_{\max}^{1/\rho} + \frac{i}{N-1}(\sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho}))^\rho$.
 
     Args:
         sigma_max: First noise level; 80 in the paper.
@@ -376,7 +381,9 @@ def rho_grid(sigma_max: float = 80.0, sigma_min: float = 0.002, levels: int = 32
     if levels < 2 or not 0 < rho < math.inf:
         raise ValueError(f"levels, rho: got {levels}, {rho:g}; expected at least 2 levels and a positive finite rho")
     if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"sigma_max: got {sigma_max:g} with sigma_min {sigma_min:g}; expected 0 < sigma_min < sigma_max")
+        raise ValueError(
+            f"sigma_max: got {sigma_max:g} with sigma_min {sigma_min:g}; expected 0 < sigma_min < sigma_max"
+        )
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     grid = torch.linspace(*ends, levels, dtype=torch.float64) ** rho
     grid[0], grid[-1] = sigma_max, sigma_min

@@ -20,7 +20,9 @@ from softmode.theory import landau
 
 def estimate_of(quantity: Mapping[str, Any]) -> Estimate:
     """Return the estimate of one stored quantity; null becomes NaN."""
-    numbers = {name: math.nan if quantity[name] is None else quantity[name] for name in ("value", "stderr", "low", "high")}
+    numbers = {
+        name: math.nan if quantity[name] is None else quantity[name] for name in ("value", "stderr", "low", "high")
+    }
     return Estimate(**numbers, samples=quantity["samples"], reason=quantity["reason"])
 
 
@@ -32,7 +34,9 @@ def print_quantities(run: Run) -> None:
         table.add_column(column, no_wrap=column != "what")
     for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
         estimate = estimate_of(quantity)
-        interval = "exact" if estimate.samples == 0 else f"[{estimate.low:.3g}, {estimate.high:.3g}]".replace("[", "\\[")
+        interval = (
+            "exact" if estimate.samples == 0 else f"[{estimate.low:.3g}, {estimate.high:.3g}]".replace("[", "\\[")
+        )
         note = f" ({estimate.reason})" if estimate.reason and math.isfinite(estimate.value) else ""
         table.add_row(str(estimate), interval, quantity["name"], quantity["definition"] + note)
     console = Console()

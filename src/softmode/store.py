@@ -1,7 +1,8 @@
 """A run on disk: labelled arrays in zarr, resumable by blocks of trajectories, and a summary in JSON.
 
 `DIR/run.zarr` holds every array and, as attributes, the config and the versions that made it; it is a function of those
-alone, so an interrupted run that is resumed ends bit-identical to one that was not. `DIR/summary.json` adds what may differ.
+alone, so an interrupted run that is resumed ends bit-identical to one that was not. `DIR/summary.json` adds what may
+differ.
 """
 
 import json
@@ -60,7 +61,9 @@ class Run:
         """
         run = cls(Path(directory))
         if not (run.directory / "run.zarr" / "zarr.json").is_file():
-            raise ValueError(f"directory: {str(directory)!r} holds no softmode run; make one with: softmode patch --out {directory}")
+            raise ValueError(
+                f"directory: {str(directory)!r} holds no softmode run; make one with: softmode patch --out {directory}"
+            )
         return run
 
     @classmethod
@@ -107,7 +110,7 @@ class Run:
 
     def pending(self, block: int, trajectories: int) -> Iterator[tuple[int, range]]:
         """Yield (block, its trajectories) for every block that is not finished."""
-        done = zarr.open_group(self.directory / "run.zarr", mode="r")[DONE][...]  # type: ignore[index]
+        done = _array(zarr.open_group(self.directory / "run.zarr", mode="r"), DONE)[...]
         for index in np.flatnonzero(~np.asarray(done)):
             yield int(index), range(int(index) * block, min((int(index) + 1) * block, trajectories))
 
@@ -115,8 +118,8 @@ class Run:
         """Write one block's arrays [trajectory, ...], then mark it finished."""
         group = zarr.open_group(self.directory / "run.zarr", mode="r+")
         for name, value in values.items():
-            group[name][trajectories.start : trajectories.stop] = value  # type: ignore[index]
-        group[DONE][index] = True  # type: ignore[index]
+            _array(group, name)[trajectories.start : trajectories.stop] = value
+        _array(group, DONE)[index] = True
 
     def finish(self) -> None:
         """Consolidate the metadata, once every block is written."""
@@ -156,7 +159,9 @@ class Run:
         """
         path = self.directory / "summary.json"
         if not path.is_file():
-            raise ValueError(f"directory: {str(self.directory)!r} has no summary yet; finish the run with the same command")
+            raise ValueError(
+                f"directory: {str(self.directory)!r} has no summary yet; finish the run with the same command"
+            )
         return dict(json.loads(path.read_text()))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -181,10 +186,14 @@ def check_directory(directory: str | Path, identity: Mapping[str, Any]) -> None:
         try:
             attributes = _attributes(path)["softmode"]
         except (OSError, ValueError, KeyError):
-            raise ValueError(f"out: {str(directory)!r} holds a run.zarr that is not softmode's; choose another") from None
+            raise ValueError(
+                f"out: {str(directory)!r} holds a run.zarr that is not softmode's; choose another"
+            ) from None
         changed = _differences(attributes, identity)
         if changed:
-            raise ValueError(f"out: {str(directory)!r} holds a run with {changed}; choose another directory or remove it")
+            raise ValueError(
+                f"out: {str(directory)!r} holds a run with {changed}; choose another directory or remove it"
+            )
         return
     if path.is_dir() and any(not entry.name.startswith(".run-") for entry in path.iterdir()):
         raise ValueError(f"out: {str(directory)!r} is not empty and holds no softmode run; choose another directory")
@@ -200,15 +209,24 @@ def _attributes(directory: Path) -> dict[str, Any]:
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Name what differs between two identities, config fields first; empty if nothing does."""
     old, new = ({**value["config"], **value["versions"]} for value in (stored, json.loads(json.dumps(wanted))))
-    return ", ".join(f"{key} {old.get(key)!r} instead of {new.get(key)!r}" for key in {**new, **old} if old.get(key) != new.get(key))
+    return ", ".join(
+        f"{key} {old.get(key)!r} instead of {new.get(key)!r}" for key in {**new, **old} if old.get(key) != new.get(key)
+    )
 
 
-def _add(group: zarr.Group, name: str, spec: ArraySpec, chunks: tuple[int, ...]) -> zarr.Array:  # type: ignore[type-arg]
+def _array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"run.zarr: {name!r} is not an array; the store was changed by something else")
+    return array
+
+
+def _add(group: zarr.Group, name: str, spec: ArraySpec, chunks: tuple[int, ...]) -> "zarr.Array[Any]":
     fill = np.nan if np.dtype(spec.dtype).kind == "f" else 0
     return group.create_array(
         name,
         shape=spec.shape,
-        chunks=tuple(min(c, s) for c, s in zip(chunks, spec.shape, strict=True)) or None,
+        chunks=tuple(min(c, s) for c, s in zip(chunks, spec.shape, strict=True)),
         dtype=spec.dtype,
         fill_value=fill,
         dimension_names=spec.dims,

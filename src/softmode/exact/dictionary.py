@@ -46,7 +46,7 @@ class PatchDictionary:
 
     @property
     def omega_eff(self) -> float:
-        r"""Return $\Omega_{\mathrm{eff}} = \sum_k \pi_k\,p_k(0)\sum_u p_k(u)$, which replaces |Omega| at the symmetric point.
+        r"""$\Omega_{\mathrm{eff}} = \sum_k \pi_k\,p_k(0)\sum_u p_k(u)$, which replaces |Omega| at the symmetric point.
 
         It equals |Omega| for the two-state dictionary. Source: paper App. A for a dictionary with a prior.
         """

@@ -13,7 +13,9 @@ from softmode.lattice import Lattice
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalDenoiser:
-    r"""Posterior mean of a finite data set, $D = \sum_j w_j x_0^j$ with $w_j \propto \pi_j e^{-|x - x_0^j|^2/2\sigma^2}$.
+    r"""Posterior mean of a finite data set.
+
+    $D = \sum_j w_j x_0^j$ with $w_j \propto \pi_j e^{-|x - x_0^j|^2/2\sigma^2}$.
 
     Args:
         data: Data points [point, channel, *space].
@@ -115,7 +117,7 @@ class TwoPrototypes:
         return slope.reshape(-1, *[1] * power.ndim) * power
 
     def log_density(self, x: Tensor, sigma: Tensor | float) -> Float[Tensor, " batch"]:
-        r"""Return $-|x|^2/2\sigma^2 + \log\cosh(\langle\mu, x\rangle/\sigma^2)$, the log-density up to a constant, [batch].
+        r"""Return $-|x|^2/2\sigma^2 + \log\cosh(\langle\mu, x\rangle/\sigma^2)$, the log-density up to a constant.
 
         Source: paper Eq. 3.
         """

@@ -12,7 +12,9 @@ from softmode.lattice import Lattice
 
 @dataclass(frozen=True, eq=False)
 class GaussianDenoiser:
-    r"""Exact denoiser of a stationary Gaussian field, the Wiener filter $\hat D_k = \hat m_k + \frac{S_k}{S_k+\sigma^2}(\hat x_k - \hat m_k)$.
+    r"""Exact denoiser of a stationary Gaussian field: the Wiener filter.
+
+    $\hat D_k = \hat m_k + \frac{S_k}{S_k+\sigma^2}(\hat x_k - \hat m_k)$.
 
     Args:
         spectrum: Variance S_k >= 0 of the data along each unit Fourier mode, [*space] in the order of `torch.fft.fftn`,
@@ -39,7 +41,7 @@ class GaussianDenoiser:
             raise ValueError("spectrum: got S_k != S_{-k}; a real field needs a spectrum even in k")
 
     def gain(self, sigma: Tensor | float) -> Tensor:
-        """Return the gain S_k / (S_k + sigma^2) at every wave vector: [*space], or [batch, *space] for sigma [batch]."""
+        """Return S_k / (S_k + sigma^2) at every wave vector, [*space], or [batch, *space] for sigma [batch]."""
         sigma = torch.as_tensor(sigma, dtype=torch.float64, device=self.spectrum.device)
         variance = sigma.square().reshape(*sigma.shape, *[1] * self.spectrum.ndim)
         return self.spectrum / (self.spectrum + variance)

@@ -1,8 +1,8 @@
 r"""Local patch scores in closed form: the two-state model (Eq. 9) and any dictionary with a prior (Eqs. 54-57).
 
-In EDM coordinates the posterior of pattern $p_k$ at site i is $w_k(i) \propto \pi_k\exp(\langle p_k, x_{\Omega_i}\rangle/\sigma^2 -
-|p_k|^2/2\sigma^2)$, the denoiser is $D_i = \sum_k w_k(i)\,p_k(0)$ and its Jacobian row the posterior covariance
-$\partial D_i/\partial x_{i+u} = \frac{1}{\sigma^2}\sum_k w_k(i)\,(p_k(0) - D_i)\,p_k(u)$.
+In EDM coordinates the posterior of pattern $p_k$ at site i is $w_k(i) \propto \pi_k\exp(\langle p_k,
+x_{\Omega_i}\rangle/\sigma^2 - |p_k|^2/2\sigma^2)$, the denoiser is $D_i = \sum_k w_k(i)\,p_k(0)$ and its Jacobian row
+the posterior covariance $\partial D_i/\partial x_{i+u} = \frac{1}{\sigma^2}\sum_k w_k(i)\,(p_k(0) - D_i)\,p_k(u)$.
 """
 
 import math
@@ -27,7 +27,8 @@ def dense_kernels(kernels: Float[Tensor, "kernel omega"], field: ReceptiveField)
     """Return kernels on Omega, [kernel, |Omega|], laid out in the field's enclosing box with zeros elsewhere."""
     dense = kernels.new_zeros(kernels.shape[0], 1, *field.extent)
     index = field.tensor().long() + torch.tensor([below for below, _ in field.reach])
-    dense[(slice(None), 0, *index.unbind(1))] = kernels
+    where: tuple[slice | int | Tensor, ...] = (slice(None), 0, *index.unbind(1))
+    dense[where] = kernels
     return dense
 
 
@@ -172,10 +173,11 @@ class PatchDenoiser:
         return response.sum(1, keepdim=True) / per_sample(sigma, x).square().to(x.dtype)
 
     def kernel(self, x: Tensor, sigma: Tensor | float) -> Float[Tensor, "batch omega"]:
-        r"""Return the site-averaged Jacobian row $K(u) = \frac1N\sum_i \partial D_i/\partial x_{i+u}$, [batch, |Omega|], float64.
+        r"""Return the site-averaged Jacobian row $K(u)$, [batch, |Omega|] in float64.
 
-        $K(u) = \frac{1}{\sigma^2}\sum_{kj} O_{kj}\,(p_k(0) - p_j(0))\,p_k(u)$ with $O_{kj}$ the site average of $w_k w_j$, a form
-        that loses no digits where one pattern has won.
+        $K(u) = \frac1N\sum_i \partial D_i/\partial x_{i+u}$ is computed as
+        $K(u) = \frac{1}{\sigma^2}\sum_{kj} O_{kj}\,(p_k(0) - p_j(0))\,p_k(u)$ with $O_{kj}$ the site average of $w_k
+        w_j$, a form that loses no digits where one pattern has won.
         """
         return torch.cat([self._kernel(*part) for part in self._parts(x, sigma)])
 
@@ -198,7 +200,9 @@ class PatchDenoiser:
         return list(zip(x.split(size), levels.split(size), strict=True))
 
 
-def full_dispersion(denoiser: TwoStatePatch | PatchDenoiser, x: Tensor, sigma: Tensor | float) -> Float[Tensor, "batch *space"]:
+def full_dispersion(
+    denoiser: TwoStatePatch | PatchDenoiser, x: Tensor, sigma: Tensor | float
+) -> Float[Tensor, "batch *space"]:
     """Return the gain at every wave vector of the lattice by one FFT of the site-averaged kernel, [batch, *space].
 
     Args:
@@ -214,5 +218,6 @@ def full_dispersion(denoiser: TwoStatePatch | PatchDenoiser, x: Tensor, sigma: T
     field = denoiser.receptive_field
     kernel = denoiser.kernel(x, sigma)
     dense = kernel.new_zeros(x.shape[0], *x.shape[2:])
-    dense[(slice(None), *field.tensor().long().to(x.device).unbind(1))] = kernel
+    where: tuple[slice | Tensor, ...] = (slice(None), *field.tensor().long().to(x.device).unbind(1))
+    dense[where] = kernel
     return torch.fft.fftn(dense, dim=tuple(range(1, dense.ndim))).real

@@ -1,15 +1,16 @@
-"""The patch-model experiment: sample, measure along the way, store, and read off every critical quantity (Sec. 6.2, E)."""
+"""The patch-model experiment: sample, measure along the way, store, read off every critical quantity (Sec. 6.2, E)."""
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -107,14 +108,18 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: got {name!r}, which is not available here ({str(error).splitlines()[0]}); use cpu") from None
+        raise ValueError(
+            f"device: got {name!r}, which is not available here ({str(error).splitlines()[0]}); use cpu"
+        ) from None
     return device
 
 
 def _snapshot_indices(config: PatchConfig, times: Tensor) -> list[int]:
     wanted = np.asarray(config.snapshots or np.geomspace(config.t_max, config.t_min, DEFAULT_SNAPSHOTS))
     if not bool(((wanted >= config.t_min * (1 - 1e-9)) & (wanted <= config.t_max * (1 + 1e-9))).all()):
-        raise ValueError(f"snapshots: got {list(config.snapshots)}; expected times in [{config.t_min:g}, {config.t_max:g}]")
+        raise ValueError(
+            f"snapshots: got {list(config.snapshots)}; expected times in [{config.t_min:g}, {config.t_max:g}]"
+        )
     return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
 
 
@@ -191,17 +196,13 @@ def measure(
     }
 
 
-def _bar(show: bool, total: int) -> AbstractContextManager[Callable[[], None]]:
-    if not show:
-        return nullcontext(lambda: None)
-
-    class Bar(Progress):
-        def __enter__(self) -> Callable[[], None]:  # type: ignore[override]
-            super().__enter__()
-            task = self.add_task("sampling", total=total)
-            return lambda: self.advance(task)
-
-    return Bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())  # type: ignore[return-value]
+@contextmanager
+def _bar(show: bool, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar and yield the function that advances it by one step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task("sampling", total=total)
+        yield lambda: bar.advance(task)
 
 
 def _constants(model: PatchModel, config: PatchConfig) -> dict[str, tuple[ArraySpec, Array]]:

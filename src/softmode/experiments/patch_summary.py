@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from softmode import provenance
 from softmode.critical import (
@@ -79,11 +79,12 @@ def measured_quantities(run: Run) -> list[Quantity]:
         "lambda_0_zero", rates[0][:, :, 0].mean(-1), crossing_times,
         "sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
     )  # fmt: skip
-    for name, rate, intercept, convention in (
+    variants: tuple[tuple[str, Array, Literal["constant mode", "free"], str], ...] = (
         ("drift", rates[0], "constant mode", "lambda_n of the drift (the paper's convention)"),
         ("gain", rates[1], "constant mode", "1 - G_n (convention-free)"),
         ("free", rates[1], "free", "1 - G_n, free intercept over n >= 1"),
-    ):
+    )
+    for name, rate, intercept, convention in variants:
         softness = fit_dispersion(rate, k, intercept).softness(math.pi / k[1].min())
         quantities += several(f"xi_eq_{name}_peak", softness, peak_times, f"peak of xi_eq from {convention}", "Eq. 69")
     return [
@@ -100,7 +101,8 @@ def undefined(run: Run) -> dict[str, list[tuple[float, float]]]:
     data = run.arrays
     times = data["time"].to_numpy()
     return {
-        name: undefined_bands(median(data[name].to_numpy()), times) for name in ("xi_eq_drift", "xi_eq_gain", "xi_eq_free")
+        name: undefined_bands(median(data[name].to_numpy()), times)
+        for name in ("xi_eq_drift", "xi_eq_gain", "xi_eq_free")
     }
 
 

@@ -1,0 +1,1 @@
+"""Observables, measured along a trajectory."""

@@ -87,7 +87,9 @@ def positive_portion(correlation: Float[Tensor, "batch distance"], portion: Port
     return correlation * (correlation > 0).cummin(-1).values
 
 
-def first_moment_length(correlation: Float[Tensor, "batch distance"], portion: Portion = "cut") -> Float[Tensor, " batch"]:
+def first_moment_length(
+    correlation: Float[Tensor, "batch distance"], portion: Portion = "cut"
+) -> Float[Tensor, " batch"]:
     r"""Return $\xi_x = \sum_r r\,C(r)/\sum_r C(r)$ over the positive portion, [batch] (sites); NaN where that is empty.
 
     Source: paper Eq. 63.
@@ -97,7 +99,9 @@ def first_moment_length(correlation: Float[Tensor, "batch distance"], portion: P
     return positive @ r / positive.sum(-1)
 
 
-def second_moment_length(correlation: Float[Tensor, "batch distance"], portion: Portion = "cut") -> Float[Tensor, " batch"]:
+def second_moment_length(
+    correlation: Float[Tensor, "batch distance"], portion: Portion = "cut"
+) -> Float[Tensor, " batch"]:
     r"""Return $\xi_x = \sqrt{\sum_r r^2 C(r)/\sum_r C(r)}$ over the positive portion, [batch] (sites).
 
     The sum over *all* lattice vectors of a connected correlation is zero identically, hence the positive portion.
@@ -110,7 +114,7 @@ def second_moment_length(correlation: Float[Tensor, "batch distance"], portion: 
 
 
 def structure_factor(x: Float[Tensor, "batch channel *space"], shells: int) -> Float[Tensor, "batch shell axis"]:
-    r"""Return $S(k) = |\hat x_k|^2/N$ of shells n = 0..shells along each axis, averaged over fields, [batch, shell, axis]."""
+    r"""Return $S(k) = |\hat x_k|^2/N$ of shells 0..shells along each axis, averaged over fields."""
     axes = tuple(range(2, x.ndim))
     power = torch.fft.fftn(scalar_fields(x), dim=axes, norm="ortho").abs().square().mean(1)
     lattice = Lattice.of(x)

@@ -1,10 +1,11 @@
 r"""Mode gains $G_k = v\cdot(dD/dx)\,v$ along unit Fourier modes, by closed form, central difference or forward-mode AD.
 
-All three return [batch, shell, axis]; the cosine and the sine of a shell are averaged. On a multi-channel state a mode moves
-all channels together.
+All three return [batch, shell, axis]; the cosine and the sine of a shell are averaged. On a multi-channel state a mode
+moves all channels together.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,9 @@ from softmode.denoiser import Denoiser, ExactDenoiser, per_sample
 from softmode.lattice import Lattice
 
 
-def exact_gains(denoiser: ExactDenoiser, x: Tensor, sigma: Tensor | float, shells: int) -> Float[Tensor, "batch shell axis"]:
+def exact_gains(
+    denoiser: ExactDenoiser, x: Tensor, sigma: Tensor | float, shells: int
+) -> Float[Tensor, "batch shell axis"]:
     """Return the gains of shells 0..shells from the denoiser's closed form.
 
     Args:
@@ -31,7 +34,8 @@ def exact_gains(denoiser: ExactDenoiser, x: Tensor, sigma: Tensor | float, shell
 def paper_step(sigma: Tensor | float) -> Tensor:
     r"""Return the paper's adaptive difference step in EDM coordinates, $\max(5\cdot10^{-5}, 10^{-3}s^2)/\alpha$.
 
-    The VP state's $s^2 = \sigma^2/(1+\sigma^2)$ and $\alpha^2 = 1/(1+\sigma^2)$; the step is the largest displacement of a site.
+    The VP state's $s^2 = \sigma^2/(1+\sigma^2)$ and $\alpha^2 = 1/(1+\sigma^2)$; the step is the largest displacement
+    of a site.
 
     Source: paper E.8.
     """
@@ -46,15 +50,17 @@ def difference_gains(
     shells: int,
     step: Tensor | float | None = None,
 ) -> Float[Tensor, "batch shell axis"]:
-    r"""Return the gains of shells 0..shells by central differences, $v\cdot[D(x+\epsilon v) - D(x-\epsilon v)]/(2\epsilon\,v\cdot v)$.
+    r"""Return the gains of shells 0..shells by central differences.
+
+    $G = v\cdot[D(x+\epsilon v) - D(x-\epsilon v)]/(2\epsilon\,v\cdot v)$.
 
     Args:
         denoiser: Any denoiser.
         x: States in EDM coordinates [batch, channel, *space].
         sigma: Noise level, scalar or [batch].
         shells: Highest shell.
-        step: Largest displacement of a site in EDM coordinates, scalar or [batch]; `paper_step(sigma)` when omitted. The
-            error is of second order in it: about 1e-4 relative on a 5x5 patch model at the paper's step.
+        step: Largest displacement of a site in EDM coordinates, scalar or [batch]; `paper_step(sigma)` when omitted.
+            The error is of second order in it: about 1e-4 relative on a 5x5 patch model at the paper's step.
 
     Source: paper Eq. 64, divided by v.v (as printed it is unnormalised).
     """
@@ -85,7 +91,7 @@ def jvp_gains(denoiser: Denoiser, x: Tensor, sigma: Tensor | float, shells: int)
     return _project(response, x, shells)
 
 
-def _project(response, x: Tensor, shells: int) -> Tensor:  # type: ignore[no-untyped-def]
+def _project(response: Callable[[Tensor], Tensor], x: Tensor, shells: int) -> Tensor:
     """Return v.response(v) for every unit mode, the two phases averaged."""
     modes = Lattice.of(x).modes(shells, x.dtype, x.device)
     gains = x.new_empty(x.shape[0], *modes.shape[:3])

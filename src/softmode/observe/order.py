@@ -10,7 +10,7 @@ def magnetisation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " b
 
 
 def binder_cumulant(magnetisations: Float[Tensor, "trajectory *rest"]) -> Float[Tensor, "*rest"]:
-    r"""Return $U_4 = 1 - \langle m^4\rangle/(3\langle m^2\rangle^2)$ over trajectories: 0 for Gaussian m, 2/3 for m = ±1.
+    r"""Return $U_4 = 1 - \langle m^4\rangle/(3\langle m^2\rangle^2)$: 0 for Gaussian m, 2/3 for m = ±1.
 
     Args:
         magnetisations: One value per trajectory, [trajectory, ...].

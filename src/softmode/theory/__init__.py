@@ -1,0 +1,1 @@
+"""Formulas without simulation."""
