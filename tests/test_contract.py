@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ CASES = {
 PATCH_CASES = [name for name in CASES if name.startswith(("patch", "two-state"))]
 
 SIGMAS = (0.4, 1.0, 4.0)
-EXTREME_SIGMAS = (1e-3, 1e-2, 0.1, 1.0, 1e2, 1e4, 1e6, 1e8, 1e10)
+EXTREME_SIGMAS = (1e-3, 0.1, 1.0, 1e2, 1e6, 1e10)
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -237,26 +238,27 @@ def test_infinite_noise_gives_the_prior_mean(case, dtype):
         torch.testing.assert_close(out, case.prior_mean.to(dtype).expand_as(out), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_jvp_is_the_forward_derivative(case, sigma):
-    """The closed-form (dD/dx) v is forward-mode AD of D, for one v per state and for a v that broadcasts."""
+def test_jvp_is_the_forward_derivative(case):
+    """The closed-form (dD/dx) v is forward-mode AD of D; a v that broadcasts gives what its expansion gives."""
     x = case.states()
-    for v in (case.states(seed=2), normal(1, *case.shape, seed=2), normal(*case.shape[1:], seed=2)):
-        expected = torch.func.jvp(lambda x: case.denoiser(x, sigma), (x,), (v.expand_as(x).clone(),))[1]
-        torch.testing.assert_close(case.denoiser.jvp(x, sigma, v), expected, rtol=1e-10, atol=1e-10)
+    for sigma in SIGMAS:
+        for v in (case.states(seed=2), normal(1, *case.shape, seed=2), normal(*case.shape[1:], seed=2)):
+            whole = v.expand_as(x).clone()
+            expected = torch.func.jvp(partial(case.denoiser, sigma=sigma), (x,), (whole,))[1]
+            torch.testing.assert_close(case.denoiser.jvp(x, sigma, v), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_dispersion_is_the_rayleigh_quotient(case, sigma):
+def test_dispersion_is_the_rayleigh_quotient(case):
     """The gain of a shell and axis is v.(dD/dx)v of the dense Jacobian, averaged over the cosine and the sine."""
     x, modes = case.states(), case.lattice.modes(case.shells)
     channels = case.shape[0]  # move together: v is the mode in every channel, of unit norm over all
     v = (modes[:, :, :, None] / math.sqrt(channels)).expand(*modes.shape[:3], *case.shape).flatten(3)
-    found = case.denoiser.dispersion(x, sigma, case.lattice.shell_vectors(case.shells))
-    for i in range(TRAJECTORIES):
-        jacobian = dense_jacobian(case.denoiser, x[i], sigma)
-        expected = torch.einsum("napi,ij,napj->na", v, jacobian, v) / 2
-        torch.testing.assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
+    for sigma in SIGMAS:
+        found = case.denoiser.dispersion(x, sigma, case.lattice.shell_vectors(case.shells))
+        for i in range(TRAJECTORIES):
+            jacobian = dense_jacobian(case.denoiser, x[i], sigma)
+            expected = torch.einsum("napi,ij,napj->na", v, jacobian, v) / 2
+            torch.testing.assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_dispersion_takes_any_wave_vector_of_the_lattice(case):
@@ -275,17 +277,17 @@ def plane_wave_quotients(jacobian, lattice, channels=1):
     return torch.einsum("...i,ij,...j->...", waves.conj(), jacobian.to(waves), waves).real
 
 
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_full_dispersion_is_the_whole_spectrum(patch_case, sigma):
+def test_full_dispersion_is_the_whole_spectrum(patch_case):
     """One FFT of a patch model's kernel gives the phase-averaged Rayleigh quotient at every wave vector."""
     x = patch_case.states()
-    found = full_dispersion(patch_case.denoiser, x, sigma)
-    for i in range(TRAJECTORIES):
-        expected = plane_wave_quotients(dense_jacobian(patch_case.denoiser, x[i], sigma), patch_case.lattice)
-        torch.testing.assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
+    for sigma in SIGMAS:
+        found = full_dispersion(patch_case.denoiser, x, sigma)
+        for i in range(TRAJECTORIES):
+            expected = plane_wave_quotients(dense_jacobian(patch_case.denoiser, x[i], sigma), patch_case.lattice)
+            torch.testing.assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("sigma", [0.4, 4.0])
 def test_kernel_is_the_mean_jacobian_row(patch_case, sigma):
     """K(u) is the mean over sites i of dD_i/dx_{i+u}, and rows vanish outside the receptive field."""
     x, lattice = patch_case.states(), patch_case.lattice

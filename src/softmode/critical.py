@@ -45,7 +45,7 @@ class Dispersion(NamedTuple):
 
     @property
     def growing_edge(self) -> Array:
-        r"""$k^* = \sqrt{-\lambda_0/b}$ (radians per site): modes below it grow; NaN unless lambda_0 < 0 < b."""
+        r"""$k^* = \sqrt{-\lambda_0/b}$ (radians per site): modes below it grow; NaN unless lambda_0 <= 0 < b."""
         return _root_of_ratio(-self.rate, self.curvature)
 
     def softness(self, longest: float) -> Array:
@@ -101,7 +101,9 @@ def smooth(curve: Array, times: Array, width: float = SMOOTHING) -> Array:
     u = np.log(times)
     kernel = np.exp(-0.5 * ((u[:, None] - u) / width) ** 2)
     # trapezoidal weights: a densely sampled stretch must not count twice
-    kernel *= np.abs(np.gradient(u))
+    weights = np.abs(np.gradient(u))
+    weights[[0, -1]] /= 2
+    kernel *= weights
     return np.asarray(curve @ (kernel / kernel.sum(1, keepdims=True)).T)
 
 
@@ -122,9 +124,15 @@ def growth_rate(xi: Array, times: Array, smoothing: float = SMOOTHING) -> Array:
 
 
 def crossing_times(curve: Array, times: Array) -> Array:
-    """Return the times, falling, at which a curve changes sign, by linear interpolation in log t."""
+    """Return the times, falling, at which a curve changes sign, by linear interpolation in log t.
+
+    A curve that touches zero and turns back does not cross it; neither does one that is undefined in between.
+    """
     u, before, after = np.log(times), curve[:-1], curve[1:]
-    i = np.flatnonzero(((before > 0) != (after > 0)) & np.isfinite(before) & np.isfinite(after))
+    sign = np.sign(np.where(np.isfinite(curve), curve, np.nan))
+    # an exact zero carries the sign that the curve had before it
+    sign = sign[np.maximum.accumulate(np.where(sign != 0, np.arange(len(sign)), 0))]
+    i = np.flatnonzero(sign[:-1] * sign[1:] < 0)
     return np.exp(u[i] + (u[i + 1] - u[i]) * before[i] / (before[i] - after[i]))
 
 
@@ -138,7 +146,8 @@ def peak_times(curve: Array, times: Array, prominence: float = PROMINENCE) -> Ar
         times: Falling times [time].
         prominence: Least height of a peak above the higher of the two valleys that separate it from higher ground.
     """
-    found, _ = find_peaks(smooth(curve, times), prominence=prominence)
+    # rounded, or the last digits of a long plateau would make several peaks of it
+    found, _ = find_peaks(np.round(smooth(curve, times), 9), prominence=prominence)
     return np.asarray(times[found])
 
 
@@ -156,12 +165,15 @@ def onset_time(growth: Array, times: Array, share: float = ONSET_SHARE) -> float
         share: Share of the peak growth rate.
 
     Returns:
-        The time, interpolated in log t; NaN if the growth rate never was below the share before its peak.
+        The time, interpolated in log t; NaN if the growth rate was not below the share before its peak, as far back
+        as it is defined without a gap.
     """
     if not np.isfinite(growth).any():
         return math.nan
     top = int(np.nanargmax(growth))
-    rises = crossing_times(growth[: top + 1] - share * growth[top], times[: top + 1])
+    gaps = np.flatnonzero(np.isnan(growth[:top]))
+    before = slice(gaps[-1] + 1 if len(gaps) else 0, top + 1)
+    rises = crossing_times(growth[before] - share * growth[top], times[before])
     return float(rises[-1]) if len(rises) else math.nan
 
 

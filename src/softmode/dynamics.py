@@ -154,18 +154,24 @@ def check_steps(process: Process, times: Float[Tensor, " time"]) -> None:
     r"""Warn if Euler-Maruyama's steps are too coarse for the drift's stiffness where the denoiser is flat (G = 0).
 
     At restoring rate $\lambda$ a step inflates the stationary variance by $1/(1 - \lambda|\Delta t|/2)$ and diverges
-    at $\lambda|\Delta t| = 2$; the warning comes at 10 % inflation and names the number of steps that would do.
+    at $\lambda|\Delta t| = 2$; the warning comes at 10 % inflation and names the number of steps of a logarithmic grid
+    that would do. A last step to zero noise is not checked: it has no stationary variance.
 
     Args:
         process: The process.
         times: Falling times, float64.
     """
+    times = times[times > 0]
+    if len(times) < 2:
+        return
     rate = process.drift(times[:-1], "sde").a
     stiffness, k = (rate * times.diff().abs()).max(0)
     limit = 2 * VARIANCE_ERROR / (1 + VARIANCE_ERROR)
     if float(stiffness) <= limit:
         return
-    steps = math.ceil((len(times) - 1) * float(stiffness) / limit)
+    # in log t, so that the number is exact however coarse the grid: |dt| = t (1 - exp(-|d log t|))
+    shrink = limit / float(stiffness) * float(1 - times[k + 1] / times[k])
+    steps = math.ceil((len(times) - 1) * float((times[k] / times[k + 1]).log()) / -math.log1p(-shrink))
     effect = (
         "diverges"
         if float(stiffness) >= 2
@@ -198,6 +204,7 @@ class Trajectory:
     state: Tensor
 
 
+@torch.no_grad()  # or a network's graph would grow over all steps
 def simulate(
     denoiser: Denoiser,
     process: Process,
@@ -230,7 +237,11 @@ def simulate(
 
     Raises:
         NonFiniteStateError: At the first state that is NaN or infinite.
+        ValueError: If an index is not one of the grid's.
     """
+    for name, indices in (("measure_at", measure_at), ("snapshots_at", snapshots_at)):
+        if not all(0 <= k < len(times) for k in indices):
+            raise ValueError(f"{name}: got indices {list(indices)}; expected grid indices from 0 to {len(times) - 1}")
     observables, measured, kept = observables or {}, set(measure_at), set(snapshots_at)
     values: dict[str, list[Tensor]] = {name: [] for name in observables}
     snapshots: list[Tensor] = []
@@ -239,11 +250,14 @@ def simulate(
     def record(k: int, state: Tensor) -> None:
         if k in measured:
             for name, observable in observables.items():
-                values[name].append(observable(denoiser, process, state, times[k]).detach().cpu())
+                # a copy: an observable may return a view of the state, which the stepper overwrites
+                value = observable(denoiser, process, state, times[k])
+                values[name].append(value.detach().to("cpu", copy=True))
         if k in kept:
             snapshots.append(state.detach().to("cpu", copy=True))
 
     x = x.clone()
+    watch.see(0, x)
     record(0, x)
     for k, state in enumerate(stepper(denoiser, process, x, times, noise), start=1):
         watch.see(k, state)

@@ -41,12 +41,11 @@ class Estimate:
         if math.isnan(self.value):
             return f"undefined ({self.reason})" if self.reason else "undefined"
         if self.stderr == 0 or not math.isfinite(self.stderr):
-            return f"{self.value:.4f}" if self.stderr == 0 else f"{self.value:.4g}(?)"
-        decimals = max(0, -math.floor(math.log10(self.stderr)))
-        digits = round(self.stderr * 10**decimals)
-        if digits == 10:
-            decimals, digits = max(0, decimals - 1), 1 if decimals else 10
-        return f"{self.value:.{decimals}f}({digits})"
+            return f"{self.value:#.5g}" if self.stderr == 0 else f"{self.value:.4g}(?)"
+        digit, exponent = (int(part) for part in f"{self.stderr:.0e}".split("e"))
+        if exponent <= 0:
+            return f"{self.value:.{-exponent}f}({digit})"
+        return f"{round(self.value, -exponent):.0f}({digit * 10**exponent})"
 
 
 def bootstrap(

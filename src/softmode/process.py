@@ -83,10 +83,11 @@ class Linear(Schedule):
         return self.start * t + 0.5 * (self.end - self.start) * t.square()
 
     def time(self, integral: Time) -> Tensor:
-        """Return the positive root of the quadratic, in the form that is stable when end is close to start."""
+        """Return the positive root of the quadratic in its stable form; NaN beyond `t_end`."""
         integral = as_time(integral)
         root = (self.start**2 + 2 * (self.end - self.start) * integral).sqrt()
-        return 2 * integral / (self.start + root)
+        t = 2 * integral / (self.start + root)
+        return torch.where(t <= self.t_end, t, math.nan)
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class VP(Process):
         alpha, variance, beta = self.alpha(t), self.sigma(t).square(), self.schedule.beta(t)
         if convention == "score":
             return Drift(-1 / variance, alpha / variance)
-        rate = beta if convention == "sde" else 0.5 * beta
+        rate = {"sde": beta, "ode": 0.5 * beta}[convention]
         return Drift(rate / variance - 0.5 * beta, -rate * alpha / variance)
 
     def diffusion(self, t: Time) -> Tensor:
@@ -297,7 +298,7 @@ class VE(Process):
         t = as_time(t)
         if convention == "score":
             return Drift(-1 / t.square(), 1 / t.square())
-        factor = 2 / t if convention == "sde" else 1 / t
+        factor = {"sde": 2 / t, "ode": 1 / t}[convention]
         return Drift(factor, -factor)
 
     def diffusion(self, t: Time) -> Tensor:

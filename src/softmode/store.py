@@ -93,7 +93,10 @@ class Run:
             for partial in run.directory.glob("run.zarr/**/*.partial"):
                 partial.unlink()
             return run
-        run.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            run.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"out: cannot make {str(directory)!r} ({error.strerror}); choose a writable place") from None
         for left_over in run.directory.glob(".run-*.zarr"):
             shutil.rmtree(left_over)
         staged = run.directory / f".run-{uuid.uuid4().hex}.zarr"

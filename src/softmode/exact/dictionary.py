@@ -1,6 +1,7 @@
 """Patch dictionaries: patterns on a receptive field with their probabilities."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -48,6 +49,7 @@ class PatchDictionary:
     def omega_eff(self) -> float:
         r"""$\Omega_{\mathrm{eff}} = \sum_k \pi_k\,p_k(0)\sum_u p_k(u)$, which replaces |Omega| at the symmetric point.
 
+        For patterns of equal norm, whose posterior at x = 0 is the prior.
         It equals |Omega| for the two-state dictionary. Source: paper App. A for a dictionary with a prior.
         """
         return float(self.coupling().sum())
@@ -145,7 +147,7 @@ def parse_dictionary(text: str, seed: int, receptive_field: ReceptiveField) -> P
 
 def _load_dictionary(path: str, receptive_field: ReceptiveField) -> PatchDictionary:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             patterns = torch.as_tensor(np.asarray(file["patterns"], dtype=np.float64))
             prior = torch.as_tensor(np.asarray(file["prior"], dtype=np.float64))
     except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
