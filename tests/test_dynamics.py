@@ -104,14 +104,13 @@ def test_convergence_order(name, process, t_max, t_min):
     stepper, order = STEPPERS[name], {"euler-maruyama": 1, "heun": 2}[name]
     spectrum = ornstein_zernike(8)
     errors = []
-    for steps in (80, 160, 320, 640):
+    for steps in (40, 80, 160, 320):
         times = log_grid(t_max, t_min, steps)
         exact = exact_variance(stepper, process, spectrum, times)
         errors.append((sampled_variance(stepper, process, spectrum, times) / exact - 1).abs())
     slopes = -torch.stack(errors).log2().diff(dim=0)
-    print("ORDERS", name, process, slopes.min(1).values, slopes.max(1).values, errors[-1].max())
     assert (slopes - order).abs().max() < 0.1
-    assert errors[-1].max() < 0.05
+    assert errors[-1].max() < 0.01
 
 
 def test_exact_variance_solves_its_equation():
@@ -201,7 +200,6 @@ def test_heun_solves_the_flow_of_a_patch_model(process, t_max, t_min):
         )
         for steps in (40, 80, 160)
     ]
-    print("HEUN", errors)
     assert errors[-1] < 1e-3
     assert math.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.1)
 
@@ -283,7 +281,7 @@ def test_seeds_of_trajectories_differ():
 
 def patch_run(trajectories, stepper=euler_maruyama, seed=2, dtype=torch.float64):
     """Run the patch model with observables on a lattice of 6 x 6."""
-    process, times = VP(), log_grid(8.0, 0.05, 60)
+    process, times = VP(), log_grid(8.0, 0.05, 40)
     noise = TrajectoryNoise(seed, trajectories)
     x = initial_state(process, 8.0, noise, (1, 6, 6), dtype)
     return simulate(
@@ -298,8 +296,8 @@ def patch_run(trajectories, stepper=euler_maruyama, seed=2, dtype=torch.float64)
             "structure": lambda d, p, x, t: structure_factor(x, 2),
             "gain": lambda d, p, x, t: exact_gains(d, x / p.alpha(t), p.noise_level(t), 2),
         },
-        measure_at=[0, 10, 33, 60],
-        snapshots_at=[0, 20, 60],
+        measure_at=[0, 10, 33, 40],
+        snapshots_at=[0, 20, 40],
     )
 
 

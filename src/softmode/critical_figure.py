@@ -14,7 +14,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softmode.critical import ONSET_SHARE
+from softmode.critical import ONSET_SHARE, fit_dispersion, growth_rate
 from softmode.estimate import Array, median
 from softmode.report import estimate_of
 from softmode.store import Run
@@ -68,13 +68,13 @@ def critical_dynamics(run: Run) -> Figure:
     kinds = (("xi_eq_drift_peak", "xi_eq_gain_peak"), ("growth_onset", "growth_peak"), ("lambda_0_zero",))
     for ax, own, names in zip((left, middle, right), handles, kinds, strict=True):
         own += [line for name in names for line in measured_lines(ax, summary, name)]
-        ax.legend(handles=own, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        ax.legend(handles=own + doubt_note(own), loc="upper center", bbox_to_anchor=(0.5, -0.16))
     theory = theory_lines((left, middle, right), summary)
     if theory:
         figure.legend(handles=theory, loc="outside lower center", ncols=4, title="critical times at $x=0$")
     for ax in (left, middle, right):
         time_axis(ax, run)
-    figure.suptitle(caption(run), parse_math=False)
+    figure.suptitle(caption(run), parse_math=False, fontsize="medium")
     return figure
 
 
@@ -114,26 +114,28 @@ def length_limit(drift: Array, gain: Array) -> float:
 def _undefined(ax: Axes, run: Run) -> list[Artist]:
     """Shade the bands where the drift's xi_eq is undefined; a single measured point is no band."""
     data = run.arrays
-    rate = median(data["eigenvalue"].to_numpy()[:, :, 0].mean(-1))
+    times = data["time"].to_numpy()
     bands = [band for band in run.summary["undefined"]["bands"]["xi_eq_drift"] if band[0] > band[1]]
     spans = [ax.axvspan(*band, color="0.88", linewidth=0, zorder=0, gid="undefined") for band in bands]
-    times = data["time"].to_numpy()
     inside = np.any([(times <= first) & (times >= last) for first, last in bands] or [times < 0], axis=0)
-    why = r"$\lambda_0\leq 0$" if bool((rate[inside] <= 0).all()) else r"$\lambda_0\leq 0$ or curvature $<0$"
+    fit = fit_dispersion(data["eigenvalue"].to_numpy(), data["k"].to_numpy())
+    bent = ((fit.rate > 0) & (fit.curvature < 0))[:, inside].any()
+    why = r"$\lambda_0\leq 0$ or curvature $<0$" if bent else r"$\lambda_0\leq 0$"
     for span in spans[:1]:
         span.set_label(rf"$\xi_{{\mathrm{{eq}}}}$ of the drift undefined ({why})")
     return list(spans[:1])
 
 
 def _growth(ax: Axes, run: Run) -> list[Artist]:
-    data = run.arrays
+    data, times = run.arrays, run.arrays["time"].to_numpy()
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    line = trajectories_and_median(
-        ax, data["time"].to_numpy(), data["growth"].to_numpy(), r"$-d\xi_x/d\log t$, median", "black", BLUE
-    )
+    line = trajectories_and_median(ax, times, data["growth"].to_numpy(), r"$-d\xi_x/d\log t$, median", "black", BLUE)
+    # onset and fastest growth are read off this curve
+    of_median = growth_rate(median(data["xi_sign"].to_numpy()), times)
+    ax.plot(times, of_median, color="black", linewidth=1.2, linestyle=":", label=r"growth rate of the median $\xi_x$")
     ax.set_ylabel(r"growth rate $-d\xi_x/d\log t$ (sites)")
     ax.set_title("Growth of correlations")
-    return [line]
+    return [line, ax.lines[-1]]
 
 
 def _eigenvalues(ax: Axes, run: Run) -> list[Artist]:
@@ -149,15 +151,15 @@ def _eigenvalues(ax: Axes, run: Run) -> list[Artist]:
                 signed_line(ax, times, curve, color=colors(n), linewidth=0.7, alpha=0.25)
         signed_line(ax, times, median(values[:, :, n]), color=colors(n), linewidth=1.6, gid=f"lambda_{n}")
     every = median(np.concatenate(np.moveaxis(values, 2, 0)))
-    signed_line(ax, times, every, color="black", linewidth=2.0, gid="lambda_median")
+    signed_line(ax, times, every, color="black", linewidth=1.2, gid="lambda_median")
     ax.set_ylim(*_magnitudes(every))
     ax.set_ylabel(r"drift eigenvalues $|\lambda_n|$ (1 / time)")
     ax.set_title("Softening of Fourier modes")
     norm = BoundaryNorm(np.arange(shells + 1) - 0.5, shells)
     ticks = np.arange(0, shells, -(-shells // 10))
-    ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, label="shell $n$", ticks=ticks, aspect=30)  # type: ignore[union-attr]
+    ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, label="shell $n$", ticks=ticks, aspect=30)
     return [
-        Line2D([], [], color="black", linewidth=2.0, label="median over shells and trajectories"),
+        Line2D([], [], color="black", linewidth=1.2, label="median over shells and trajectories"),
         Line2D([], [], color="0.4", linewidth=1.6, label=r"$\lambda_n>0$, mode decays (median)"),
         Line2D([], [], color="0.4", linewidth=1.6, linestyle="--", label=r"$\lambda_n<0$, mode grows (median)"),
     ]
@@ -177,10 +179,14 @@ def signed_line(ax: Axes, times: Array, values: Array, **style: Any) -> list[Lin
     Returns:
         The solid and the dashed line.
     """
-    return [
-        ax.plot(times, np.where(sign * values > 0, sign * values, np.nan), linestyle=linestyle, **style)[0]
-        for sign, linestyle in ((1, "-"), (-1, "--"))
-    ]
+    lines = []
+    for sign, linestyle in ((1, "-"), (-1, "--")):
+        part = np.where(sign * values > 0, sign * values, np.nan)
+        gaps = np.isnan(np.concatenate([[np.nan], part, [np.nan]]))
+        # a point between two gaps would draw nothing
+        alone = np.flatnonzero(~gaps[1:-1] & gaps[:-2] & gaps[2:])
+        lines += ax.plot(times, part, linestyle=linestyle, marker=".", markersize=3, markevery=alone, **style)
+    return lines
 
 
 def trajectories_and_median(
@@ -211,7 +217,9 @@ def theory_lines(axes: Sequence[Axes], summary: Summary) -> list[Line2D]:
         first = group[0]
         mark = THEORY.get(first["name"], Mark("0.5", "-"))
         drawn = [
-            ax.axvline(first["value"], color=mark.color, linestyle=mark.linestyle, linewidth=1.2, gid=first["name"])
+            ax.axvline(
+                first["value"], color=mark.color, linestyle=mark.linestyle, linewidth=1.2, zorder=1.5, gid=first["name"]
+            )
             for ax in axes
         ]
         names = " and ".join(
@@ -239,12 +247,19 @@ def measured_lines(ax: Axes, summary: Summary, kind: str) -> list[Line2D]:
     for estimate in estimates:
         lines.append(ax.axvline(estimate.value, color=mark.color, linestyle=mark.linestyle, linewidth=1.4, gid=kind))
         if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-            ax.axvspan(estimate.low, estimate.high, color=mark.color, alpha=0.12, linewidth=0, zorder=0)
-    values = [f"{e}" + ("?" if e.reason and math.isfinite(e.stderr) else "") for e in estimates]
+            ax.axvspan(estimate.low, estimate.high, color=mark.color, alpha=0.1, linewidth=0, zorder=0)
+    values = [f"{e}" + ("?" if e.reason else "") if math.isfinite(e.stderr) else f"{e.value:.3g}" for e in estimates]
     more = f", … ({len(values)} in all)" if len(values) > VALUES_NAMED else ""
     for line in lines[:1]:
         line.set_label(f"{mark.label}: {', '.join(values[:VALUES_NAMED])}{more}")
     return lines[:1]
+
+
+def doubt_note(handles: Sequence[Artist]) -> list[Line2D]:
+    """Return a legend entry that explains the question mark of a doubtful value, if one of the handles has it."""
+    if not any("?" in str(handle.get_label()) for handle in handles):
+        return []
+    return [Line2D([], [], linestyle="", label="?: in fewer than 95 % of bootstrap resamples")]
 
 
 def time_axis(ax: Axes, run: Run) -> None:

@@ -4,21 +4,26 @@ import itertools
 import math
 from collections.abc import Callable
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import Normalize
+from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softmode.critical_figure import caption, measured_lines, theory_lines, time_axis
+from softmode.critical_figure import caption, doubt_note, measured_lines, theory_lines, time_axis
 from softmode.estimate import Array, median
 from softmode.lattice import ReceptiveField
 from softmode.process import parse_process
 from softmode.store import Run
 
 WAVENUMBERS = 181
+# growing modes have small ratios: a scale that is linear at zero and flattens beyond 0.3 shows them and the rest
+NORM = AsinhNorm(0.3, vmin=-1, vmax=1)
+# light ends, on which lines stand out
+COLOURS = LinearSegmentedColormap.from_list("light RdBu", matplotlib.colormaps["RdBu"](np.linspace(0.12, 0.88, 256)))
 
 
 def dispersion(run: Run) -> Figure:
@@ -36,23 +41,25 @@ def dispersion(run: Run) -> Figure:
     directions = [np.eye(d)]
     if d > 1:
         directions.append(np.array([(1, *signs) for signs in itertools.product((1, -1), repeat=d - 1)], dtype=float))
-    figure = Figure(figsize=(13 if d > 1 else 8.5, 6.0), layout="constrained")
+    figure = Figure(figsize=(14 if d > 1 else 9.5, 6.2), layout="constrained")
     axes = list(figure.subplots(1, len(directions), sharex=True, sharey=True, squeeze=False)[0])
     for ax, vectors in zip(axes, directions, strict=True):
         mesh, lines = _map(ax, run, vectors)
-        for line in measured_lines(ax, run.summary, "lambda_0_zero"):
-            lines.append(line)
+        lines += measured_lines(ax, run.summary, "lambda_0_zero")
     axes[0].set_title("along an axis" + (f" (mean of the {d})" if d > 1 else ""))
     for ax in axes[1:]:
         ax.set_title(rf"along a diagonal (mean of the {len(vectors)}), $|k_\mu|=k$, $|\mathbf{{k}}|=\sqrt{{{d}}}\,k$")
     axes[0].set_ylabel("wavenumber $k$ (radians per site)")
     axes[0].set_yticks([0, math.pi / 2, math.pi], ["0", r"$\pi/2$", r"$\pi$"])
-    figure.colorbar(mesh, ax=axes, extend="both", label=r"$\lambda(k,t)\,/\,\lambda_{G=0}(t)$")
-    theory = theory_lines(axes, run.summary)
-    figure.legend(handles=[*lines, *theory], loc="outside lower center", ncols=2)
+    ticks = [-1, -0.5, -0.2, 0, 0.2, 0.5, 1]
+    figure.colorbar(
+        mesh, ax=axes, extend="both", ticks=ticks, format="{x:g}", label=r"$\lambda(k,t)\,/\,\lambda_{G=0}(t)$"
+    )
+    lines += theory_lines(axes, run.summary) + doubt_note(lines)
+    figure.legend(handles=lines, loc="outside lower center", ncols=3 if d > 1 else 2)
     for ax in axes:
         time_axis(ax, run)
-    figure.suptitle(caption(run), parse_math=False)
+    figure.suptitle(caption(run), parse_math=False, fontsize="medium")
     return figure
 
 
@@ -77,25 +84,28 @@ def relative_eigenvalue(run: Run, k: Array, directions: Array) -> Array:
 
 
 def _map(ax: Axes, run: Run, directions: Array) -> tuple[QuadMesh, list[Line2D]]:
-    """Draw one map with its zero contour and growing edge."""
+    """Draw one map with its zero contour and growing edge; return those that it has, for the legend."""
     data, k = run.arrays, np.linspace(0.0, math.pi, WAVENUMBERS)
     times = data["time"].to_numpy()
     values = median(relative_eigenvalue(run, k, directions)).T
     mesh = ax.pcolormesh(
-        cell_edges(np.log(times), np.exp), cell_edges(k), values, cmap="RdBu", norm=Normalize(-1, 1), rasterized=True
+        cell_edges(np.log(times), np.exp), cell_edges(k), values, cmap=COLOURS, norm=NORM, rasterized=True
     )
+    handles = []
     if values.min() < 0 < values.max():
         ax.contour(times, k, values, levels=[0.0], colors="black", linewidths=1.6)
+        handles.append(
+            Line2D([], [], color="black", linewidth=1.6, label=r"$\lambda(k,t)=0$, median; inside, modes grow")
+        )
     # the fit's edge is a length |k|; along a diagonal each component is shorter by sqrt(d)
     edge = median(data["growing_edge"].to_numpy()) / float(np.linalg.norm(directions[0]))
-    ax.plot(times, edge, color="gold", linewidth=2.0, linestyle="--", gid="growing_edge")
+    if np.isfinite(edge).any():
+        label = "growing edge $k^*$ of the quadratic fit, median"
+        handles += ax.plot(
+            times, edge, color="tab:orange", linewidth=2.0, linestyle="--", label=label, gid="growing_edge"
+        )
     ax.set_ylim(0, math.pi)
-    return mesh, [
-        Line2D([], [], color="black", linewidth=1.6, label=r"$\lambda(k,t)=0$, median; inside, modes grow"),
-        Line2D(
-            [], [], color="gold", linewidth=2.0, linestyle="--", label="growing edge $k^*$ of the quadratic fit, median"
-        ),
-    ]
+    return mesh, handles
 
 
 def cell_edges(centres: Array, scale: Callable[[Array], Array] = np.asarray) -> Array:

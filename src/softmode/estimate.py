@@ -62,7 +62,8 @@ def bootstrap(
 
     Returns:
         One estimate per number: its value on the median over all trajectories, the standard deviation over resamples
-        and the 2.5 % and 97.5 % percentiles. With fewer than two trajectories the error is NaN.
+        and the 2.5 % and 97.5 % percentiles. With fewer than two trajectories the error is NaN; with n of them no
+        interval of a median covers more than 1 - 2^(1-n), 88 % for the paper's 4.
 
     Source: efron1993.
     """

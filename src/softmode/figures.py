@@ -12,15 +12,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
-from softmode.critical_figure import critical_dynamics
+from softmode.critical_figure import caption, critical_dynamics
 from softmode.dispersion_figure import dispersion
 from softmode.estimate import Array
 from softmode.process import parse_process
 from softmode.store import Run
 
 DPI = 200
+LAYOUTS = 6
 # over matplotlib's own defaults, so that a user's settings do not change the figures; TrueType text stays editable
-STYLE: dict[str, Any] = {"font.size": 12, "legend.fontsize": 10.5, "legend.frameon": False, "pdf.fonttype": 42}
+STYLE: dict[str, Any] = {"font.size": 13, "legend.fontsize": 11, "legend.frameon": False, "pdf.fonttype": 42}
 PATTERNS_SHOWN = 12
 PANELS_PER_ROW = 6
 # share of all shown site values inside the colour scale: at high noise states have Gaussian tails
@@ -53,6 +54,7 @@ def draw(run: Run) -> list[Path]:
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and PDF; each file appears under its name only when it is complete."""
+    _settle(figure)
     paths = []
     for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
         path = stem.parent / f"{stem.name}.{kind}"
@@ -64,6 +66,18 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
             staged.unlink(missing_ok=True)
         paths.append(path)
     return paths
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out until its axes stay in place, then keep that layout: tick labels and axes depend on each other."""
+    places = np.zeros((len(figure.axes), 4))
+    for _ in range(LAYOUTS):
+        before = places
+        figure.draw_without_rendering()
+        places = np.array([ax.get_position().bounds for ax in figure.axes])
+        if np.allclose(places, before, atol=1e-3, rtol=0):
+            break
+    figure.set_layout_engine("none")
 
 
 def snapshots(run: Run) -> Figure:
@@ -78,10 +92,13 @@ def snapshots(run: Run) -> Figure:
     Source: paper Figs. 2 and 5.
     """
     states = _states(run)
-    columns, rows = min(len(states), PANELS_PER_ROW), -(-len(states) // PANELS_PER_ROW)
-    panel = 2.5 if run.config["dimensions"] > 1 else 2.0
-    figure = Figure(figsize=(13, 1.9 + (panel + 0.7) * rows), layout="constrained")
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[1.9, (panel + 0.7) * rows]))
+    rows = -(-len(states) // PANELS_PER_ROW)
+    columns = -(-len(states) // rows)
+    top, panel = (1.7, min(3.0, 11.5 / columns) + 0.8) if states.ndim > 2 else (1.4, 2.7)
+    figure = Figure(figsize=(13, 0.5 + top + panel * rows), layout="constrained")
+    parts = figure.subfigures(2, 1, height_ratios=[top, panel * rows], squeeze=False)
+    above, below = parts[0, 0], parts[1, 0]
+    figure.suptitle(caption(run), parse_math=False, fontsize="medium")
     patterns = run.arrays["patterns"].to_numpy()
     shown = np.concatenate([states.ravel(), patterns.ravel()])
     limit = float(np.quantile(np.abs(shown), COLOUR_SHARE)) or 1.0
@@ -95,7 +112,11 @@ def snapshots(run: Run) -> Figure:
         owner, label = below, f"state {_state_symbol(run)}, pattern $p_k$"
     beyond = bool(np.abs(shown).max() > limit)
     owner.colorbar(
-        ScalarMappable(norm, COLOURS), ax=owner.axes, label=label, extend="both" if beyond else "neither", aspect=15
+        ScalarMappable(norm, COLOURS),
+        ax=owner.axes,
+        label=label,
+        extend="both" if beyond else "neither",
+        aspect=15 * rows,
     )
     return figure
 
@@ -116,11 +137,11 @@ def draw_dictionary(figure: Figure | SubFigure, run: Run, norm: Normalize) -> No
     row = figure.subplots(1, PATTERNS_SHOWN, squeeze=False)[0]
     for ax in row:
         ax.set_axis_off()
-    for ax, k in zip(row, order, strict=False):
+    for ax, k in zip(row[(PATTERNS_SHOWN - len(order)) // 2 :], order, strict=False):
         ax.imshow(on_offsets(data["patterns"].to_numpy()[k], offsets), cmap=COLOURS, norm=norm)
         ax.set_title(f"{prior[k]:.3g}", y=0, va="top", pad=-4, fontsize="medium")
     count = f"{len(order)} most probable of {len(prior)}" if len(order) < len(prior) else f"{len(prior)}"
-    middle = ", central slice" if offsets.shape[1] == 3 else ""
+    middle = " (central slice)" if offsets.shape[1] == 3 else ""
     figure.suptitle(f"Patch dictionary{middle}: {count} patterns with their prior probabilities $\\pi_k$")
 
 
@@ -169,9 +190,9 @@ def _panels(figure: SubFigure, run: Run, columns: int, rows: int) -> list[Axes]:
     for ax, t in zip(panels, times, strict=False):
         level = float(process.noise_level(float(t)))
         ax.set_title(f"$t={number(t)}$\n$\\sigma/\\alpha={number(level)}$", fontsize="medium")
-    middle = f", central slice of {run.config['size']}" if run.config["dimensions"] == 3 else ""
+    middle = f" (central slice, $z={run.config['size'] // 2}$)" if run.config["dimensions"] == 3 else ""
     first = int(data["trajectory"].to_numpy()[0])
-    figure.suptitle(f"State of trajectory {first} along the generation $\\rightarrow${middle}")
+    figure.suptitle(f"State of trajectory {first}{middle} along the generation $\\rightarrow$")
     return panels[: len(times)]
 
 

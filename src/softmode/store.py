@@ -96,7 +96,7 @@ class Run:
         try:
             run.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"out: cannot make {str(directory)!r} ({error.strerror}); choose a writable place") from None
+            raise ValueError(f"out: cannot make {str(directory)!r}, {error.strerror}; choose another") from None
         for left_over in run.directory.glob(".run-*.zarr"):
             shutil.rmtree(left_over)
         staged = run.directory / f".run-{uuid.uuid4().hex}.zarr"

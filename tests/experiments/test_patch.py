@@ -1,0 +1,258 @@
+"""The patch experiment: reproducible, resumable, independent of batching, honest about failure."""
+
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softmode.config import PatchConfig
+from softmode.dynamics import CoarseStepWarning, NonFiniteStateError
+from softmode.experiments import patch
+from softmode.store import Run
+
+SMALL = PatchConfig(
+    size=16, receptive_field="box:3", t_max=20.0, t_min=0.01, steps=500, trajectories=6, block=2, measure_every=20
+)
+
+
+def digest(directory: Path) -> dict[str, str]:
+    """Hash every file of a store."""
+    store = directory / "run.zarr"
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+def quantity(run: Run, name: str) -> dict:
+    return next(q for q in run.summary["quantities"] if q["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return patch.run(SMALL, tmp_path_factory.mktemp("small") / "run")
+
+
+def test_the_same_config_twice_is_bit_identical(small: Run, tmp_path: Path) -> None:
+    """Two runs of one config have the same files, byte for byte."""
+    patch.run(SMALL, tmp_path / "again")
+    assert digest(tmp_path / "again") == digest(small.directory)
+
+
+def test_interrupted_and_resumed_is_bit_identical(small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that fails in its second block keeps the first, and ends as if nothing had happened."""
+    honest = patch.measure
+
+    def dies(model, config, trajectories, on_step):
+        if trajectories.start == 2:
+            raise KeyboardInterrupt
+        return honest(model, config, trajectories, on_step)
+
+    monkeypatch.setattr(patch, "measure", dies)
+    with pytest.raises(KeyboardInterrupt):
+        patch.run(SMALL, tmp_path / "run")
+    assert Run.open(tmp_path / "run").arrays.sizes["trajectory"] == 2
+    monkeypatch.setattr(patch, "measure", honest)
+    patch.run(SMALL, tmp_path / "run")
+    assert digest(tmp_path / "run") == digest(small.directory)
+
+
+def test_killed_and_resumed_is_bit_identical(small: Run, tmp_path: Path) -> None:
+    """A process killed without warning after its first block resumes there and ends bit-identical."""
+    code = (
+        "import sys\nfrom softmode.config import PatchConfig\nfrom softmode.experiments.patch import run\n"
+        f"run({SMALL!r}, sys.argv[1])"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen([*command, str(tmp_path / "killed")])
+    flags = tmp_path / "killed" / "run.zarr" / "block_done" / "c"
+    deadline = time.monotonic() + 120
+    while not (flags.is_dir() and any(flags.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = Run.open(tmp_path / "killed").arrays.sizes["trajectory"]
+    assert 0 < finished < SMALL.trajectories, "the kill came too late or too early to test anything"
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    assert digest(tmp_path / "killed") == digest(small.directory)
+
+
+def test_curves_depend_on_batching_only_by_rounding(tmp_path: Path) -> None:
+    """In float64 other blocks change nothing beyond rounding, though noise amplifies it along the way."""
+    config = replace(SMALL, dtype="float64", trajectories=3)
+    alone = patch.run(replace(config, block=1), tmp_path / "alone").arrays
+    together = patch.run(replace(config, block=3), tmp_path / "together").arrays
+    for name in alone.data_vars:
+        np.testing.assert_allclose(alone[name], together[name], rtol=1e-8, atol=1e-10, err_msg=str(name))
+
+
+def test_repeating_a_finished_run_computes_nothing(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command on a finished run does not simulate again."""
+    monkeypatch.setattr(patch, "measure", lambda *_: pytest.fail("simulated again"))
+    before = digest(small.directory)
+    patch.run(SMALL, small.directory)
+    assert digest(small.directory) == before
+
+
+def test_stored_arrays_have_named_dimensions_and_units(small: Run) -> None:
+    """Every curve is per trajectory, with the names, coordinates and units that a reader needs."""
+    arrays = small.arrays
+    assert arrays["gain"].dims == ("trajectory", "time", "shell", "axis")
+    assert arrays["snapshots"].dims == ("trajectory", "snapshot", "y", "x")
+    assert arrays["kernel"].dims == ("trajectory", "time", "omega")
+    assert arrays["patterns"].shape == (10, 9)
+    np.testing.assert_allclose(arrays["prior"].sum(), 1)
+    np.testing.assert_allclose(arrays["time"][[0, -1]], [20.0, 0.01])
+    np.testing.assert_allclose(arrays["snapshot"], np.geomspace(20, 0.01, 5), rtol=0.02)
+    assert all(arrays[name].attrs["units"] and arrays[name].attrs["long_name"] for name in arrays.variables)
+
+
+def test_stored_curves_agree_with_each_other(small: Run) -> None:
+    """Eigenvalues, lengths and growth follow from the stored gains and correlations by the literal formulas."""
+    arrays = small.arrays
+    t = arrays["time"].to_numpy()[:, None, None]
+    variance = -np.expm1(-t)
+    np.testing.assert_allclose(arrays["eigenvalue"], -0.5 + (1 - arrays["gain"]) / variance, rtol=1e-9, atol=1e-9)
+    k, offsets = arrays["k"].to_numpy(), arrays["offsets"].to_numpy()
+    cosines = np.cos(k[:, 0, None] * offsets[:, 0])
+    gain = np.einsum("bto,so->bts", arrays["kernel"], cosines)
+    np.testing.assert_allclose(arrays["gain"][..., 0], gain, rtol=1e-9, atol=1e-12)
+    rate = arrays["eigenvalue"].mean("axis").to_numpy()
+    square = k[1:4, 0] ** 2
+    fitted = ((rate[..., 1:4] / rate[..., :1] - 1) * square).sum(-1) / (square**2).sum()
+    length = arrays["xi_eq_drift"].to_numpy()
+    defined = ~np.isnan(length)
+    np.testing.assert_allclose(length[defined] ** 2, fitted[defined], rtol=1e-6, atol=1e-9)
+    assert (np.isnan(length) == ((rate[..., 0] <= 0) | (fitted * rate[..., 0] < 0))).all()
+    correlation = arrays["sign_correlation"].to_numpy()
+    cut = np.where(np.cumprod(correlation > 0, axis=-1), correlation, 0)
+    np.testing.assert_allclose(arrays["xi_sign"], cut @ np.arange(9) / cut.sum(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_summary_names_theory_and_measurement(small: Run) -> None:
+    """Theory values are exact, measured ones have errors, samples, intervals, definition and source."""
+    names = {q["name"] for q in small.summary["quantities"]}
+    assert {"t_c_score_omega", "t_c_score_omega_eff", "t_c_drift_omega", "growth_onset_1", "growth_peak_1"} <= names
+    assert quantity(small, "t_c_score_omega")["value"] == pytest.approx(math.log(10), abs=1e-12)
+    assert quantity(small, "t_c_drift_omega")["value"] == pytest.approx(math.asinh(9), abs=1e-12)
+    measured = quantity(small, "growth_peak_1")
+    assert measured["low"] <= measured["value"] <= measured["high"]
+    assert measured["samples"] == 6
+    assert all(q["definition"] and q["source"] for q in small.summary["quantities"])
+    assert len(set(small.summary["trajectory_seeds"])) == 6
+    assert small.summary["config"] == asdict(SMALL) | {"snapshots": []}
+
+
+def test_the_drift_softens_twice_with_the_papers_dictionary(tmp_path: Path) -> None:
+    """On a smaller lattice lambda_0 changes sign near t = 3.2 and 1.1, and xi_eq is undefined in between (facts)."""
+    run = patch.run(
+        PatchConfig(size=40, t_min=0.1, trajectories=8, steps=1600, measure_every=10, block=8), tmp_path / "run"
+    )
+    first, second = quantity(run, "lambda_0_zero_1"), quantity(run, "lambda_0_zero_2")
+    assert first["value"] == pytest.approx(3.17, abs=0.1)
+    assert second["value"] == pytest.approx(1.1, abs=0.2)
+    bands = run.summary["undefined"]["bands"]["xi_eq_drift"]
+    assert bands[0][0] == pytest.approx(first["value"], rel=0.06)
+    assert bands[0][1] == pytest.approx(second["value"], rel=0.06)
+    assert not run.summary["undefined"]["bands"]["xi_eq_gain"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dimensions": 1, "size": 64},
+        {"dimensions": 3, "size": 8, "shells": 3, "dictionary": "two-state"},
+        {"receptive_field": "ball:1.5", "dictionary": "random:3"},
+        {"receptive_field": "cross:1", "schedule": "vp-cosine:0.008", "t_max": 0.99},
+        {"schedule": "ve", "t_max": 80.0, "dictionary": "two-state"},
+        {"trajectories": 1, "portion": "clip", "snapshots": (5.0, 0.5)},
+    ],
+)
+def test_every_kind_of_model_runs_to_a_summary(change: dict, tmp_path: Path) -> None:
+    """Other dimensions, fields, dictionaries and processes give finite states and a summary."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CoarseStepWarning)
+        run = patch.run(replace(SMALL, **{"trajectories": 2, "steps": 200} | change), tmp_path / "run")
+    assert np.isfinite(run.arrays["snapshots"]).all()
+    assert len(run.summary["quantities"]) >= 8
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"receptive_field": "box:4"}, "receptive_field: got box:4"),
+        ({"receptive_field": "box:17"}, "receptive_field: spans"),
+        ({"receptive_field": "ring:4"}, "receptive_field: got 'ring:4'"),
+        ({"dictionary": "mine"}, "dictionary: got 'mine'"),
+        ({"dictionary": "nowhere.npz"}, "dictionary: cannot read"),
+        ({"schedule": "vp:-1"}, "schedule: got 'vp:-1'"),
+        ({"schedule": "sub-vp"}, "schedule: got 'sub-vp'"),
+        ({"schedule": "vp-linear:0.1:20"}, "t_max: got 20"),
+        ({"t_max": 0.001}, "t_max: got 0.001"),
+        ({"t_max": 150.0}, "t_max: got 150"),
+        ({"steps": 0}, "steps: got 0"),
+        ({"trajectories": 0}, "trajectories: got 0"),
+        ({"measure_every": 0}, "measure_every: got 0"),
+        ({"block": 0}, "block: got 0"),
+        ({"shells": 2}, "shells: got 2"),
+        ({"shells": 8}, "shells: got 8"),
+        ({"dimensions": 4}, "dimensions: got 4"),
+        ({"size": 1}, "size: got 1"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"snapshots": (30.0,)}, "snapshots: got"),
+        ({"device": "abacus"}, "device: got 'abacus'"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(change: dict, named: str, tmp_path: Path) -> None:
+    """One line that starts with the argument and its value; the directory is not even made."""
+    with pytest.raises(ValueError, match=named) as caught:
+        patch.run(replace(SMALL, **change), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"patterns": np.ones((2, 9)), "prior": np.array([0.7, 0.7])}, "prior: sums to 1.4"),
+        ({"patterns": np.ones((2, 9)), "prior": np.array([-0.5, 1.5])}, "prior: got a negative"),
+        ({"patterns": np.ones((2, 8)), "prior": np.array([0.5, 0.5])}, "patterns: got shape"),
+        ({"patterns": np.full((2, 9), np.inf), "prior": np.array([0.5, 0.5])}, "patterns: got a value"),
+        ({"patterns": np.ones((2, 9))}, "dictionary: cannot read"),
+    ],
+)
+def test_bad_dictionary_files_are_named(arrays: dict, named: str, tmp_path: Path) -> None:
+    """Prior and patterns are checked before anything is written."""
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=named):
+        patch.run(replace(SMALL, dictionary=str(tmp_path / "bad.npz")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_state_that_overflows_stops_the_run_and_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names time and trajectory; finished blocks stay readable and the flag of the bad one is not set."""
+    honest = patch.initial_state
+
+    def overflowing(process, t, noise, shape, dtype):
+        x = honest(process, t, noise, shape, dtype)
+        if 3 in noise.trajectories:
+            x[noise.trajectories.index(3), 0, 0, 0] = float("inf")
+        return x
+
+    monkeypatch.setattr(patch, "initial_state", overflowing)
+    with pytest.raises(NonFiniteStateError, match=r"trajectory 3 .* t = 19\."):
+        patch.run(SMALL, tmp_path / "run")
+    assert list(Run.open(tmp_path / "run").arrays["trajectory"]) == [0, 1]

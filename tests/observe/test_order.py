@@ -1,0 +1,43 @@
+import math
+
+import pytest
+import torch
+
+from softmode.observe.order import binder_cumulant, magnetisation
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (3, 4, 5), (2, 2, 3, 4)], ids=str)
+def test_magnetisation_is_the_mean_of_each_state(shape):
+    """One mean over channels and sites per trajectory, signs kept, never averaged over the batch."""
+    x = normal(3, *shape)
+    expected = torch.stack([state.sum() / math.prod(shape) for state in x])
+    torch.testing.assert_close(magnetisation(x), expected)
+    torch.testing.assert_close(magnetisation(-x), -expected)
+
+
+def test_binder_cumulant_of_known_values():
+    """U4 = 1 - <m^4> / 3 <m^2>^2 on numbers worked out by hand, 2/3 for m = +-1, and scale-free."""
+    m = torch.tensor([[1.0, 1.0], [-2.0, -1.0], [0.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
+    expected = torch.tensor([1 - (98 / 4) / (3 * (14 / 4) ** 2), 2 / 3], dtype=torch.float64)
+    torch.testing.assert_close(binder_cumulant(m), expected)
+    torch.testing.assert_close(binder_cumulant(-7 * m), expected)
+
+
+def test_binder_cumulant_of_gaussian_values_is_zero():
+    """Normal magnetisations have U4 = 0 within 4 standard errors, sqrt(24 / n) / 3 each, at every time."""
+    trajectories, times = 20_000, 50
+    cumulants = binder_cumulant(normal(trajectories, times))
+    stderr = math.sqrt(24 / trajectories) / 3
+    assert stderr < 0.012
+    assert cumulants.shape == (times,)
+    assert cumulants.abs().max() < 4 * stderr
+    assert float(cumulants.mean()) == pytest.approx(0, abs=4 * stderr / math.sqrt(times))
+
+
+def test_binder_cumulant_is_undefined_without_fluctuations():
+    """Vanishing magnetisations have no cumulant: NaN, not 0."""
+    assert binder_cumulant(torch.zeros(4, 1)).isnan().all()
