@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,9 @@ def test_bad_input_is_one_line_with_exit_code_2(
 
 def test_a_coarse_grid_is_warned_of_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The warning names the number of steps that would do."""
-    main([*TINY[:-1], "--steps", "40", "--out", str(tmp_path / "run")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        main([*TINY[:-1], "--steps", "40", "--out", str(tmp_path / "run")])
     assert "use at least" in capsys.readouterr().err
 
 

@@ -46,9 +46,10 @@ def dispersion(run: Run) -> Figure:
     for ax, vectors in zip(axes, directions, strict=True):
         mesh, lines = _map(ax, run, vectors)
         lines += measured_lines(ax, run.summary, "lambda_0_zero")
-    axes[0].set_title("along an axis" + (f" (mean of the {d})" if d > 1 else ""))
+    axes[0].set_title("along an axis" + (f" (mean of the {d})" if d > 1 else ""), fontsize="medium")
     for ax in axes[1:]:
-        ax.set_title(rf"along a diagonal (mean of the {len(vectors)}), $|k_\mu|=k$, $|\mathbf{{k}}|=\sqrt{{{d}}}\,k$")
+        title = rf"along a diagonal (mean of the {len(vectors)}), $|k_\mu|=k$, $|\mathbf{{k}}|=\sqrt{{{d}}}\,k$"
+        ax.set_title(title, fontsize="medium")
     axes[0].set_ylabel("wavenumber $k$ (radians per site)")
     axes[0].set_yticks([0, math.pi / 2, math.pi], ["0", r"$\pi/2$", r"$\pi$"])
     ticks = [-1, -0.5, -0.2, 0, 0.2, 0.5, 1]

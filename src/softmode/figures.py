@@ -19,7 +19,7 @@ from softmode.process import parse_process
 from softmode.store import Run
 
 DPI = 200
-LAYOUTS = 6
+LAYOUTS = 4
 # over matplotlib's own defaults, so that a user's settings do not change the figures; TrueType text stays editable
 STYLE: dict[str, Any] = {"font.size": 13, "legend.fontsize": 11, "legend.frameon": False, "pdf.fonttype": 42}
 PATTERNS_SHOWN = 12
@@ -69,13 +69,14 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _settle(figure: Figure) -> None:
-    """Lay a figure out until its axes stay in place, then keep that layout: tick labels and axes depend on each other."""
+    """Lay a figure out until its axes stay in place, and keep that: axes and tick labels depend on each other."""
+    engine = figure.get_layout_engine()
     places = np.zeros((len(figure.axes), 4))
     for _ in range(LAYOUTS):
-        before = places
-        figure.draw_without_rendering()
-        places = np.array([ax.get_position().bounds for ax in figure.axes])
-        if np.allclose(places, before, atol=1e-3, rtol=0):
+        if engine is not None:
+            engine.execute(figure)
+        before, places = places, np.array([ax.get_position().bounds for ax in figure.axes])
+        if np.allclose(places, before, atol=2e-3, rtol=0):
             break
     figure.set_layout_engine("none")
 

@@ -70,7 +70,8 @@ def test_interrupted_and_resumed_is_bit_identical(small: Run, tmp_path: Path, mo
 def test_killed_and_resumed_is_bit_identical(small: Run, tmp_path: Path) -> None:
     """A process killed without warning after its first block resumes there and ends bit-identical."""
     code = (
-        "import sys\nfrom softmode.config import PatchConfig\nfrom softmode.experiments.patch import run\n"
+        "import sys, torch\nfrom softmode.config import PatchConfig\nfrom softmode.experiments.patch import run\n"
+        "torch.set_num_threads(1)\n"  # rounding depends on the number of threads
         f"run({SMALL!r}, sys.argv[1])"
     )
     command = [sys.executable, "-c", code]
@@ -137,7 +138,7 @@ def test_stored_curves_agree_with_each_other(small: Run) -> None:
     assert (np.isnan(length) == ((rate[..., 0] <= 0) | (fitted * rate[..., 0] < 0))).all()
     correlation = arrays["sign_correlation"].to_numpy()
     cut = np.where(np.cumprod(correlation > 0, axis=-1), correlation, 0)
-    np.testing.assert_allclose(arrays["xi_sign"], cut @ np.arange(9) / cut.sum(-1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(arrays["xi_sign"], cut @ np.arange(9) / cut.sum(-1), rtol=1e-12)
 
 
 def test_the_summary_names_theory_and_measurement(small: Run) -> None:
@@ -253,6 +254,6 @@ def test_a_state_that_overflows_stops_the_run_and_keeps_what_was_finished(
         return x
 
     monkeypatch.setattr(patch, "initial_state", overflowing)
-    with pytest.raises(NonFiniteStateError, match=r"trajectory 3 .* t = 19\."):
+    with pytest.raises(NonFiniteStateError, match=r"trajectory 3 .* t = 20;"):
         patch.run(SMALL, tmp_path / "run")
     assert list(Run.open(tmp_path / "run").arrays["trajectory"]) == [0, 1]

@@ -181,7 +181,7 @@ def measure(
     eigenvalue = process.eigenvalue(gain, trajectory.times[:, None, None], "sde").numpy()
     k = model.lattice.wavenumbers(config.shells).numpy()
     times = trajectory.times.numpy()
-    xi_sign = first_moment_length(trajectory.values["sign_correlation"], config.portion).double().numpy()
+    xi_sign = first_moment_length(trajectory.values["sign_correlation"], config.portion).numpy()
     drift = fit_dispersion(eigenvalue, k)
     return values | {
         "snapshots": trajectory.snapshots[:, :, 0].numpy(),
@@ -253,7 +253,7 @@ def _curves(model: PatchModel, config: PatchConfig) -> dict[str, ArraySpec]:
     rate = "1 / process time"
     return {
         "snapshots": spec(f"snapshot {' '.join(space)}", state, "state x_t", "1", "Fig. 2"),
-        "sign_correlation": spec("time distance", state, "C(r) of sign(x)", "1", "Eq. 62"),
+        "sign_correlation": spec("time distance", "float64", "C(r) of sign(x)", "1", "Eq. 62"),
         "xi_sign": spec("time", "float64", "correlation length xi_x of sign(x)", "site", "Eq. 63"),
         "xi_moment": spec("time", state, "second-moment correlation length of x", "site", "G.3"),
         "growth": spec("time", "float64", "-d xi_x / d log t, smoothed", "site", "E.7"),

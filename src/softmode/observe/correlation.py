@@ -59,11 +59,14 @@ def radial_average(correlation: Float[Tensor, "batch *space"]) -> Float[Tensor, 
 
 
 def sign_correlation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch distance"]:
-    """Return the radially averaged correlation function of sign(x), [batch, L/2 + 1].
+    """Return the radially averaged correlation function of sign(x), [batch, L/2 + 1] in float64.
 
     Source: paper Eqs. 61 and 62.
     """
-    return radial_average(autocorrelation(scalar_fields(x).sign()))
+    signs = scalar_fields(x).sign().double()
+    sites = signs[0].numel()
+    # sums of products of signs are integers: rounding removes the FFT's error, so that a zero of C(r) is exactly zero
+    return radial_average((autocorrelation(signs) * sites).round()) / sites
 
 
 def connected_correlation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch distance"]:
