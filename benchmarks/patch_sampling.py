@@ -1,7 +1,8 @@
 """Time the sampling of the paper's patch model against the straightforward ways, all in one run on the same work.
 
-Rows: softmode; softmode with everything measured every 10 steps; eager PyTorch by unfold + einsum over all ten patterns; the
-same by conv2d. The ways take turns, so that a drifting machine slows all of them, and ratios are taken turn by turn.
+Rows: softmode; softmode with everything measured every 10 steps; eager PyTorch by unfold + einsum over all ten
+patterns; the same by conv2d. The ways take turns, so that a drifting machine slows all of them, and ratios are taken
+turn by turn.
 Also: peak memory at 1024 x 1024, the time of `softmode --help`, and what `import softmode` adds to torch's own import.
 
     python benchmarks/patch_sampling.py --steps 2000 --turns 5
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch.nn import functional
@@ -34,7 +36,7 @@ def straightforward(config: PatchConfig, unfolded: bool) -> None:
     kernels = patterns.reshape(-1, 1, 5, 5)
     x = torch.randn(config.trajectories, 1, config.size, config.size)
     times = model.times.float()
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         alpha, variance = torch.exp(-t / 2), -torch.expm1(-t)
         padded = functional.pad(x, (2, 2, 2, 2), mode="circular")
         if unfolded:
@@ -69,14 +71,16 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def command_seconds(code: list[str], turns: int) -> float:
-    return statistics.median(seconds(lambda: subprocess.run(code, check=True, capture_output=True)) for _ in range(turns))
+    runs = (seconds(lambda: subprocess.run(code, check=True, capture_output=True)) for _ in range(turns))
+    return statistics.median(runs)
 
 
 def peak_memory_mib() -> float:
     """Peak resident memory of the command at 1024 x 1024, every observable measured (MiB)."""
     with tempfile.TemporaryDirectory() as folder:
-        command = "softmode patch --size 1024 --steps 20 --t-max 5 --t-min 0.1 --measure-every 5 --out".split()
-        subprocess.run([sys.executable, "-m", *command, folder + "/run"], check=True, capture_output=True)
+        options = {"size": 1024, "steps": 20, "t-max": 5, "t-min": 0.1, "measure-every": 5, "out": folder + "/run"}
+        command = [sys.executable, "-m", "softmode", "patch", *(f"--{name}={value}" for name, value in options.items())]
+        subprocess.run(command, check=True, capture_output=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
@@ -110,7 +114,8 @@ def main() -> None:
     python = sys.executable
     bare = command_seconds([python, "-c", "import torch"], 3)
     print(f"softmode --help {command_seconds([python, '-m', 'softmode', '--help'], 3):.2f} s")
-    print(f"import softmode adds {command_seconds([python, '-c', 'import torch, softmode'], 3) - bare:.2f} s to torch's {bare:.2f} s")
+    both = command_seconds([python, "-c", "import torch, softmode"], 3)
+    print(f"import softmode adds {both - bare:.2f} s to torch's {bare:.2f} s")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from softmode.denoiser import Guided, from_noise, from_score, from_velocity, per
 from softmode.exact.empirical import EmpiricalDenoiser, TwoPrototypes
 from softmode.exact.patch import TwoStatePatch
 from softmode.lattice import ReceptiveField
-from softmode.process import VE, VP, Cosine, Custom, Linear
+from softmode.process import VE, VP
+from softmode.schedule import Cosine, Custom, Linear
 
 PROCESSES = {
     "vp": VP(),

@@ -25,7 +25,8 @@ from softmode.exact.patch import PatchDenoiser
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.observe.correlation import sign_correlation, structure_factor
 from softmode.observe.gains import exact_gains, jvp_gains
-from softmode.process import VE, VP, Constant, Linear, log_grid, rho_grid
+from softmode.process import VE, VP, log_grid, rho_grid
+from softmode.schedule import Constant, Linear
 
 STEPPERS = {"euler-maruyama": euler_maruyama, "heun": heun}
 steppers = pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)

@@ -14,7 +14,8 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch, full_dispersion
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.observe.gains import difference_gains, exact_gains, jvp_gains
-from softmode.process import VE, VP, Linear
+from softmode.process import VE, VP
+from softmode.schedule import Linear
 
 TRAJECTORIES = 2
 

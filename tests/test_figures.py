@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -90,11 +91,11 @@ def test_an_interrupted_draw_leaves_no_file(runs: dict[int, Run], monkeypatch: p
     for path in folder.glob("*"):
         path.unlink()
 
-    def interrupted(self: Figure, path: Path, **_: object) -> None:
+    def interrupted(_canvas: FigureCanvasAgg, path: Path) -> None:
         path.write_bytes(b"half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Figure, "savefig", interrupted)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", interrupted)
     with pytest.raises(KeyboardInterrupt):
         draw(runs[3])
     assert list(folder.iterdir()) == []

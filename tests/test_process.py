@@ -10,17 +10,8 @@ from softmode.exact.dictionary import random_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.process import (
-    VE,
-    VP,
-    Constant,
-    Cosine,
-    Custom,
-    Linear,
-    log_grid,
-    parse_process,
-    rho_grid,
-)
+from softmode.process import VE, VP, log_grid, parse_process, rho_grid
+from softmode.schedule import Constant, Cosine, Custom, Linear
 
 SCHEDULES = {
     "constant": Constant(),

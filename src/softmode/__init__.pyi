@@ -46,11 +46,11 @@ from .observe.order import binder_cumulant as binder_cumulant
 from .observe.order import magnetisation as magnetisation
 from .process import VE as VE
 from .process import VP as VP
-from .process import Constant as Constant
-from .process import Cosine as Cosine
-from .process import Custom as Custom
-from .process import Linear as Linear
 from .process import Process as Process
 from .process import log_grid as log_grid
 from .process import rho_grid as rho_grid
+from .schedule import Constant as Constant
+from .schedule import Cosine as Cosine
+from .schedule import Custom as Custom
+from .schedule import Linear as Linear
 from .store import Run as Run

@@ -7,7 +7,8 @@ from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
 from softmode.exact.empirical import TwoPrototypes
-from softmode.process import VE, VP, Constant, Cosine, Custom, Linear, Process
+from softmode.process import VE, VP, Process
+from softmode.schedule import Constant, Cosine, Custom, Linear
 from softmode.theory.bifurcation import (
     branch_amplitude,
     critical_time,

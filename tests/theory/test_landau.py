@@ -7,7 +7,8 @@ from scipy.optimize import brentq
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary, random_dictionary, two_state_dictionary
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.process import VE, VP, Cosine, Custom, Linear
+from softmode.process import VE, VP
+from softmode.schedule import Cosine, Custom, Linear
 from softmode.theory import bifurcation
 from softmode.theory.landau import (
     GinzburgLandau,

@@ -20,7 +20,8 @@ from torch import Tensor
 from softmode.exact.dictionary import PatchDictionary, two_state_dictionary
 from softmode.exact.patch import dense_kernels, periodic_correlation
 from softmode.lattice import ReceptiveField
-from softmode.process import Process, Time
+from softmode.process import Process
+from softmode.schedule import Time
 from softmode.theory import bifurcation
 
 Source = ReceptiveField | PatchDictionary
