@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from softmode import figures
 from softmode.config import PatchConfig
 from softmode.critical_figure import critical_dynamics, length_limit, measured_lines, signed_line, theory_lines
 from softmode.dispersion_figure import dispersion, relative_eigenvalue
@@ -43,6 +45,13 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return patch.run(EXPLODING, tmp_path_factory.mktemp("runs") / "one")
 
 
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spend no time on resolution and layout where a test looks at neither."""
+    monkeypatch.setattr(figures, "LAYOUTS", 1)
+    monkeypatch.setitem(figures.STYLE, "figure.dpi", 50)
+
+
 def line(ax: Axes, gid: str, linestyle: str):
     (found,) = (line for line in ax.lines if line.get_gid() == gid and line.get_linestyle() == linestyle)
     return found
@@ -57,6 +66,7 @@ def panels(figure: Figure, label: str) -> list[Axes]:
     return [ax for ax in figure.axes if label in ax.get_ylabel()]
 
 
+@pytest.mark.usefixtures("coarse")
 @pytest.mark.parametrize("d", CONFIGS)
 def test_every_figure_of_a_run_is_drawn_without_touching_global_state(runs: dict[int, Run], d: int) -> None:
     before = dict(matplotlib.rcParams)
@@ -75,6 +85,7 @@ def test_every_figure_of_a_run_is_drawn_without_touching_global_state(runs: dict
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.usefixtures("coarse")
 def test_drawing_again_gives_the_same_bytes(runs: dict[int, Run]) -> None:
     run = Run.open(runs[1].directory)
     folder = run.directory / "figures"
@@ -86,6 +97,7 @@ def test_drawing_again_gives_the_same_bytes(runs: dict[int, Run]) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
+@pytest.mark.usefixtures("coarse")
 def test_an_interrupted_draw_leaves_no_file(runs: dict[int, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = runs[3].directory / "figures"
     for path in folder.glob("*"):
@@ -99,6 +111,16 @@ def test_an_interrupted_draw_leaves_no_file(runs: dict[int, Run], monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         draw(runs[3])
     assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_clipped_at_the_edge_of_the_page(one: Run) -> None:
+    with matplotlib.style.context(["default", figures.STYLE]):
+        figure = critical_dynamics(one)
+        page = figure.bbox_inches
+        figures._settle(figure)
+        inside = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    assert page.x0 <= inside.x0 < inside.x1 <= page.x1
+    assert page.y0 <= inside.y0 < inside.y1 <= page.y1
 
 
 def test_a_run_without_summary_is_refused(runs: dict[int, Run], tmp_path: Path) -> None:
@@ -299,9 +321,10 @@ def test_numbers_far_from_one_get_a_power_of_ten() -> None:
 
 
 def test_one_trajectory_without_error_bars(one: Run) -> None:
-    for figure in (snapshots(one), critical_dynamics(one), dispersion(one)):
-        figure.draw_without_rendering()
-    (left,) = panels(critical_dynamics(one), "correlation length")
+    figure = critical_dynamics(one)
+    figure.draw_without_rendering()
+    assert len([ax for ax in dispersion(one).axes if "noise level" in ax.get_xlabel()]) == 2
+    (left,) = panels(figure, "correlation length")
     assert left.get_xlim() == (80.0, 0.002)
     assert "sigma" in left.get_xlabel()
 

@@ -74,6 +74,15 @@ def trajectory_seed(seed: int, trajectory: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(trajectory,)).generate_state(1, np.uint64)[0] >> 1)
 
 
+def check_start(process: Process, t_max: float, dtype: torch.dtype) -> None:
+    """Raise a ValueError unless a process can start at t_max: inside its range, with x / alpha representable in dtype."""
+    if t_max > process.t_end:
+        raise ValueError(f"t_max: got {t_max:g}; expected at most {process.t_end:g}, where this schedule ends")
+    level = float(process.noise_level(t_max))
+    if not level < math.sqrt(torch.finfo(dtype).max):
+        raise ValueError(f"t_max: got {t_max:g}, noise level {level:.3g}, beyond {dtype}; use a smaller t_max")
+
+
 def initial_state(
     process: Process, t: float, noise: TrajectoryNoise, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
@@ -82,9 +91,7 @@ def initial_state(
     Raises:
         ValueError: If x / alpha at this time is beyond the range of `dtype`.
     """
-    level = float(process.noise_level(t))
-    if not level < math.sqrt(torch.finfo(dtype).max):
-        raise ValueError(f"t_max: got {t:g}, noise level {level:.3g}; expected less for {dtype}: use a smaller t_max")
+    check_start(process, t, dtype)
     device = noise._generators[0].device
     x = torch.empty(len(noise.trajectories), *shape, dtype=dtype, device=device)
     return noise.fill_(x).mul_(float(process.sigma(t)))

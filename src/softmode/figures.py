@@ -90,7 +90,7 @@ def _settle(figure: Figure) -> None:
         if engine is not None:
             engine.execute(figure)
         before, places = places, np.array([ax.get_position().bounds for ax in figure.axes])
-        if np.allclose(places, before, atol=5e-3, rtol=0):
+        if np.allclose(places, before, atol=2e-2, rtol=0):
             break
     figure.set_layout_engine("none")
 

@@ -35,6 +35,11 @@ class Drift(NamedTuple):
 class Process(ABC):
     """A forward process x_t = alpha(t) x_0 + sigma(t) eps in its own time t, with its reverse dynamics."""
 
+    @property
+    def t_end(self) -> float:
+        """Time up to which the process is defined."""
+        return math.inf
+
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
         """Return the signal amplitude."""
@@ -107,6 +112,11 @@ class VP(Process):
     """
 
     schedule: Schedule = PAPER_SCHEDULE
+
+    @property
+    def t_end(self) -> float:
+        """Time at which the schedule ends."""
+        return self.schedule.t_end
 
     def alpha(self, t: Time) -> Tensor:
         """Return exp(-B(t) / 2)."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from softmode.config import TheoryConfig
 from softmode.estimate import Estimate
@@ -103,15 +103,26 @@ def _time_table(process: Process, times: Mapping[str, float]) -> Table:
 
 
 def _landau_table(process: Process, dictionary: PatchDictionary, times: Mapping[str, float]) -> Table:
-    table = Table(title="Ginzburg-Landau parameters (r, kappa, u) around x = 0", title_justify="left")
-    for column in ("t", "r", "kappa", "u", "xi = sqrt(kappa / r)", "J_eff", "m"):
-        table.add_column(column, justify="right")
+    """Tabulate the parameters at every critical time, and at half and twice them where the schedule reaches."""
+    table = Table(title="Ginzburg-Landau parameters around x = 0, and the mean-field branch", title_justify="left")
+    for column in ("t", "r", "kappa", "u", "sqrt(kappa/r)", "J_eff", "m"):
+        table.add_column(column, justify="right", no_wrap=True)
     finite = [t for t in times.values() if math.isfinite(t)]
-    for t in sorted({*finite, *(2.0 * max(finite) ** 1, 0.5 * min(finite))}, reverse=True) if finite else []:
+    rows = {*finite, *(0.5 * t for t in finite), *(2 * t for t in finite if 2 * t < process.t_end)}
+    for t in sorted(rows, reverse=True):
         parameters = landau.ginzburg_landau(process, t, dictionary)
-        row = [t, parameters.r, parameters.kappa, parameters.u, landau.mean_field_length(parameters),
-               landau.effective_coupling(process, t, dictionary.omega_eff),
-               landau.mean_field_branch(process, t, dictionary.omega_eff)]  # fmt: skip
-        numbers = [float(torch.as_tensor(value)) for value in row]
-        table.add_row(*("undefined" if math.isnan(n) else f"{0 if abs(n) < 1e-14 else n:.6g}" for n in numbers))
+        mass, scale = float(parameters.r), 1 / float(process.sigma(t)) ** 2
+        critical = abs(mass) < 1e-12 * scale
+        length = (
+            "diverges" if critical and float(parameters.kappa) > 0 else _number(landau.mean_field_length(parameters))
+        )
+        branch = (f(process, t, dictionary.omega_eff) for f in (landau.effective_coupling, landau.mean_field_branch))
+        table.add_row(
+            f"{t:.6f}", "0" if critical else _number(mass), _number(parameters.kappa), _number(parameters.u), length,
+            *(_number(value) for value in branch),
+        )  # fmt: skip
     return table
+
+
+def _number(value: Tensor | float) -> str:
+    return "undefined" if math.isnan(float(value)) else f"{float(value):.4g}"

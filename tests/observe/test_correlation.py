@@ -74,15 +74,19 @@ def test_radial_average_is_the_loop(space):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sign_correlation_of_a_sign_field(dtype):
-    """C(0) = 1 whatever the amplitudes, |C| <= 1, and a stripe pattern gives its own correlation."""
+def test_sign_correlation_is_exact(dtype):
+    """C(r) of sign(x) is the loop's to the last digit, whatever the amplitudes: C(0) = 1, and 0 is exactly 0."""
     x = normal(4, 1, 8, 9).to(dtype) * 37
     found = sign_correlation(x)
-    torch.testing.assert_close(found[:, 0], torch.ones(4, dtype=dtype))
-    assert found.abs().max() <= 1 + 1e-6
+    assert (found[:, 0] == 1).all()
+    assert found.abs().max() <= 1
+    for n in range(4):
+        expected = brute_radial_average(brute_autocorrelation(x[n, 0].double().sign()))
+        torch.testing.assert_close(found[n], expected, rtol=1e-14, atol=1e-14)
     stripes = torch.tensor([2.0, 0.1, -3.0, -4.0], dtype=dtype).repeat(3).reshape(1, 1, 12)
-    expected = torch.tensor([1.0, 0, -1, 0, 1, 0, -1], dtype=dtype)
-    torch.testing.assert_close(sign_correlation(stripes)[0], expected, rtol=0, atol=1e-6)
+    assert sign_correlation(stripes)[0].tolist() == [1, 0, -1, 0, 1, 0, -1]
+    pair = torch.cat([stripes, stripes.roll(1, 2).abs()], 1)
+    assert sign_correlation(pair)[0].tolist() == [1, 0.5, 0, 0.5, 1, 0.5, 0]
 
 
 def test_connected_correlation_removes_the_mean():

@@ -17,7 +17,7 @@ from torch import Tensor
 from softmode import provenance
 from softmode.config import PatchConfig
 from softmode.critical import fit_dispersion, growth_rate
-from softmode.dynamics import TrajectoryNoise, check_steps, initial_state, simulate
+from softmode.dynamics import TrajectoryNoise, check_start, check_steps, initial_state, simulate
 from softmode.estimate import Array
 from softmode.exact.dictionary import PatchDictionary, parse_dictionary
 from softmode.exact.patch import PatchDenoiser
@@ -89,18 +89,8 @@ def prepare(config: PatchConfig) -> PatchModel:
         dtype=getattr(torch, config.dtype),
         device=_device(config.device),
     )
-    check_time(process, config.t_max, model.dtype)
+    check_start(process, config.t_max, model.dtype)
     return model
-
-
-def check_time(process: Process, t_max: float, dtype: torch.dtype) -> None:
-    """Raise a ValueError unless a process can start at t_max: inside its range, with x / alpha representable."""
-    schedule = getattr(process, "schedule", None)
-    if schedule is not None and t_max > schedule.t_end:
-        raise ValueError(f"t_max: got {t_max:g}; expected at most {schedule.t_end:g}, where this schedule ends")
-    level = float(process.noise_level(t_max))
-    if not level < math.sqrt(torch.finfo(dtype).max):
-        raise ValueError(f"t_max: got {t_max:g}, noise level {level:.3g}, beyond {dtype}; use a smaller t_max")
 
 
 def _device(name: str) -> torch.device:

@@ -46,14 +46,17 @@ class Quantity:
 def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Quantity]:
     """Return the critical times of the symmetric point x = 0, of the score and of the reverse SDE's drift."""
     quantities = []
+    symmetric = dictionary.is_symmetric()
     for name, omega, label in (
         ("omega", float(dictionary.receptive_field.size), r"|\Omega|"),
         ("omega_eff", dictionary.omega_eff, r"\Omega_{\mathrm{eff}}"),
     ):
-        score = landau.critical_time(process, omega) if omega > 0 else math.nan
-        drift = landau.drift_critical_time(process, omega, "sde") if omega > 0 else math.nan
+        score = landau.critical_time(process, omega) if omega > 0 and symmetric else math.nan
+        drift = landau.drift_critical_time(process, omega, "sde") if omega > 0 and symmetric else math.nan
         at = f"at x = 0, {name} = {omega:.4g}"
         reason = "" if omega > 0 else "the uniform mode never softens"
+        if not symmetric:
+            reason = "x = 0 is no fixed point of a dictionary without sign symmetry"
         quantities += [
             Quantity(f"t_c_score_{name}", Estimate.exact(score, reason), f"r = 0 of the score {at}", "Eqs. 18-22",
                      rf"$r=0$, ${label}$"),
