@@ -20,6 +20,8 @@ FIT_SHELLS = (1, 2, 3)
 SMOOTHING = 0.15
 # least prominence of a peak of the softness log(1 + xi_eq^2): a factor 1.35 in 1 + xi_eq^2
 PROMINENCE = 0.3
+# the same for a curve that stays low, as a share of its highest value
+PEAK_SHARE = 0.25
 # the onset of growth is where the growth rate first reaches this share of its peak
 ONSET_SHARE = 0.1
 
@@ -136,24 +138,38 @@ def crossing_times(curve: Array, times: Array) -> Array:
     return np.exp(u[i] + (u[i + 1] - u[i]) * before[i] / (before[i] - after[i]))
 
 
-def peak_times(curve: Array, times: Array, prominence: float = PROMINENCE) -> Array:
-    """Return the times, falling, of all peaks of the smoothed curve that stand out by at least `prominence`.
+def peak_times(curve: Array, times: Array) -> Array:
+    """Return the times, falling, of all peaks of the smoothed curve that stand out.
 
-    The ends of the time grid are never peaks; the middle of a plateau stands for it.
+    A peak's prominence, its height above the higher of the two valleys that separate it from higher ground, must reach
+    PROMINENCE, or PEAK_SHARE of the curve's highest value where that is less. The ends of the time grid are never peaks;
+    the middle of a plateau stands for it.
 
     Args:
-        curve: Values [time], finite.
+        curve: Values [time], finite; the softness of a dispersion.
         times: Falling times [time].
-        prominence: Least height of a peak above the higher of the two valleys that separate it from higher ground.
     """
     # rounded, or the last digits of a long plateau would make several peaks of it
-    found, _ = find_peaks(np.round(smooth(curve, times), 9), prominence=prominence)
-    return np.asarray(times[found])
+    smoothed = np.round(smooth(curve, times), 9)
+    found, _ = find_peaks(smoothed, prominence=min(PROMINENCE, PEAK_SHARE * smoothed.max()))
+    return np.array([_vertex(smoothed, times, int(i)) for i in found])
 
 
 def peak_time(curve: Array, times: Array) -> float:
     """Return the time of a curve's largest value; NaN if it is nowhere defined."""
-    return float(times[np.nanargmax(curve)]) if np.isfinite(curve).any() else math.nan
+    return _vertex(curve, times, int(np.nanargmax(curve))) if np.isfinite(curve).any() else math.nan
+
+
+def _vertex(curve: Array, times: Array, i: int) -> float:
+    """Return the vertex of the parabola in log t through the highest point i and its neighbours, or t_i without one."""
+    if not 0 < i < len(curve) - 1:
+        return float(times[i])
+    u, y = np.log(times[i - 1 : i + 2]), curve[i - 1 : i + 2]
+    before, after = (y[1] - y[0]) / (u[1] - u[0]), (y[2] - y[1]) / (u[2] - u[1])
+    bend = (after - before) / (u[2] - u[0])
+    if not bend < 0:
+        return float(times[i])
+    return float(np.exp(0.5 * (u[0] + u[1]) - 0.5 * before / bend))
 
 
 def onset_time(growth: Array, times: Array, share: float = ONSET_SHARE) -> float:

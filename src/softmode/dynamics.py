@@ -75,7 +75,7 @@ def trajectory_seed(seed: int, trajectory: int) -> int:
 
 
 def check_start(process: Process, t_max: float, dtype: torch.dtype) -> None:
-    """Raise a ValueError unless a process can start at t_max: inside its range, with x / alpha representable in dtype."""
+    """Raise a ValueError unless a process can start at t_max: in its range, with x / alpha representable."""
     if t_max > process.t_end:
         raise ValueError(f"t_max: got {t_max:g}; expected at most {process.t_end:g}, where this schedule ends")
     level = float(process.noise_level(t_max))

@@ -234,5 +234,5 @@ def number(value: float) -> str:
     """Return a number to three digits as mathtext, with a power of ten where it is very large or small."""
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     if -4 <= int(exponent) < 4:
-        return f"{value:.3g}"
+        return f"{float(f'{value:.3g}'):g}"
     return rf"{float(mantissa):g}\times 10^{{{int(exponent)}}}"

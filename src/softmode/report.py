@@ -34,13 +34,17 @@ def print_quantities(run: Run) -> None:
         table.add_column(column, no_wrap=column != "what")
     for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
         estimate = estimate_of(quantity)
-        interval = (
-            "exact" if estimate.samples == 0 else f"[{estimate.low:.3g}, {estimate.high:.3g}]".replace("[", "\\[")
-        )
+        interval = "none" if math.isnan(estimate.low) else f"\\[{estimate.low:.3g}, {estimate.high:.3g}]"
+        interval = "exact" if estimate.samples == 0 and math.isfinite(estimate.value) else interval
         note = f" ({estimate.reason})" if estimate.reason and math.isfinite(estimate.value) else ""
         table.add_row(str(estimate), interval, quantity["name"], quantity["definition"] + note)
     console = Console()
     console.print(table)
+    trajectories = summary["config"]["trajectories"]
+    if trajectories < 6:
+        bound = 100 * (1 - 2.0 ** (1 - trajectories))
+        text = f"with {trajectories} trajectories no interval of a median covers more than {bound:.0f} %: use 6 or more"
+        console.print(text, highlight=False)
     for name, bands in summary["undefined"]["bands"].items():
         for first, last in bands:
             console.print(f"{name} is undefined for t in [{last:.3g}, {first:.3g}]", highlight=False, markup=False)

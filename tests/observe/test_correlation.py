@@ -74,7 +74,7 @@ def test_radial_average_is_the_loop(space):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sign_correlation_is_exact(dtype):
+def test_sign_correlation_of_a_sign_field(dtype):
     """C(r) of sign(x) is the loop's to the last digit, whatever the amplitudes: C(0) = 1, and 0 is exactly 0."""
     x = normal(4, 1, 8, 9).to(dtype) * 37
     found = sign_correlation(x)
