@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from softmode.critical import (
+    PROMINENCE,
     SMOOTHING,
     Dispersion,
     crossing_times,
@@ -284,9 +285,9 @@ def test_all_planted_peaks_are_found():
     found = np.log(peak_times(curve, t))
     np.testing.assert_allclose(found, [2, 0, -3], atol=0.03)
     damping = 0.3 / math.hypot(0.3, SMOOTHING)
-    for share, count in ((0.9, 3), (1.03, 2)):
-        assert len(peak_times(curve, t, prominence=share * 0.8 * damping)) == count
-    assert len(peak_times(curve, t, prominence=0.1)) == 4
+    for height, count in ((1.1 * PROMINENCE, 4), (0.9 * PROMINENCE, 3)):
+        assert len(peak_times(curve + bump(u, -5.0, height / damping - 0.2), t)) == count
+    assert len(peak_times(0.1 * curve, t)) == 2, "a low curve is judged by its own height: 0.8 / 5 is too little"
 
 
 def test_noise_has_no_peaks():

@@ -142,8 +142,8 @@ def peak_times(curve: Array, times: Array) -> Array:
     """Return the times, falling, of all peaks of the smoothed curve that stand out.
 
     A peak's prominence, its height above the higher of the two valleys that separate it from higher ground, must reach
-    PROMINENCE, or PEAK_SHARE of the curve's highest value where that is less. The ends of the time grid are never peaks;
-    the middle of a plateau stands for it.
+    PROMINENCE, or PEAK_SHARE of the curve's highest value where that is less. The ends of the time grid are never
+    peaks; the middle of a plateau stands for it.
 
     Args:
         curve: Values [time], finite; the softness of a dispersion.

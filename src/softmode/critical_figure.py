@@ -14,7 +14,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softmode.critical import ONSET_SHARE, fit_dispersion, growth_rate
+from softmode.critical import ONSET_SHARE, fit_dispersion
 from softmode.estimate import Array, median
 from softmode.report import estimate_of
 from softmode.store import Run
@@ -130,12 +130,9 @@ def _growth(ax: Axes, run: Run) -> list[Artist]:
     data, times = run.arrays, run.arrays["time"].to_numpy()
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     line = trajectories_and_median(ax, times, data["growth"].to_numpy(), r"$-d\xi_x/d\log t$, median", "black", BLUE)
-    # onset and fastest growth are read off this curve
-    of_median = growth_rate(median(data["xi_sign"].to_numpy()), times)
-    ax.plot(times, of_median, color="black", linewidth=1.2, linestyle=":", label=r"growth rate of the median $\xi_x$")
     ax.set_ylabel(r"growth rate $-d\xi_x/d\log t$ (sites)")
     ax.set_title("Growth of correlations")
-    return [line, ax.lines[-1]]
+    return [line]
 
 
 def _eigenvalues(ax: Axes, run: Run) -> list[Artist]:

@@ -251,7 +251,8 @@ def simulate(
             raise ValueError(f"{name}: got indices {list(indices)}; expected grid indices from 0 to {len(times) - 1}")
     observables, measured, kept = observables or {}, set(measure_at), set(snapshots_at)
     values: dict[str, list[Tensor]] = {name: [] for name in observables}
-    snapshots: list[Tensor] = []
+    snapshots = torch.empty(x.shape[0], len(kept), *x.shape[1:], dtype=x.dtype)
+    places = {k: place for place, k in enumerate(sorted(kept))}
     watch = _Watch(times, noise.trajectories if noise else range(x.shape[0]))
 
     def record(k: int, state: Tensor) -> None:
@@ -261,7 +262,7 @@ def simulate(
                 value = observable(denoiser, process, state, times[k])
                 values[name].append(value.detach().to("cpu", copy=True))
         if k in kept:
-            snapshots.append(state.detach().to("cpu", copy=True))
+            snapshots[:, places[k]] = state.detach().cpu()
 
     x = x.clone()
     watch.see(0, x)
@@ -276,7 +277,7 @@ def simulate(
         times=times[sorted(measured)],
         values={name: torch.stack(series, 1) for name, series in values.items() if series},
         snapshot_times=times[sorted(kept)],
-        snapshots=torch.stack(snapshots, 1) if snapshots else x.new_empty(x.shape[0], 0, *x.shape[1:]).cpu(),
+        snapshots=snapshots,
         state=x.detach().cpu(),
     )
 

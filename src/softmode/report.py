@@ -31,7 +31,7 @@ def print_quantities(run: Run) -> None:
     summary = run.summary
     table = Table(title=f"critical times of {run.directory}", title_justify="left")
     for column in ("t", "95 % interval", "name", "what"):
-        table.add_column(column, no_wrap=column != "what")
+        table.add_column(column, no_wrap=column != "what", min_width=19 if column == "name" else None)
     for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
         estimate = estimate_of(quantity)
         interval = "none" if math.isnan(estimate.low) else f"\\[{estimate.low:.3g}, {estimate.high:.3g}]"
@@ -46,8 +46,9 @@ def print_quantities(run: Run) -> None:
         text = f"with {trajectories} trajectories no interval of a median covers more than {bound:.0f} %: use 6 or more"
         console.print(text, highlight=False)
     for name, bands in summary["undefined"]["bands"].items():
-        for first, last in bands:
-            console.print(f"{name} is undefined for t in [{last:.3g}, {first:.3g}]", highlight=False, markup=False)
+        text = ", ".join(f"[{last:.3g}, {first:.3g}]" for first, last in bands)
+        if text:
+            console.print(f"{name} is undefined for t in {text}", highlight=False, markup=False)
 
 
 def print_theory(config: TheoryConfig) -> None:

@@ -105,7 +105,9 @@ class Run:
             _add(group, name, spec, spec.shape)[...] = values
         trajectories = next(iter(curves.values())).shape[0]
         for name, spec in curves.items():
-            _add(group, name, spec, (block, *spec.shape[1:]))
+            # a snapshot can be large: one chunk each, so that writing needs no second copy of them all
+            rest = (1 if dim == "snapshot" else size for dim, size in zip(spec.dims[1:], spec.shape[1:], strict=True))
+            _add(group, name, spec, (block, *rest))
         blocks = -(-trajectories // block)
         _add(group, DONE, ArraySpec(("block",), (blocks,), "bool", {"long_name": "block finished"}), (1,))
         staged.rename(run.directory / "run.zarr")
@@ -144,8 +146,7 @@ class Run:
     @cached_property
     def arrays(self) -> xr.Dataset:
         """Every array of the run, of finished trajectories only, with named dimensions and coordinates."""
-        data = xr.open_zarr(self.directory / "run.zarr", consolidated=False).load()
-        data = data.set_coords([name for name in data.variables if data[name].attrs.get("role") == "coordinate"])
+        data = xr.open_zarr(self.directory / "run.zarr", consolidated=False, chunks=None)
         finished = np.asarray(data[DONE])
         if not finished.all():
             block = int(self.config["block"])

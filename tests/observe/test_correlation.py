@@ -8,6 +8,7 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.lattice import Lattice
 from softmode.observe.correlation import (
     LUMINANCE,
+    ROUNDABLE_IN_FLOAT32,
     autocorrelation,
     connected_correlation,
     first_moment_length,
@@ -258,3 +259,13 @@ def test_structure_length_is_undefined_without_a_peak_at_zero():
     assert found[0].isnan()
     assert found[1] == 0
     assert float(found[2]) == pytest.approx(2 / (2 * math.sin(0.25)), rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [30, 256, 300])
+def test_sign_correlation_is_exact_either_side_of_the_float32_limit(length):
+    """Pair sums are whole numbers, equal to those of a float64 transform, on small and large lattices."""
+    x = torch.randn(1, 1, length, length, generator=torch.Generator().manual_seed(length))
+    assert (length**2 > ROUNDABLE_IN_FLOAT32) == (length == 300)
+    sums = (autocorrelation(x.sign().double()) * length**2).round()
+    assert torch.equal(sign_correlation(x), radial_average(sums) / length**2)
+    assert float((autocorrelation(x.sign()).double() * length**2 - sums).abs().max()) < 0.1

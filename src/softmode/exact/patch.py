@@ -58,6 +58,7 @@ class _Constants(NamedTuple):
     dense: Tensor
     log_prior: Tensor
     centre: Tensor
+    readout: Tensor
     norms: Tensor | None
 
 
@@ -66,10 +67,12 @@ class _Constants(NamedTuple):
 def _constants(dictionary: PatchDictionary, dtype: torch.dtype, device: torch.device) -> _Constants:
     norms = dictionary.patterns.square().sum(1)
     equal = torch.allclose(norms, norms[0], rtol=1e-12, atol=0)
+    centre = dictionary.centre.to(device, dtype)
     return _Constants(
         dense_kernels(dictionary.patterns, dictionary.receptive_field).to(device, dtype),
         dictionary.prior.log().to(device, dtype),
-        dictionary.centre.to(device, dtype),
+        centre,
+        torch.stack([centre, torch.ones_like(centre)]),
         None if equal else (norms - norms.min()).to(device),
     )
 
@@ -141,19 +144,17 @@ class PatchDenoiser:
         """
         constants = _constants(self.dictionary, x.dtype, x.device)
         scale = per_sample(sigma, x)
-        # two divisions: sigma^2 alone would overflow float32 at the noise levels of the largest VP times
-        scaled = x / scale.to(x.dtype) / scale.to(x.dtype)
+        scaled = x * scale.pow(-2).to(x.dtype)
         logits = periodic_correlation(scaled, constants.dense, self.receptive_field, constants.log_prior).flatten(2)
         if constants.norms is not None:
             logits -= (constants.norms / (2 * scale.flatten(1).square())).to(x.dtype)[:, :, None]
-        logits -= logits.detach().amax(1, keepdim=True)  # a constant: detached, or autograd refuses the update in place
+        logits -= logits.detach().amax(1, keepdim=True)  # detached, or autograd refuses the update in place
         # below this weights vanish anyway, and exp of still smaller numbers is many times slower
         return logits.clamp_(min=math.log(torch.finfo(x.dtype).tiny) + 1).exp_()
 
     def _mean(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         weights = self._weights(x, sigma)
-        centre = _constants(self.dictionary, x.dtype, x.device).centre
-        total = torch.stack([centre, torch.ones_like(centre)]) @ weights
+        total = _constants(self.dictionary, x.dtype, x.device).readout @ weights
         return (total[:, 0] / total[:, 1]).reshape(x.shape)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -161,7 +162,8 @@ class PatchDenoiser:
 
         Source: paper Eq. 56.
         """
-        return torch.cat([self._mean(*part) for part in self._parts(x, sigma)])
+        means = [self._mean(*part) for part in self._parts(x, sigma)]
+        return means[0] if len(means) == 1 else torch.cat(means)
 
     def jvp(self, x: Tensor, sigma: Tensor | float, v: Tensor) -> Tensor:
         r"""Return $\frac{1}{\sigma^2}\sum_k w_k(i)\,(p_k(0) - D_i)\,(p_k\star v)_i$, of the shape of x."""
@@ -196,6 +198,8 @@ class PatchDenoiser:
     def _parts(self, x: Tensor, sigma: Tensor | float) -> list[tuple[Tensor, Tensor]]:
         """Split a batch so that the weights of one part hold about CHUNK values."""
         size = max(1, CHUNK // (self.dictionary.prior.numel() * math.prod(x.shape[1:])))
+        if len(x) <= size:
+            return [(x, torch.as_tensor(sigma, dtype=torch.float64))]
         levels = per_sample(sigma, x).flatten().expand(x.shape[0])
         return list(zip(x.split(size), levels.split(size), strict=True))
 

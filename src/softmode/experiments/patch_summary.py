@@ -10,7 +10,6 @@ from softmode.critical import (
     crossing_times,
     estimate_times,
     fit_dispersion,
-    growth_rate,
     onset_time,
     peak_time,
     peak_times,
@@ -69,7 +68,7 @@ def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Qua
 def measured_quantities(run: Run) -> list[Quantity]:
     """Return every critical time measured along the trajectories of a finished run."""
     data = run.arrays
-    times, k, xi = (data[name].to_numpy() for name in ("time", "k", "xi_sign"))
+    times, k, growth = (data[name].to_numpy() for name in ("time", "k", "growth"))
     rates = data["eigenvalue"].to_numpy(), 1 - data["gain"].to_numpy()
 
     def several(name: str, curves: Array, feature: Feature, definition: str, source: str) -> list[Quantity]:
@@ -92,10 +91,8 @@ def measured_quantities(run: Run) -> list[Quantity]:
         quantities += several(f"xi_eq_{name}_peak", softness, peak_times, f"peak of xi_eq from {convention}", "Eq. 69")
     return [
         *quantities,
-        *several("growth_onset", xi, lambda curve, t: onset_time(growth_rate(curve, t), t),
-                 "growth of xi_x first reaches 10 % of its peak", "E.7"),
-        *several("growth_peak", xi, lambda curve, t: peak_time(growth_rate(curve, t), t),
-                 "fastest growth of xi_x", "E.7"),
+        *several("growth_onset", growth, onset_time, "growth of xi_x first reaches 10 % of its peak", "E.7"),
+        *several("growth_peak", growth, peak_time, "fastest growth of xi_x", "E.7"),
     ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from softmode.lattice import Lattice
 
 LUMINANCE = (0.2989, 0.5870, 0.1140)
 Portion = Literal["cut", "clip"]
+# number of sites up to which a float32 FFT gives sums of products of signs to much better than 1/2
+ROUNDABLE_IN_FLOAT32 = 2**16
 
 
 def scalar_fields(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch field *space"]:
@@ -31,10 +33,16 @@ def autocorrelation(fields: Float[Tensor, "batch field *space"]) -> Float[Tensor
     Source: paper Eq. 62.
     """
     axes = tuple(range(2, fields.ndim))
-    power = torch.fft.rfftn(fields, dim=axes).abs().square().mean(1)
+    power = _power(torch.fft.rfftn(fields, dim=axes))
     sites = fields[0, 0].numel()
     correlation: Tensor = torch.fft.irfftn(power, s=fields.shape[2:], dim=tuple(a - 1 for a in axes)) / sites
     return correlation
+
+
+def _power(waves: Tensor) -> Tensor:
+    """Return |waves|^2 averaged over fields, without the root that abs() takes."""
+    power = waves.real.square() + waves.imag.square()
+    return power[:, 0] if power.shape[1] == 1 else power.mean(1)
 
 
 @lru_cache(maxsize=16)
@@ -54,8 +62,8 @@ def radial_average(correlation: Float[Tensor, "batch *space"]) -> Float[Tensor, 
     """
     order, counts = _shells_of_distance(tuple(correlation.shape[1:]), correlation.device)
     # a segmented mean over sorted sites, unlike a scatter, adds up in the same order on every device
-    values = correlation.flatten(1)[:, order].T.contiguous()
-    return torch.segment_reduce(values, "mean", lengths=counts, axis=0).T
+    values = correlation.flatten(1).index_select(1, order)
+    return torch.segment_reduce(values, "mean", lengths=counts.expand(len(values), -1).contiguous(), axis=1)
 
 
 def sign_correlation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch distance"]:
@@ -63,10 +71,12 @@ def sign_correlation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, 
 
     Source: paper Eqs. 61 and 62.
     """
-    signs = scalar_fields(x).sign().double()
+    signs = scalar_fields(x).sign()
     sites = signs[0].numel()
+    if sites > ROUNDABLE_IN_FLOAT32:
+        signs = signs.double()
     # sums of products of signs are integers: rounding removes the FFT's error, so that a zero of C(r) is exactly zero
-    return radial_average((autocorrelation(signs) * sites).round()) / sites
+    return radial_average((autocorrelation(signs) * sites).round().double()) / sites
 
 
 def connected_correlation(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch distance"]:
@@ -120,10 +130,10 @@ def second_moment_length(
 def structure_factor(x: Float[Tensor, "batch channel *space"], shells: int) -> Float[Tensor, "batch shell axis"]:
     r"""Return $S(k) = |\hat x_k|^2/N$ of shells 0..shells along each axis, averaged over fields."""
     axes = tuple(range(2, x.ndim))
-    power = torch.fft.fftn(scalar_fields(x), dim=axes, norm="ortho").abs().square().mean(1)
+    power = _power(torch.fft.fftn(scalar_fields(x), dim=axes, norm="ortho"))
     lattice = Lattice.of(x)
-    index = lattice.index_of(lattice.shell_vectors(shells))
-    return power[(slice(None), *index)]
+    where: tuple[slice | Tensor, ...] = (slice(None), *lattice.index_of(lattice.shell_vectors(shells)))
+    return power[where]
 
 
 def structure_length(at_zero: Tensor, at_k_min: Tensor, k_min: float) -> Tensor:
