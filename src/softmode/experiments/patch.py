@@ -35,6 +35,8 @@ from softmode.process import Process, log_grid, parse_process
 from softmode.store import ArraySpec, Run
 
 DEFAULT_SNAPSHOTS = 5
+# sites simulated at once, over all trajectories
+SITES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,8 @@ def run(config: PatchConfig, out: str | Path, progress: bool = False) -> Run:
     stored = Run.create(out, identity, _constants(model, config), _curves(model, config), config.block)
     start = time.perf_counter()
     pending = list(stored.pending(config.block, config.trajectories))
-    with _bar(progress and bool(pending), len(pending) * config.steps) as advance:
+    parts = sum(len(_parts(model, trajectories)) for _, trajectories in pending)
+    with _bar(progress and bool(pending), parts * config.steps) as advance:
         for index, trajectories in pending:
             stored.write(index, trajectories, measure(model, config, trajectories, advance))
     stored.finish()
@@ -142,7 +145,22 @@ def run(config: PatchConfig, out: str | Path, progress: bool = False) -> Run:
 def measure(
     model: PatchModel, config: PatchConfig, trajectories: range, on_step: Callable[[], None] = lambda: None
 ) -> dict[str, Array]:
-    """Simulate some trajectories and return every stored curve of theirs, [trajectory, ...]."""
+    """Simulate some trajectories and return every stored curve of theirs, [trajectory, ...].
+
+    Large lattices go a few trajectories at a time, which bounds memory and costs no speed.
+    """
+    parts = [_measure(model, config, part, on_step) for part in _parts(model, trajectories)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _parts(model: PatchModel, trajectories: range) -> list[range]:
+    size = max(1, SITES_AT_ONCE // model.lattice.sites)
+    return [trajectories[start : start + size] for start in range(0, len(trajectories), size)]
+
+
+def _measure(
+    model: PatchModel, config: PatchConfig, trajectories: range, on_step: Callable[[], None]
+) -> dict[str, Array]:
     process, denoiser = model.process, model.denoiser
     noise = TrajectoryNoise(config.seed, trajectories, model.device)
     x = initial_state(process, config.t_max, noise, (1, *model.lattice.shape), model.dtype)
