@@ -266,7 +266,7 @@ def test_parse_reads_every_form(text, dimensions, expected):
 )  # fmt: skip
 def test_parse_refuses_bad_input_in_one_line(text, dimensions):
     """Anything else is a ValueError of one line that names the argument."""
-    with pytest.raises(ValueError, match=r"^(receptive_field|offsets): ") as error:
+    with pytest.raises(ValueError, match=r"^(receptive_field|offsets|dimensions): ") as error:
         ReceptiveField.parse(text, dimensions)
     assert "\n" not in str(error.value)
 

@@ -196,6 +196,8 @@ class ReceptiveField:
         Raises:
             ValueError: If the text is none of these forms, or its numbers do not fit.
         """
+        if not 1 <= dimensions <= 3:
+            raise ValueError(f"dimensions: got {dimensions}; expected 1, 2 or 3")
         kind, _, value = text.partition(":")
         try:
             if kind == "box":

@@ -57,8 +57,6 @@ def print_theory(config: TheoryConfig) -> None:
     Raises:
         ValueError: If the config is unusable.
     """
-    if not 1 <= config.dimensions <= 3:
-        raise ValueError(f"dimensions: got {config.dimensions}; expected 1, 2 or 3")
     field = ReceptiveField.parse(config.receptive_field, config.dimensions)
     process = parse_process(config.schedule)
     dictionary = parse_dictionary(config.dictionary, config.seed, field)
@@ -77,10 +75,9 @@ def critical_times(process: Process, dictionary: PatchDictionary) -> dict[str, f
         omegas["Omega_eff"] = dictionary.omega_eff
     times = {}
     for name, omega in omegas.items():
-        softens = omega > 0
-        times[f"score: r = 0, {name}"] = landau.critical_time(process, omega) if softens else math.nan
+        times[f"score: r = 0, {name}"] = landau.critical_time(process, omega)
         for convention in ("sde", "ode"):
-            time = landau.drift_critical_time(process, omega, convention) if softens else math.nan
+            time = landau.drift_critical_time(process, omega, convention)
             times[f"{convention} drift: lambda_0 = 0, {name}"] = time
     return times
 

@@ -260,3 +260,13 @@ def test_a_state_that_overflows_stops_the_run_and_keeps_what_was_finished(
     with pytest.raises(NonFiniteStateError, match=r"trajectory 3 .* t = 20;"):
         patch.run(SMALL, tmp_path / "run")
     assert list(Run.open(tmp_path / "run").arrays["trajectory"]) == [0, 1]
+
+
+def test_a_dictionary_without_sign_symmetry_has_no_critical_time_at_the_origin(tmp_path: Path) -> None:
+    """Where x = 0 is no fixed point the theory's times are undefined, with the reason, and the rest is measured."""
+    patterns = np.ones((2, 9)) * [[1.0], [-1.0]]
+    np.savez(tmp_path / "biased.npz", patterns=patterns, prior=[0.7, 0.3])
+    config = replace(SMALL, dictionary=str(tmp_path / "biased.npz"), trajectories=2)
+    theory = quantity(patch.run(config, tmp_path / "run"), "t_c_score_omega")
+    assert theory["value"] is None
+    assert "sign symmetry" in theory["reason"]

@@ -69,15 +69,13 @@ def prepare(config: PatchConfig) -> PatchModel:
             raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
     if config.seed < 0:
         raise ValueError(f"seed: got {config.seed}; expected at least 0")
-    if not 1 <= config.dimensions <= 3:
-        raise ValueError(f"dimensions: got {config.dimensions}; expected 1, 2 or 3")
     if config.size < 2:
         raise ValueError(f"size: got {config.size}; expected at least 2 sites")
+    field = ReceptiveField.parse(config.receptive_field, config.dimensions)
     lattice = Lattice((config.size,) * config.dimensions)
     lattice.wavenumbers(config.shells)
     if config.shells < 3:
         raise ValueError(f"shells: got {config.shells}; expected at least 3, which the fit of xi_eq uses")
-    field = ReceptiveField.parse(config.receptive_field, config.dimensions)
     field.check_fits(lattice.shape)
     process = parse_process(config.schedule)
     times = log_grid(config.t_max, config.t_min, config.steps)

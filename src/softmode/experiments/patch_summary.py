@@ -50,12 +50,15 @@ def theory_quantities(process: Process, dictionary: PatchDictionary) -> list[Qua
         ("omega", float(dictionary.receptive_field.size), r"|\Omega|"),
         ("omega_eff", dictionary.omega_eff, r"\Omega_{\mathrm{eff}}"),
     ):
-        score = landau.critical_time(process, omega) if omega > 0 and symmetric else math.nan
-        drift = landau.drift_critical_time(process, omega, "sde") if omega > 0 and symmetric else math.nan
+        score = landau.critical_time(process, omega) if symmetric else math.nan
+        drift = landau.drift_critical_time(process, omega, "sde") if symmetric else math.nan
         at = f"at x = 0, {name} = {omega:.4g}"
-        reason = "" if omega > 0 else "the uniform mode never softens"
-        if not symmetric:
-            reason = "x = 0 is no fixed point of a dictionary without sign symmetry"
+        reason = (
+            "x = 0 is no fixed point of a dictionary without sign symmetry" if not symmetric
+            else "the uniform mode never softens" if omega <= 0
+            else "beyond the end of the schedule" if math.isnan(score)
+            else ""
+        )  # fmt: skip
         quantities += [
             Quantity(f"t_c_score_{name}", Estimate.exact(score, reason), f"r = 0 of the score {at}", "Eqs. 18-22",
                      rf"$r=0$, ${label}$"),
