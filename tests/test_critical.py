@@ -13,6 +13,7 @@ from softmode.critical import (
     estimate_times,
     fit_dispersion,
     growth_rate,
+    lasting_crossings,
     onset_time,
     peak_time,
     peak_times,
@@ -271,6 +272,26 @@ def test_a_crossing_through_a_stretch_of_zeros_counts_once():
         assert len(found) == 1
         assert 1 <= found[0] <= 3
     assert len(crossing_times(np.array([1.0, 0, 0, 0, 1]), times)) == 0
+
+
+def test_noise_about_a_zero_does_not_multiply_it():
+    """A curve that crosses and comes back, with noise of short memory, has two lasting crossings at their places."""
+    t = grid(2001)
+    u = np.log(t)
+    clean = (u - 1.0) * (u + 2.0)
+    noisy = clean + 0.3 * np.sin(60 * u)
+    assert len(crossing_times(noisy, t)) > 4
+    np.testing.assert_allclose(np.log(lasting_crossings(noisy, t)), [1.0, -2.0], atol=0.1)
+    np.testing.assert_allclose(lasting_crossings(clean, t), crossing_times(clean, t))
+
+
+def test_excursions_are_kept_from_the_smoothing_width_on():
+    """A dip below zero narrower than the smoothing width vanishes, a wider one stays."""
+    t = grid(2001)
+    u = np.log(t)
+    for width, count in ((0.9 * SMOOTHING, 0), (1.1 * SMOOTHING, 2)):
+        assert len(lasting_crossings(np.abs(u) - width / 2, t)) == count
+    assert len(lasting_crossings(np.full(len(t), np.nan), t)) == 0
 
 
 def bump(u, centre, height=1.0, width=0.3):

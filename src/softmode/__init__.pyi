@@ -5,6 +5,7 @@ from .critical import crossing_times as crossing_times
 from .critical import estimate_times as estimate_times
 from .critical import fit_dispersion as fit_dispersion
 from .critical import growth_rate as growth_rate
+from .critical import lasting_crossings as lasting_crossings
 from .critical import onset_time as onset_time
 from .critical import peak_times as peak_times
 from .denoiser import Denoiser as Denoiser

@@ -138,6 +138,26 @@ def crossing_times(curve: Array, times: Array) -> Array:
     return np.exp(u[i] + (u[i + 1] - u[i]) * before[i] / (before[i] - after[i]))
 
 
+def lasting_crossings(curve: Array, times: Array) -> Array:
+    """Return the crossing times, falling, without excursions shorter than the smoothing width in log t.
+
+    Neighbouring crossings closer than SMOOTHING cancel in pairs, the closest first: noise about zero crosses an odd
+    number of times where the curve itself crosses once.
+
+    Args:
+        curve: Values [time], NaN where undefined.
+        times: Falling times [time].
+    """
+    crossings = crossing_times(curve, times)
+    while len(crossings) > 1:
+        gaps = -np.diff(np.log(crossings))
+        closest = int(gaps.argmin())
+        if gaps[closest] >= SMOOTHING:
+            break
+        crossings = np.delete(crossings, [closest, closest + 1])
+    return crossings
+
+
 def peak_times(curve: Array, times: Array) -> Array:
     """Return the times, falling, of all peaks of the smoothed curve that stand out.
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from softmode import provenance
 from softmode.critical import (
     Feature,
-    crossing_times,
     estimate_times,
     fit_dispersion,
+    lasting_crossings,
     onset_time,
     peak_time,
     peak_times,
@@ -81,8 +81,8 @@ def measured_quantities(run: Run) -> list[Quantity]:
         return [Quantity(f"{name}_{i}", e, definition, source) for i, e in enumerate(estimates, 1)]
 
     quantities = several(
-        "lambda_0_zero", rates[0][:, :, 0].mean(-1), crossing_times,
-        "sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
+        "lambda_0_zero", rates[0][:, :, 0].mean(-1), lasting_crossings,
+        "lasting sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
     )  # fmt: skip
     variants: tuple[tuple[str, Array, Literal["constant mode", "free"], str], ...] = (
         ("drift", rates[0], "constant mode", "lambda_n of the drift (the paper's convention)"),
