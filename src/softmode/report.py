@@ -36,8 +36,9 @@ def print_quantities(run: Run) -> None:
         estimate = estimate_of(quantity)
         interval = "none" if math.isnan(estimate.low) else f"\\[{estimate.low:.3g}, {estimate.high:.3g}]"
         interval = "exact" if estimate.samples == 0 and math.isfinite(estimate.value) else interval
-        note = f" ({estimate.reason})" if estimate.reason and math.isfinite(estimate.value) else ""
-        table.add_row(str(estimate), interval, quantity["name"], quantity["definition"] + note)
+        note = f" ({estimate.reason})" if estimate.reason else ""
+        value = str(estimate) if math.isfinite(estimate.value) else "none"
+        table.add_row(value, interval, quantity["name"], quantity["definition"] + note)
     console = Console()
     console.print(table)
     trajectories = summary["config"]["trajectories"]
