@@ -67,6 +67,7 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
     _settle(figure)
     writers: dict[str, Callable[[Path], object]] = {
         "png": png.print_png,
+        # matplotlib leaves this method of its own without types
         "pdf": lambda path: FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None}),  # type: ignore[no-untyped-call]
     }
     paths = []

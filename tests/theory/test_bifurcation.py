@@ -159,10 +159,19 @@ def test_the_reduced_equation_departs_from_the_exact_drift_at_fifth_order(proces
 def test_the_reduced_equation_is_the_paper_s_equation_4():
     # Bernoulli: 1/m^2 solves a linear equation, which two quadratures integrate
     process, q, m0, start, end = VP(), 2.0, 0.1, 3.0, 0.5
-    alpha2 = lambda t: math.exp(-t)  # noqa: E731
-    r = lambda t: 1 / (1 - alpha2(t)) - alpha2(t) * q / (1 - alpha2(t)) ** 2  # noqa: E731
-    u = lambda t: alpha2(t) ** 2 * q**3 / (3 * (1 - alpha2(t)) ** 4)  # noqa: E731
-    growth = lambda t: math.exp(2 * quad(r, t, start, epsrel=1e-12)[0])  # noqa: E731
+
+    def alpha2(t: float) -> float:
+        return math.exp(-t)
+
+    def r(t: float) -> float:
+        return 1 / (1 - alpha2(t)) - alpha2(t) * q / (1 - alpha2(t)) ** 2
+
+    def u(t: float) -> float:
+        return alpha2(t) ** 2 * q**3 / (3 * (1 - alpha2(t)) ** 4)
+
+    def growth(t: float) -> float:
+        return math.exp(2 * quad(r, t, start, epsrel=1e-12)[0])
+
     inverse = growth(end) * (m0**-2 + quad(lambda t: 2 * u(t) / growth(t), end, start, epsrel=1e-12)[0])
     m = reduced_equation(process, torch.tensor([start, 1.0, end], dtype=torch.float64), m0, q)
     assert float(m[-1]) == pytest.approx(inverse**-0.5, rel=1e-8)

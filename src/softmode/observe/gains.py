@@ -13,6 +13,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser, ExactDenoiser, per_sample
 from softmode.lattice import Lattice
+from softmode.process import VP
 
 
 def exact_gains(
@@ -39,8 +40,9 @@ def paper_step(sigma: Tensor | float) -> Tensor:
 
     Source: paper E.8.
     """
-    variance = torch.as_tensor(sigma, dtype=torch.float64).square()
-    return (1e-3 * variance / (1 + variance)).clamp(min=5e-5) * (1 + variance).sqrt()
+    vp = VP()
+    t = vp.time(sigma)
+    return (1e-3 * vp.sigma(t).square()).clamp(min=5e-5) / vp.alpha(t)
 
 
 def difference_gains(
