@@ -62,6 +62,7 @@ def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], mo
         ("patch --steps 0 --out {out}", "steps: got 0"),
         ("patch --out {file}", "out: "),
         ("theory --schedule foo", "schedule: got 'foo'"),
+        ("theory --schedule [red]", "schedule: got '[red]'"),
         ("theory --dimensions 5", "dimensions: got 5"),
         ("theory --dictionary what", "dictionary: got 'what'"),
         ("figures {out}", "softmode patch --out"),

@@ -2,12 +2,13 @@
 
 import sys
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from softmode.config import PatchConfig, TheoryConfig
 
@@ -94,7 +95,7 @@ def _patch(command: Patch) -> None:
 def _theory(command: Theory) -> None:
     from softmode.report import print_theory
 
-    print_theory(replace(command.config))
+    print_theory(command.config)
 
 
 def _figures(directory: str) -> None:
@@ -110,9 +111,9 @@ def _figures(directory: str) -> None:
 
 def _fail(message: str, code: int) -> None:
     line = " ".join(message.split())
-    Console(stderr=True).print(f"[bold red]error[/] {line}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(f"[bold red]error[/] {escape(line)}", soft_wrap=True, highlight=False)
     raise SystemExit(code)
 
 
 def _show_warning(message: Warning | str, *_rest: object) -> None:
-    Console(stderr=True).print(f"[bold yellow]warning[/] {message}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(f"[bold yellow]warning[/] {escape(str(message))}", soft_wrap=True, highlight=False)

@@ -6,6 +6,8 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from softmode.denoiser import score
 from softmode.exact import patch
@@ -459,3 +461,30 @@ def test_large_lattice_shells_are_the_paper_numbers():
     k = Lattice((80, 80)).shell_vectors(3)
     gains = TwoStatePatch(ReceptiveField.box(5)).dispersion(torch.zeros(1, 1, 80, 80), 5.0, k)
     assert (25 * gains[0, :, 0]).tolist() == pytest.approx([25, 24.846, 24.387, 23.634], abs=5e-4)
+
+
+def test_noise_inside_the_patch_delays_the_drifts_zero():
+    """On pure noise the two-state gain is (Omega/sigma^2) E[sech^2], below tree level: lambda_0 vanishes later."""
+    size, field = 25, ReceptiveField.box(5)
+
+    def gain(sigma: float) -> float:
+        ratio = size / sigma**2
+
+        def weighted(z: float) -> float:
+            return math.exp(-z * z / 2) / math.sqrt(2 * math.pi) / math.cosh(math.sqrt(ratio) * z) ** 2
+
+        return ratio * quad(weighted, -12, 12)[0]
+
+    noise = torch.randn(64, 1, 20, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for sigma in (4.0, 6.0):
+        measured = TwoStatePatch(field).kernel(sigma * noise, sigma).sum(-1)
+        stderr = float(measured.std()) / 8
+        assert stderr < 0.01
+        assert abs(float(measured.mean()) - gain(sigma)) < 4 * stderr
+    process = VP()
+
+    def rate(t: float) -> float:
+        return float(process.eigenvalue(torch.tensor(gain(float(process.noise_level(t))), dtype=torch.float64), t))
+
+    assert rate(math.asinh(size)) > 0.1, "at the tree-level zero the noisy drift is still restoring"
+    assert brentq(rate, 3.0, 3.9) == pytest.approx(3.477, abs=1e-3)

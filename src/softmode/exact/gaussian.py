@@ -53,8 +53,7 @@ class GaussianDenoiser:
 
     def jvp(self, x: Tensor, sigma: Tensor | float, v: Tensor) -> Tensor:
         """Return (dD/dx) v, the Wiener filter applied to v; the state x does not matter."""
-        spectrum = self.spectrum.to(x.device)
-        gain = (spectrum / (spectrum + per_sample(sigma, x).square())).to(x.dtype)
+        gain = self.gain(per_sample(sigma, x).flatten()).unsqueeze(1).to(x)
         axes = tuple(range(-self.spectrum.ndim, 0))
         filtered: Tensor = torch.fft.ifftn(gain * torch.fft.fftn(v, dim=axes), dim=axes).real
         return filtered.expand_as(x)
@@ -62,9 +61,9 @@ class GaussianDenoiser:
     def dispersion(self, x: Tensor, sigma: Tensor | float, k: Tensor) -> Tensor:
         """Return the gain at lattice wave vectors k [..., d], [batch, ...]."""
         index = Lattice(tuple(self.spectrum.shape)).index_of(k)
-        spectrum = self.spectrum[index]
-        variance = per_sample(sigma, x).reshape(-1, *[1] * spectrum.ndim).square().to(spectrum.device)
-        return (spectrum / (spectrum + variance)).expand(x.shape[0], *spectrum.shape)
+        where: tuple[slice | Tensor, ...] = (slice(None), *index)
+        gain = self.gain(per_sample(sigma, x).flatten())[where]
+        return gain.expand(x.shape[0], *gain.shape[1:])
 
     def sample(self, trajectories: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw independent fields from the model, [trajectories, 1, *space] in the spectrum's dtype."""

@@ -145,7 +145,7 @@ def measure(
 ) -> dict[str, Array]:
     """Simulate some trajectories and return every stored curve of theirs, [trajectory, ...].
 
-    Large lattices go a few trajectories at a time, which bounds memory and costs no speed.
+    Large lattices go a few trajectories at a time, which bounds memory.
     """
     parts = [_measure(model, config, part, on_step) for part in _parts(model, trajectories)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
