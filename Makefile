@@ -10,8 +10,8 @@ PINS := $(CURDIR)/constraints.txt
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
-demo: $(STAMP) ## measure the patch model's transition, write runs/patch and say where its figures are
-	$(BIN)/softmode patch --out runs/patch
+demo: $(STAMP) ## probe a trained network, write runs/binary and say where its figures are
+	$(BIN)/softmode probe fashion-mnist-binary --out runs/binary
 
 # loadfile: the examples of one page share a namespace, so one worker runs them all.
 test: $(STAMP) ## run the tests and the examples in README.md and docs/
@@ -22,8 +22,11 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time the ways of sampling the patch model
+bench: $(STAMP) ## time sampling, probing and training against the straightforward ways
 	$(BIN)/python benchmarks/patch_sampling.py
+	$(BIN)/python benchmarks/trained_networks.py gains
+	$(BIN)/python benchmarks/trained_networks.py probe
+	$(BIN)/python benchmarks/trained_networks.py training
 
 clean: ## remove the environment, caches and build outputs; runs/ is kept
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,8 @@
+from .config import ClonesConfig as ClonesConfig
 from .config import PatchConfig as PatchConfig
+from .config import ProbeConfig as ProbeConfig
 from .config import TheoryConfig as TheoryConfig
+from .config import TrainConfig as TrainConfig
 from .critical import Dispersion as Dispersion
 from .critical import crossing_times as crossing_times
 from .critical import estimate_times as estimate_times
@@ -8,6 +11,8 @@ from .critical import growth_rate as growth_rate
 from .critical import lasting_crossings as lasting_crossings
 from .critical import onset_time as onset_time
 from .critical import peak_times as peak_times
+from .data import Images as Images
+from .data import fashion_mnist as fashion_mnist
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Guided as Guided
 from .denoiser import from_noise as from_noise
@@ -34,6 +39,11 @@ from .exact.patch import TwoStatePatch as TwoStatePatch
 from .exact.patch import full_dispersion as full_dispersion
 from .lattice import Lattice as Lattice
 from .lattice import ReceptiveField as ReceptiveField
+from .networks.classifier import Classifier as Classifier
+from .networks.registry import Model as Model
+from .networks.registry import load_classifier as load_classifier
+from .networks.registry import load_model as load_model
+from .networks.unet import UNet as UNet
 from .observe.correlation import connected_correlation as connected_correlation
 from .observe.correlation import first_moment_length as first_moment_length
 from .observe.correlation import second_moment_length as second_moment_length
@@ -43,6 +53,13 @@ from .observe.correlation import structure_length as structure_length
 from .observe.gains import difference_gains as difference_gains
 from .observe.gains import exact_gains as exact_gains
 from .observe.gains import jvp_gains as jvp_gains
+from .observe.gains import mode_signs as mode_signs
+from .observe.gains import multiplexed_gains as multiplexed_gains
+from .observe.jacobian import equivariance_error as equivariance_error
+from .observe.jacobian import locality as locality
+from .observe.jacobian import oddness_error as oddness_error
+from .observe.jacobian import random_signs as random_signs
+from .observe.jacobian import responses as responses
 from .observe.order import binder_cumulant as binder_cumulant
 from .observe.order import magnetisation as magnetisation
 from .process import VE as VE

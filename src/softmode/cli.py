@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from softmode.config import PatchConfig, TheoryConfig
+from softmode.config import ClonesConfig, PatchConfig, ProbeConfig, TheoryConfig, TrainConfig
 
 BAD_INPUT = 2
 FAILED = 1
@@ -41,6 +41,56 @@ class Theory:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """Measure the critical dynamics of any model beside the Gaussian null model (Figs. 3, 6 and 7 of the paper).
+
+    Example: softmode probe fashion-mnist-binary --out runs/binary
+
+    An interrupted run is resumed by the same command.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[ProbeConfig]
+    out: str = "runs/probe"
+    """Directory of the run: run.zarr, summary.json, figures/."""
+
+
+@dataclass(frozen=True)
+class Clones:
+    """Copy trajectories at a time, run the copies on with independent noise, and see from when on they agree.
+
+    Example: softmode clones fashion-mnist-labelled --out runs/clones
+
+    An interrupted run is resumed by the same command.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[ClonesConfig]
+    out: str = "runs/clones"
+    """Directory of the run: run.zarr, summary.json, figures/."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that are at hand: name, data, size, quality and where the weights are.
+
+    Example: softmode models
+    """
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network on Fashion-MNIST (F.3, F.4); an interrupted training is resumed by the same command.
+
+    Example: softmode train fashion-mnist-binary --epochs 30 --out runs/train
+
+    The result is a MODEL for every other command: softmode probe runs/train
+    """
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig]
+    out: str = "runs/train"
+    """Directory of the training: weights.safetensors, checkpoint.safetensors, history.json."""
+
+
+@dataclass(frozen=True)
 class Figures:
     """Redraw the figures of a stored run.
 
@@ -54,6 +104,10 @@ class Figures:
 Command = (
     Annotated[Patch, tyro.conf.subcommand("patch")]
     | Annotated[Theory, tyro.conf.subcommand("theory")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Clones, tyro.conf.subcommand("clones")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Figures, tyro.conf.subcommand("figures")]
 )
 
@@ -68,6 +122,14 @@ def main(arguments: list[str] | None = None) -> None:
                 _patch(command)
             case Theory():
                 _theory(command)
+            case Probe():
+                _probe(command)
+            case Clones():
+                _clones(command)
+            case Models():
+                _models()
+            case Train():
+                _train(command)
             case Figures():
                 _figures(command.directory)
     except ValueError as error:
@@ -96,6 +158,38 @@ def _theory(command: Theory) -> None:
     from softmode.report import print_theory
 
     print_theory(command.config)
+
+
+def _probe(command: Probe) -> None:
+    from softmode.experiments import probe
+    from softmode.report import print_probe, print_quantities
+
+    stored = probe.run(command.config, command.out, progress=sys.stderr.isatty())
+    print_quantities(stored)
+    print_probe(stored)
+    _figures(command.out)
+
+
+def _clones(command: Clones) -> None:
+    from softmode.experiments import clones
+    from softmode.report import print_clones
+
+    stored = clones.run(command.config, command.out, progress=sys.stderr.isatty())
+    print_clones(stored)
+    _figures(command.out)
+
+
+def _models() -> None:
+    from softmode.report import print_models
+
+    print_models()
+
+
+def _train(command: Train) -> None:
+    from softmode.training import train
+
+    path = train(command.config, command.out, progress=sys.stderr.isatty())
+    Console().print(f"weights  {path}", soft_wrap=True, highlight=False)
 
 
 def _figures(directory: str) -> None:

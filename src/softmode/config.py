@@ -6,6 +6,8 @@ This module imports nothing heavy, so that the command line can print its help a
 from dataclasses import dataclass
 from typing import Literal
 
+from tyro.conf import Positional
+
 
 @dataclass(frozen=True)
 class PatchConfig:
@@ -48,6 +50,89 @@ class PatchConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """Probe a model: sample it, or noise data, and measure its critical dynamics beside the Gaussian null model."""
+
+    model: Positional[str]
+    """A name of softmode models, a path made by softmode train, or python:module:function (returns a Denoiser)."""
+    states: Literal["reverse", "forward"] = "reverse"
+    """Where to measure: along sampled trajectories (F.5), or on noised held-out data, which needs no sampling."""
+    method: Literal["multiplexed", "difference", "jvp"] = "multiplexed"
+    """How mode gains are found: all modes at once with signs (4 evaluations per state), one by one (the paper's), or by
+    forward-mode automatic differentiation."""
+    trajectories: int = 4
+    """Independent trajectories, or data of --states forward."""
+    label: int | None = None
+    """Class of every trajectory, for a model with classes; all classes when left out."""
+    schedule: str = ""
+    """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
+    shape: tuple[int, ...] = ()
+    """Channels and sides of a state, for example 1 28 28; the model's own when left out."""
+    data: str = ""
+    """Data of --states forward and of the null model: a file.npz with images [image, channel, sides] in the model's
+    units; the model's own held-out images and power spectrum when left out."""
+    t_max: float = 50.0
+    """First time T of the reverse grid, in the process's own time (F.5)."""
+    t_min: float = 1e-3
+    """Last time of the reverse grid (F.5)."""
+    steps: int = 2000
+    """Euler-Maruyama steps, evenly spaced in log t (F.5)."""
+    shells: int = 6
+    """Highest Fourier shell (E.9)."""
+    measure_every: int = 20
+    """Steps between two measurements; the paper does not say."""
+    snapshots: tuple[float, ...] = ()
+    """Times at which to keep x and D(x) and to measure the response kernel; eight, evenly spaced in the log of the
+    noise level from 10 to 0.1, when left out."""
+    portion: Literal["cut", "clip"] = "cut"
+    """Positive portion of C(r) in Eq. 63: cut at its first zero, or clip negative values (the literal reading)."""
+    seed: int = 0
+    """Seed of every trajectory."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Floating type of the states and the network."""
+    device: str = "cpu"
+    """Device of the states and the network: cpu, cuda, cuda:1."""
+    block: int = 8
+    """Trajectories simulated at once and stored together; an interrupted run resumes at its last finished block."""
+
+
+@dataclass(frozen=True)
+class ClonesConfig:
+    """Copy trajectories at a time t*, run the copies on with independent noise, and see whether they still agree."""
+
+    model: Positional[str]
+    """A name of softmode models, a path made by softmode train, or python:module:function (returns a Denoiser)."""
+    classifier: str = "fashion-mnist-classifier"
+    """Tells the class of a final state: a name or a path; none leaves the agreement of classes out."""
+    trajectories: int = 32
+    """Independent trajectories that are copied."""
+    copies: int = 1
+    """Copies of each trajectory at each time, compared with it and with each other."""
+    times: tuple[float, ...] = ()
+    """Times t* at which to copy; eight, evenly spaced in the log of the noise level from 20 to 0.2, when left out."""
+    label: int | None = None
+    """Class of every trajectory, for a model with classes; all classes when left out."""
+    schedule: str = ""
+    """Process in which to sample; the model's own when left out."""
+    shape: tuple[int, ...] = ()
+    """Channels and sides of a state; the model's own when left out."""
+    t_max: float = 10.0
+    """First time of the reverse grid; sigma/alpha is 148 there for vp:1, so that copies made earlier forget all."""
+    t_min: float = 1e-3
+    """Last time of the reverse grid (F.5)."""
+    steps: int = 300
+    """Euler-Maruyama steps, evenly spaced in log t: fewer than for a probe, as only final states are compared."""
+    seed: int = 0
+    """Seed of every trajectory and copy."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Floating type of the states and the network."""
+    device: str = "cpu"
+    """Device of the states and the network: cpu, cuda, cuda:1."""
+    block: int = 16
+    """Trajectories simulated at once and stored together; an interrupted run resumes at its last finished block."""
+
+
+@dataclass(frozen=True)
 class TheoryConfig:
     """Print every critical time and Ginzburg-Landau parameter of a patch model, without simulation."""
 
@@ -61,3 +146,39 @@ class TheoryConfig:
     """two-state (the minimal model), paper, random:8, or a file.npz with patterns and prior."""
     seed: int = 0
     """Seed of a random dictionary."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a network on Fashion-MNIST. The defaults are the paper's (F.4)."""
+
+    recipe: Positional[str]
+    """fashion-mnist-binary, fashion-mnist, fashion-mnist-labelled or fashion-mnist-classifier."""
+    epochs: int = 30
+    """Passes over the training images (F.4); may be raised later to train on."""
+    batch: int = 256
+    """Images per optimiser step (F.4)."""
+    learning_rate: float = 2e-4
+    """AdamW's learning rate (F.4)."""
+    clip: float = 1.0
+    """Largest norm of the gradient (F.4)."""
+    ema: float = 0.999
+    """Decay per step of the averaged weights, which are the ones that are kept; shorter at first."""
+    label_dropout: float = 0.1
+    """Share of images shown without their class to a network with classes."""
+    t_max: float = 50.0
+    """Longest diffusion time of training, T of F.5; times are log-uniform (F.4)."""
+    t_min: float = 1e-3
+    """Shortest diffusion time of training (F.5)."""
+    start: str = ""
+    """Weights to start from: a name of softmode models or a path; fresh ones when left out."""
+    seed: int = 0
+    """Seed of the first weights, the order of the images and the noise."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:1; several at once with: accelerate launch -m softmode train ..."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network's layers; auto takes bfloat16 where the device computes in it."""
+    data: str = ""
+    """Directory of Fashion-MNIST, where it is not found by itself."""
+    download: bool = False
+    """Whether to fetch Fashion-MNIST (30 MB) if it is not on this machine."""

@@ -54,12 +54,15 @@ class TrajectoryNoise:
         seed: Seed of the run.
         trajectories: Global index of each trajectory of the batch.
         device: Device on which to draw.
+        copy: Key of a copy of the trajectories, whose streams are others; empty for the trajectories themselves.
     """
 
-    def __init__(self, seed: int, trajectories: Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, seed: int, trajectories: Sequence[int], device: torch.device | str = "cpu", copy: tuple[int, ...] = ()
+    ) -> None:
         self.trajectories = list(trajectories)
         self._generators = [
-            torch.Generator(device).manual_seed(trajectory_seed(seed, index)) for index in self.trajectories
+            torch.Generator(device).manual_seed(trajectory_seed(seed, index, *copy)) for index in self.trajectories
         ]
 
     def fill_(self, out: Tensor) -> Tensor:
@@ -69,9 +72,9 @@ class TrajectoryNoise:
         return out
 
 
-def trajectory_seed(seed: int, trajectory: int) -> int:
-    """Return the 63-bit seed of one trajectory of a run, a hash of (seed, trajectory)."""
-    return int(np.random.SeedSequence(seed, spawn_key=(trajectory,)).generate_state(1, np.uint64)[0] >> 1)
+def trajectory_seed(seed: int, *key: int) -> int:
+    """Return the 63-bit seed of one stream of a run, a hash of the seed and the stream's key, its trajectory."""
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def check_start(process: Process, t_max: float, dtype: torch.dtype) -> None:

@@ -49,7 +49,11 @@ class Estimate:
 
 
 def bootstrap(
-    curves: Array, statistic: Callable[[Array], Array], resamples: int = RESAMPLES, seed: int = 0
+    curves: Array,
+    statistic: Callable[[Array], Array],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    centre: Callable[[Array], Array] | None = None,
 ) -> list[Estimate]:
     """Estimate numbers computed from the median curve, with a percentile bootstrap over trajectories.
 
@@ -59,6 +63,7 @@ def bootstrap(
             must come in the same order as for all trajectories.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resampling.
+        centre: What stands for the curves [trajectory, ...] in place of their median, for example their mean.
 
     Returns:
         One estimate per number: its value on the median over all trajectories, the standard deviation over resamples
@@ -67,13 +72,14 @@ def bootstrap(
 
     Source: efron1993.
     """
+    centre = centre or median
     trajectories = curves.shape[0]
-    values = np.atleast_1d(statistic(median(curves)))
+    values = np.atleast_1d(statistic(centre(curves)))
     if trajectories < 2:
         return [Estimate(float(v), math.nan, trajectories, reason="one trajectory has no error bar") for v in values]
     rng = np.random.default_rng(seed)
     draws = rng.integers(trajectories, size=(resamples, trajectories))
-    replicates = np.stack([np.atleast_1d(statistic(median(curves[draw]))) for draw in draws])
+    replicates = np.stack([np.atleast_1d(statistic(centre(curves[draw]))) for draw in draws])
     return [_from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
 
 

@@ -1,6 +1,5 @@
-"""The figures of a stored run, drawn from its arrays and summary alone; this file draws the states themselves."""
+"""The figures of a stored run, drawn from its arrays and summary alone; this file draws a patch model's states."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 from softmode.critical_figure import caption, critical_dynamics
 from softmode.dispersion_figure import dispersion
 from softmode.estimate import Array
+from softmode.noise_axis import variance_exploding
 from softmode.process import parse_process
 from softmode.store import Run
 
@@ -52,12 +52,23 @@ def draw(run: Run) -> list[Path]:
     """
     with matplotlib.style.context(["default", STYLE]):
         # all are made before any is written, so that an unfinished run gets none
-        figures = {
-            "snapshots": snapshots(run),
-            "critical_dynamics": critical_dynamics(run),
-            "dispersion": dispersion(run),
-        }
+        figures = {name: function(run) for name, function in _functions(run).items()}
         return [path for name, figure in figures.items() for path in _save(figure, run.figure_path(name))]
+
+
+def _functions(run: Run) -> dict[str, Callable[[Run], Figure]]:
+    """Return the functions that draw an experiment's figures, by name; imported here, as they share this file's own."""
+    match run.identity["experiment"]:
+        case "probe":
+            from softmode.probe_figures import functions
+
+            return functions(run)
+        case "clones":
+            from softmode.clones_figure import clone_curve
+
+            return {"clones": clone_curve}
+        case _:
+            return {"snapshots": snapshots, "critical_dynamics": critical_dynamics, "dispersion": dispersion}
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
@@ -125,7 +136,7 @@ def snapshots(run: Run) -> Figure:
         owner, label = above, "pattern $p_k(u)$"
     else:
         _images(below, run, states, norm, columns, rows)
-        owner, label = below, f"state {_state_symbol(run)}, pattern $p_k$"
+        owner, label = below, f"state {state_symbol(run)}, pattern $p_k$"
     beyond = bool(np.abs(shown).max() > limit)
     owner.colorbar(
         ScalarMappable(norm, COLOURS),
@@ -183,17 +194,27 @@ def on_offsets(pattern: Array, offsets: Array) -> Array:
 
 
 def _states(run: Run) -> Array:
-    """Return the first trajectory's snapshots [snapshot, *space], scaled to unit variance at high noise."""
-    data = run.arrays
-    process = parse_process(run.config["schedule"])
-    states, times = data["snapshots"].isel(trajectory=0).to_numpy(), data["snapshot"].to_numpy()
-    scale = np.array([math.hypot(float(process.alpha(t)), float(process.sigma(t))) for t in times])
-    states = states / scale.reshape(-1, *[1] * (states.ndim - 1))
+    """Return the first trajectory's snapshots [snapshot, *space] as they are shown, in d = 3 the central slice."""
+    states = shown_states(run)
     return np.asarray(states[:, states.shape[1] // 2] if states.ndim == 4 else states)
 
 
-def _state_symbol(run: Run) -> str:
-    return "$x_t$" if run.config["schedule"].startswith("vp") else r"$x_t/\sqrt{1+\sigma^2}$"
+def shown_states(run: Run) -> Array:
+    """Return the first trajectory's snapshots [snapshot, ...], scaled to unit variance at high noise."""
+    data = run.arrays
+    states = data["snapshots"].isel(trajectory=0).to_numpy()
+    scale = np.hypot(1, data["snapshot"].to_numpy()) if variance_exploding(run) else np.ones(len(states))
+    return np.asarray(states / scale.reshape(-1, *[1] * (states.ndim - 1)))
+
+
+def state_symbol(run: Run) -> str:
+    """Return the symbol of the states as they are shown."""
+    return r"$x_t/\sqrt{1+\sigma^2}$" if variance_exploding(run) else "$x_t$"
+
+
+def snapshot_title(t: float, level: float) -> str:
+    """Return the title of a snapshot: its time and noise level."""
+    return f"$t={number(t)}$\n$\\sigma/\\alpha={number(level)}$"
 
 
 def _panels(figure: SubFigure, run: Run, columns: int, rows: int) -> list[Axes]:
@@ -204,8 +225,7 @@ def _panels(figure: SubFigure, run: Run, columns: int, rows: int) -> list[Axes]:
     for ax in panels[len(times) :]:
         ax.set_axis_off()
     for ax, t in zip(panels, times, strict=False):
-        level = float(process.noise_level(float(t)))
-        ax.set_title(f"$t={number(t)}$\n$\\sigma/\\alpha={number(level)}$", fontsize="medium")
+        ax.set_title(snapshot_title(t, float(process.noise_level(float(t)))), fontsize="medium")
     middle = f" (central slice, $z={run.config['size'] // 2}$)" if run.config["dimensions"] == 3 else ""
     first = int(data["trajectory"].to_numpy()[0])
     figure.suptitle(f"State of trajectory {first}{middle} along the generation $\\rightarrow$")
@@ -228,7 +248,7 @@ def _curves(figure: SubFigure, run: Run, states: Array, columns: int, rows: int)
         ax.set_ylim(-limit, limit)
         ax.set_xlabel("site")
     for ax in panels[::columns]:
-        ax.set_ylabel(f"state {_state_symbol(run)}")
+        ax.set_ylabel(f"state {state_symbol(run)}")
 
 
 def number(value: float) -> str:

@@ -13,6 +13,8 @@ from softmode.config import TheoryConfig
 from softmode.estimate import Estimate
 from softmode.exact.dictionary import PatchDictionary, parse_dictionary
 from softmode.lattice import ReceptiveField
+from softmode.networks.card import read_card
+from softmode.networks.registry import find_weights, shipped_names
 from softmode.process import Process, parse_process
 from softmode.store import Run
 from softmode.theory import landau
@@ -30,7 +32,7 @@ def print_quantities(run: Run) -> None:
     """Print every critical time of a finished run, latest in generation last, with its 95 % interval."""
     summary = run.summary
     table = Table(title=f"critical times of {run.directory}", title_justify="left")
-    for column in ("t", "95 % interval", "name", "what"):
+    for column in ("t", "95 % interval", "sigma/alpha", "name", "what"):
         table.add_column(column, no_wrap=column != "what", min_width=19 if column == "name" else None)
     for quantity in sorted(summary["quantities"], key=lambda q: -(q["value"] or -math.inf)):
         estimate = estimate_of(quantity)
@@ -38,7 +40,8 @@ def print_quantities(run: Run) -> None:
         interval = "exact" if estimate.samples == 0 and math.isfinite(estimate.value) else interval
         note = f" ({estimate.reason})" if estimate.reason else ""
         value = str(estimate) if math.isfinite(estimate.value) else "none"
-        table.add_row(value, interval, quantity["name"], quantity["definition"] + note)
+        level = f"{quantity['noise_level']:.3g}" if math.isfinite(estimate.value) else ""
+        table.add_row(value, interval, level, quantity["name"], quantity["definition"] + note)
     console = Console()
     console.print(table)
     trajectories = summary["config"]["trajectories"]
@@ -50,6 +53,97 @@ def print_quantities(run: Run) -> None:
         text = ", ".join(f"[{last:.3g}, {first:.3g}]" for first, last in bands)
         if text:
             console.print(f"{name} is undefined for t in {text}", highlight=False, markup=False)
+
+
+def print_probe(run: Run) -> None:
+    """Print what a probe says beside its critical times: the response's structure, the null, the bound, the cost."""
+    summary, console = run.summary, Console()
+    table = Table(title="response of D to a push, by noise level (paper C.1)", title_justify="left")
+    for column in ("sigma", "t", "Omega_eff", "its t_c", "radius", "antisymmetric", "shift error", "oddness error"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in summary["locality"]:
+        t_c = "none" if row["t_c"] is None else f"{row['t_c']:.3g}"
+        measured = (str(estimate_of(row[name])) for name in ("radius", "antisymmetric", "equivariance", "oddness"))
+        table.add_row(f"{row['sigma']:.3g}", f"{row['t']:.3g}", str(estimate_of(row["omega"])), t_c, *measured)
+    console.print(table)
+    for line in (*_null_lines(summary), *_bound_lines(summary), _cost_line(summary)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _null_lines(summary: Mapping[str, Any]) -> list[str]:
+    if "null" not in summary:
+        return ["null model: none, as the model came without data; name some with --data"]
+    peaks = {name: [f"{t:.3g}" for t in times] for name, times in summary["null"]["peaks"].items()}
+    found = "; ".join(f"{name} peaks at t = {', '.join(times)}" for name, times in peaks.items() if times)
+    return [f"null model (Gaussian with the data's power spectrum): {found or 'xi_eq has no peak'}"]
+
+
+def _bound_lines(summary: Mapping[str, Any]) -> list[str]:
+    bound = summary.get("bound", {})
+    if not bound:
+        return []
+    if not bound["checked"]:
+        return [f"bound G <= S/(S + sigma^2): not checked, {bound['reason']}"]
+    if not bound["violations"]:
+        return [f"bound G <= S/(S + sigma^2): holds at all {bound['comparisons']} modes and noise levels"]
+    lines = ["bound G <= S/(S + sigma^2): exceeded beyond 4 standard errors, an error of the learned score, in"]
+    for v in bound["violations"]:
+        band = f"sigma {v['sigma_to']:.3g} to {v['sigma_from']:.3g}"
+        lines.append(f"  shell {v['shell']}, {band}, by up to {v['excess']:.2g}")
+    return lines
+
+
+def _cost_line(summary: Mapping[str, Any]) -> str:
+    spent = summary["evaluations"]
+    parts = ", ".join(f"{name} {spent[name]}" for name in ("sampling", "gains", "locality"))
+    return f"network evaluations: {parts}, in all {spent['total']}; {summary['wall_seconds']:.0f} s"
+
+
+def print_clones(run: Run) -> None:
+    """Print the agreement of copies at every time of copying, and when it passes the threshold."""
+    summary, console = run.summary, Console()
+    kinds = list(summary["agreement"])
+    table = Table(title=f"agreement of copies, mean over trajectories, of {run.directory}", title_justify="left")
+    for column in ("t*", "sigma/alpha", *kinds):
+        table.add_column(column, justify="right")
+    levels = run.arrays["copy_level"].to_numpy()
+    for i, t in enumerate(run.arrays["copy_time"].to_numpy()):
+        agreements = (str(estimate_of(summary["agreement"][kind][i])) for kind in kinds)
+        table.add_row(f"{t:.3g}", f"{levels[i]:.3g}", *agreements)
+    console.print(table)
+    for at, level in zip(summary["quantities"], summary["noise_levels"], strict=True):
+        estimate = estimate_of(at)
+        interval = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if math.isfinite(estimate.low) else ""
+        note = f" ({estimate.reason})" if estimate.reason else ""
+        found = f"t = {estimate}{interval}, sigma/alpha = {estimate_of(level)}{note}"
+        line = found if math.isfinite(estimate.value) else f"none: {estimate.reason}"
+        console.print(f"{at['definition']}: {line}", highlight=False, markup=False, soft_wrap=True)
+    spent = summary["evaluations"]
+    parts = ", ".join(f"{name} {spent[name]}" for name in ("trajectories", "copies"))
+    cost = f"network evaluations: {parts}, in all {spent['total']}"
+    console.print(f"{cost}; {summary['wall_seconds']:.0f} s", highlight=False)
+
+
+def print_models() -> None:
+    """Print the shipped models: name, data, classes, training, quality, size and where the weights are."""
+    table = Table(title="models", title_justify="left")
+    for column in ("name", "data", "classes", "epochs", "held out", "size", "weights"):
+        table.add_column(column, no_wrap=column != "weights", overflow="fold")
+    for name in shipped_names():
+        path = find_weights(name)
+        card = read_card(path)
+        measured = card.held_out
+        quality = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"loss {measured['mean']:.4f}"
+        size = f"{path.stat().st_size / 2**20:.1f} MiB"
+        table.add_row(
+            name, f"{card.data}, {card.values}", str(card.classes or "none"), str(card.epochs), quality, size, str(path)
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        "a MODEL is one of these names, a path made by softmode train, or python:module:function (returns a Denoiser)",
+        highlight=False,
+    )
 
 
 def print_theory(config: TheoryConfig) -> None:

@@ -212,7 +212,11 @@ def _attributes(directory: Path) -> dict[str, Any]:
 
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Name what differs between two identities, config fields first; empty if nothing does."""
-    old, new = ({**value["config"], **value["versions"]} for value in (stored, json.loads(json.dumps(wanted))))
+    parts = {"config": "", "model": "model ", "versions": ""}
+    old, new = (
+        {prefix + key: item for part, prefix in parts.items() for key, item in value.get(part, {}).items()}
+        for value in (stored, json.loads(json.dumps(wanted)))
+    )
     return ", ".join(
         f"{key} {old.get(key)!r} instead of {new.get(key)!r}" for key in {**new, **old} if old.get(key) != new.get(key)
     )

@@ -1,14 +1,16 @@
-r"""Mode gains $G_k = v\cdot(dD/dx)\,v$ along unit Fourier modes, by closed form, central difference or forward-mode AD.
+r"""Mode gains $G_k = v\cdot(dD/dx)\,v$ along unit Fourier modes: closed form, differences, forward AD or multiplexed.
 
-All three return [batch, shell, axis]; the cosine and the sine of a shell are averaged. On a multi-channel state a mode
-moves all channels together.
+All return [batch, shell, axis]; the cosine and the sine of a shell are averaged. On a multi-channel state a mode moves
+all channels together.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg import hadamard
 from torch import Tensor
 
 from softmode.denoiser import Denoiser, ExactDenoiser, per_sample
@@ -91,6 +93,82 @@ def jvp_gains(denoiser: Denoiser, x: Tensor, sigma: Tensor | float, shells: int)
         return tangent
 
     return _project(response, x, shells)
+
+
+def multiplexed_gains(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigma: Tensor | float,
+    shells: int,
+    signs: Float[Tensor, "batch mode"],
+    step: Tensor | float | None = None,
+) -> Float[Tensor, "batch shell axis"]:
+    r"""Return the gains of shells 0..shells from two central differences: one of the constant mode, one of all others.
+
+    All other modes are pushed at once, with signs $s_m$, and the response is projected back on each,
+    $\hat G_m = s_m v_m\cdot J \sum_{m'} s_{m'} v_{m'} = G_m + \sum_{m'\neq m} s_m s_{m'}\,v_m\cdot J v_{m'}$:
+    unbiased where the products of different signs average to zero, as those of `mode_signs` do. Four network
+    evaluations per state, against 2 + 8 per shell in two dimensions for `difference_gains`.
+
+    Args:
+        denoiser: Any denoiser.
+        x: States in EDM coordinates [batch, channel, *space].
+        sigma: Noise level, scalar or [batch].
+        shells: Highest shell.
+        signs: ±1 for every state and every mode of shells 1..shells, in the order shell, axis, phase.
+        step: Largest displacement of a site by one mode; `paper_step(sigma)` when omitted.
+    """
+    step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
+    lattice, channels = Lattice.of(x), x.shape[1]
+    modes = lattice.modes(shells, x.dtype, x.device)
+    others = modes[1:].flatten(0, 2).flatten(1)
+
+    def response(push: Tensor) -> Tensor:
+        push = push.unflatten(-1, lattice.shape).unsqueeze(1)
+        difference = denoiser(x + step * push, sigma) - denoiser(x - step * push, sigma)
+        # the push spread over channels has norm sqrt(channel): divide once by its square
+        return difference.sum(1).flatten(1) / (2 * step.flatten(1) * channels)
+
+    gains = x.new_empty(len(x), *modes.shape[:3])
+    gains[:, 0] = response(x.new_ones(1, lattice.sites)).mean(1)[:, None, None]
+    signs = signs.to(x)
+    if shells:
+        # each mode has the amplitude 1 here, hence the norm sqrt(N / 2)
+        amplitude = math.sqrt(lattice.sites / 2)
+        projected = response(amplitude * signs @ others) @ others.T / amplitude
+        gains[:, 1:] = (signs * projected).unflatten(1, modes[1:].shape[:3])
+    return gains.mean(-1)
+
+
+def mode_signs(modes: int, trajectories: Sequence[int], time: int, seed: int) -> Float[Tensor, "trajectory mode"]:
+    r"""Return the signs with which `multiplexed_gains` pushes the modes of some states, [trajectory, mode].
+
+    They are rows of a Hadamard matrix of order n >= modes. Which row a state gets is random, so that products of
+    different modes' signs average to zero; beyond that, they cancel exactly over any n consecutive measured times, and
+    over n trajectories at one time, as far as the crosstalk is the same there.
+
+    Args:
+        modes: Number of modes.
+        trajectories: Global index of each trajectory of the batch.
+        time: Index of the measured time.
+        seed: Seed of the run.
+
+    Source: hotelling1944, the signs of a weighing design.
+    """
+    order = 1 << max(modes - 1, 1).bit_length()
+    rng = np.random.default_rng([seed, order])
+    column, offset = rng.permutation(order)[:modes], int(rng.integers(order))
+    # bits reversed, so that neighbouring times differ in what neighbouring trajectories have in common
+    width = order.bit_length() - 1
+    turn = int(f"{time % order:0{width}b}"[::-1], 2)
+    rows = [(i % order) ^ turn ^ offset for i in trajectories]
+    return torch.from_numpy(hadamard(order)[np.ix_(np.array(rows), column)]).double()
+
+
+def evaluations(method: str, shells: int, dimensions: int) -> int:
+    """Return the network evaluations that one state's gains cost; a forward-mode derivative counts as one."""
+    modes = 1 + 2 * dimensions * shells
+    return {"multiplexed": 4 if shells else 2, "difference": 2 * modes, "jvp": modes}[method]
 
 
 def _project(response: Callable[[Tensor], Tensor], x: Tensor, shells: int) -> Tensor:

@@ -1,0 +1,533 @@
+"""Training: the paper's noise prediction (F.4), resumable at any step, on one device or several.
+
+Every random number of step n comes from a generator of its own, seeded by (seed, n), so that a training that is resumed
+ends bit-identical to one that was not, and its batches do not depend on the number of processes.
+"""
+
+import json
+import math
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from softmode import provenance
+from softmode.config import TrainConfig
+from softmode.data import Images, Values, fashion_mnist
+from softmode.device import parse_device
+from softmode.dynamics import trajectory_seed
+from softmode.exact.gaussian import power_spectrum
+from softmode.networks.card import Architecture, Card, check_state, read_tensors, save_weights, write_tensors
+from softmode.networks.unet import DIVISOR
+from softmode.process import VP
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+SECONDS_BETWEEN_CHECKPOINTS = 300
+# images that go through the U-Net at once on a CPU: a whole batch falls out of its cache and takes twice as long
+CPU_IMAGES_AT_ONCE = 32
+HELD_OUT_IMAGES = 256
+HELD_OUT_LEVELS = 12
+# held-out images kept beside the weights: states of a probe that needs no data set
+KEPT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and the values and classes it is trained on."""
+
+    architecture: Architecture
+    values: Values
+    classes: int
+
+
+RECIPES = {
+    "fashion-mnist-binary": Recipe("unet", "binary", 0),
+    "fashion-mnist": Recipe("unet", "grey", 0),
+    "fashion-mnist-labelled": Recipe("unet", "grey", 10),
+    "fashion-mnist-classifier": Recipe("classifier", "grey", 10),
+}
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss or its gradient became NaN or infinite."""
+
+
+def train(
+    config: TrainConfig, out: str | Path, data: tuple[Images, Images] | None = None, progress: bool = False
+) -> Path:
+    """Train a network, or resume its training, and return the path of its weights.
+
+    Args:
+        config: What to train.
+        out: Directory of the training; one that holds a training of the same config goes on.
+        data: Training and held-out images; Fashion-MNIST when left out.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        `out/weights.safetensors`: the averaged weights in half precision, with their card.
+
+    Raises:
+        ValueError: If the config, the data or the directory is unusable; nothing is written then.
+        NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint and weights are kept.
+
+    Source: paper F.4; the averaged weights: karras2022.
+    """
+    recipe = check(config)
+    device = parse_device(config.device)
+    images, held_out = data or tuple(
+        fashion_mnist(split, recipe.values, config.data or None, config.download) for split in ("train", "test")
+    )
+    if len(images) < config.batch:
+        raise ValueError(f"batch: got {config.batch}; expected at most {len(images)}, the number of training images")
+    check_images(images, recipe)
+    workers = Workers.of(device, config)
+    training = Training(config, recipe, Path(out), images, held_out, device, workers)
+    training.resume()
+    training.run(progress)
+    return Path(out) / WEIGHTS
+
+
+def check(config: TrainConfig) -> Recipe:
+    """Return the recipe of a config, or raise a ValueError naming the field that is out of range."""
+    if config.recipe not in RECIPES:
+        raise ValueError(f"recipe: got {config.recipe!r}; expected one of {', '.join(RECIPES)}")
+    for name in ("epochs", "batch"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
+    for name in ("learning_rate", "clip", "t_min"):
+        if not 0 < getattr(config, name) < math.inf:
+            raise ValueError(f"{name}: got {getattr(config, name):g}; expected a positive number")
+    for name in ("ema", "label_dropout"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name}: got {getattr(config, name):g}; expected at least 0 and below 1")
+    if not config.t_min < config.t_max < math.inf:
+        raise ValueError(f"t_max: got {config.t_max:g}; expected a finite time above t_min = {config.t_min:g}")
+    if config.seed < 0:
+        raise ValueError(f"seed: got {config.seed}; expected at least 0")
+    if config.precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"precision: got {config.precision!r}; expected one of auto, float32, bfloat16")
+    return RECIPES[config.recipe]
+
+
+def check_images(images: Images, recipe: Recipe) -> None:
+    """Raise a ValueError unless a recipe's network and statistics can be made of these images."""
+    if images.values != recipe.values:
+        raise ValueError(f"data: got {images.values} values; expected {recipe.values}, those of the recipe")
+    if recipe.architecture == "unet" and any(side % DIVISOR for side in images.shape[1:]):
+        raise ValueError(f"data: got images of {images.shape[1:]}; expected sides divisible by {DIVISOR}")
+    counts = torch.bincount(images.labels, minlength=recipe.classes).tolist()
+    if recipe.classes and (len(counts) > recipe.classes or min(counts) < 2):
+        raise ValueError(f"data: got {counts} images by class; expected {recipe.classes} classes of at least two")
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether layers compute in bfloat16: as asked, or where the device has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # older versions of torch cannot tell
+    has = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+@dataclass(frozen=True, eq=False)
+class Workers:
+    """The processes that share a batch: this one's rank, and what averages gradients between them.
+
+    Args:
+        rank: This process.
+        count: How many there are.
+        accelerator: accelerate's Accelerator where there are several.
+    """
+
+    rank: int = 0
+    count: int = 1
+    accelerator: Any = None
+
+    @classmethod
+    def of(cls, device: torch.device, config: TrainConfig) -> "Workers":
+        """Return the processes that `accelerate launch` or torchrun started, or this one alone."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return cls()
+        if config.batch % count:
+            raise ValueError(f"batch: got {config.batch}; expected a multiple of {count}, the number of processes")
+        try:
+            from accelerate import Accelerator
+        except ImportError:
+            raise ValueError("device: several processes need accelerate; pip install 'softmode[train]'") from None
+        # the config says in which precision layers compute, not the settings of accelerate
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+        return cls(accelerator.process_index, count, accelerator)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return the network with gradients averaged over processes."""
+        return network if self.accelerator is None else self.accelerator.prepare(network)
+
+    def hold(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Return the context in which gradients wait for the last part of a batch before they are averaged."""
+        return nullcontext() if self.accelerator is None or last else self.accelerator.no_sync(network)
+
+    def mean(self, loss: Tensor) -> float:
+        """Return the mean of a number over processes."""
+        return float(loss if self.accelerator is None else self.accelerator.reduce(loss, "mean"))
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
+
+def generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
+    """Return the generator of one stream of a training, for example of one step."""
+    return torch.Generator(device).manual_seed(trajectory_seed(seed, *key))
+
+
+# streams of random numbers: (ORDER, epoch), (STEP, step), (HELD_OUT, )
+ORDER, STEP, HELD_OUT = range(3)
+
+
+class Training:
+    """A network in training: its weights, their running average, the optimiser and the history of its epochs.
+
+    Args:
+        config: What to train.
+        recipe: The config's recipe.
+        out: Directory of the training.
+        images: Training images.
+        held_out: Held-out images.
+        device: Where to train.
+        workers: The processes that share the work.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: Recipe,
+        out: Path,
+        images: Images,
+        held_out: Images,
+        device: torch.device,
+        workers: Workers,
+    ) -> None:
+        self.config, self.recipe, self.out, self.device, self.workers = config, recipe, out, device, workers
+        self.images, self.held_out = images.to(device), held_out.to(device)
+        self.process = VP()
+        self.card = Card(
+            recipe.architecture, images.shape[0], images.shape[1:], recipe.classes, "Fashion-MNIST", recipe.values
+        )
+        if recipe.architecture == "unet":
+            self.card = replace(self.card, schedule="vp:1", t_min=config.t_min, t_max=config.t_max)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.network = self.card.build()
+        if config.start and not (out / CHECKPOINT).exists():
+            start_from(self.network, config.start)
+        self.bfloat16 = uses_bfloat16(config.precision, device)
+        self.network.to(device)
+        if self.bfloat16:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stubs
+        self.parallel = workers.wrap(self.network)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.losses: list[float] = []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; images that fill no batch wait for another order."""
+        return len(self.images) // self.config.batch
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the weights are a function of: the config without what may change between two sittings."""
+        free = ("epochs", "device", "data", "download")
+        return {name: value for name, value in asdict(self.config).items() if name not in free}
+
+    def resume(self) -> None:
+        """Take up the checkpoint of `out`, if there is one, or make the directory.
+
+        Raises:
+            ValueError: If the directory holds something else, or a training of another config.
+        """
+        path = self.out / CHECKPOINT
+        # what a process that was killed while it wrote has left
+        staged = [file for name in (CHECKPOINT, WEIGHTS) for file in self.out.glob(f".{name}-*")]
+        if not path.exists():
+            if self.out.exists() and (not self.out.is_dir() or set(self.out.iterdir()) - set(staged)):
+                raise ValueError(f"out: {str(self.out)!r} exists and holds no training; choose another directory")
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"out: cannot make {str(self.out)!r} ({error.strerror})") from None
+        if self.workers.rank == 0:
+            for file in staged:
+                file.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        tensors, metadata = read_tensors(path)
+        stored = json.loads(metadata.get("softmode", "{}"))
+        before = stored.get("identity", {})
+        changed = [f"{n} {before.get(n)!r} instead of {v!r}" for n, v in self.identity.items() if before.get(n) != v]
+        if changed:
+            raise ValueError(
+                f"out: {str(self.out)!r} holds a training with {', '.join(changed)}; choose another directory"
+            )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = value.to(self.device)
+        check_state(self.network, parts["network"], str(path))
+        self.network.load_state_dict(parts["network"])
+        self.average = parts["average"]
+        self.step, self.history, self.losses = stored["step"], stored["history"], stored["losses"]
+        for name, parameter in self.network.named_parameters():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.step)),
+                "exp_avg": parts["exp_avg"][name],
+                "exp_avg_sq": parts["exp_avg_sq"][name],
+            }
+
+    def run(self, progress: bool = False) -> None:
+        """Train up to the config's number of epochs, measuring and writing the weights after each."""
+        total = self.config.epochs * self.steps_per_epoch
+        saved = time.monotonic()
+        if self.history and self.step % self.steps_per_epoch == 0:
+            self.write_weights()
+        with _bar(progress and self.workers.rank == 0, self.step, total) as (say, advance):
+            while self.step < total:
+                self.losses.append(self.train_step())
+                self.step += 1
+                advance(self.losses[-1])
+                if self.step % self.steps_per_epoch == 0:
+                    line = self.finish_epoch()
+                    if self.workers.rank == 0:
+                        say(line)
+                    saved = time.monotonic()
+                elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    self.write_checkpoint()
+                    saved = time.monotonic()
+        self.workers.wait()
+
+    def train_step(self) -> float:
+        """Take one optimiser step and return its loss, averaged over the batch and every process."""
+        epoch, place = divmod(self.step, self.steps_per_epoch)
+        stream = generator(torch.device("cpu"), self.config.seed, ORDER, epoch)
+        order = torch.randperm(len(self.images), generator=stream)
+        batch = order[place * self.config.batch : (place + 1) * self.config.batch].to(self.device)
+        terms = self.draw(batch, generator(self.device, self.config.seed, STEP, self.step))
+        own = slice(self.workers.rank, None, self.workers.count)
+        terms = tuple(term[own] for term in terms)
+        share = len(terms[0])
+        at_once = CPU_IMAGES_AT_ONCE if self.device.type == "cpu" and self.recipe.architecture == "unet" else share
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for start in range(0, share, at_once):
+            part = tuple(term[start : start + at_once] for term in terms)
+            with self.workers.hold(self.parallel, last=start + at_once >= share):
+                loss = self.loss(self.parallel, *part).sum() / share
+                loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        value = self.workers.mean(total)
+        if not (math.isfinite(value) and bool(torch.isfinite(norm))):
+            raise NonFiniteLossError(
+                f"loss: became NaN or infinite in epoch {epoch + 1}, step {place + 1} of {self.steps_per_epoch}; the "
+                f"last checkpoint of {str(self.out)!r} is kept: use a smaller learning_rate or float32"
+            )
+        self.optimizer.step()
+        self.update_average()
+        return value
+
+    def draw(self, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
+        """Return the images of a batch with everything random about them."""
+        x, labels = self.images.tensor(batch), self.images.labels[batch]
+        uniform = torch.rand(2, len(x), generator=stream, device=self.device, dtype=torch.float64)
+        if self.recipe.architecture == "classifier":
+            flipped = (uniform[0] < 0.5).reshape(-1, *[1] * (x.ndim - 1))
+            return torch.where(flipped, x.flip(-1), x), labels
+        span = math.log(self.config.t_max / self.config.t_min)
+        t = self.config.t_min * torch.exp(uniform[0] * span)
+        labels = torch.where(uniform[1] < self.config.label_dropout, self.recipe.classes, labels)
+        return x, t, torch.randn(x.shape, generator=stream, device=self.device), labels
+
+    def loss(self, network: nn.Module, x: Tensor, *terms: Tensor) -> Tensor:
+        """Return each image's loss, [image]: cross entropy, or the squared error of the noise averaged over sites.
+
+        Source: paper F.4, per site, so that the clipping of gradients does not depend on the image's size.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if self.recipe.architecture == "classifier":
+                logits: Tensor = network(x)
+                return functional.cross_entropy(logits.float(), terms[0], reduction="none")
+            t, noise, labels = terms
+            alpha, sigma = (f(t).reshape(-1, 1, 1, 1).to(x.dtype) for f in (self.process.alpha, self.process.sigma))
+            state = alpha * x + sigma * noise
+            if self.bfloat16:
+                state = state.contiguous(memory_format=torch.channels_last)
+            predicted: Tensor = network(state, t, labels if self.recipe.classes else None)
+        return (predicted.float() - noise).square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the averaged weights towards the present ones; the average is shorter over the first steps."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def finish_epoch(self) -> str:
+        """Measure the averaged weights on held-out images, write checkpoint and weights, return a line to print."""
+        measured = self.measure(self.averaged())
+        epoch = self.step // self.steps_per_epoch
+        mean = math.fsum(self.losses) / len(self.losses)
+        self.history.append({"epoch": epoch, "loss": mean, "held_out": measured})
+        self.losses = []
+        self.write_checkpoint()
+        self.write_weights()
+        score = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"held-out {measured['mean']:.4f}"
+        return f"epoch {epoch}/{self.config.epochs}  loss {mean:.4f}  {score}"
+
+    def averaged(self) -> nn.Module:
+        """Return a network with the averaged weights, for evaluation."""
+        network = self.card.build().to(self.device).eval()
+        network.load_state_dict(self.average)
+        return network
+
+    def write_weights(self) -> None:
+        """Write the averaged weights of a finished epoch and then the history, unless both are already there."""
+        path, history = self.out / "history.json", json.dumps(self.history, indent=1) + "\n"
+        written = (self.out / WEIGHTS).is_file() and path.is_file() and path.read_text() == history
+        if self.workers.rank or written:
+            return
+        epoch = self.step // self.steps_per_epoch
+        card = replace(
+            self.card,
+            epochs=epoch,
+            seed=self.config.seed,
+            command=self.command(epoch),
+            held_out=self.history[-1]["held_out"],
+            made={"config": asdict(self.config), "versions": provenance.versions(), "bfloat16": self.bfloat16},
+        )
+        statistics = data_statistics(self.images, self.held_out, self.recipe)
+        save_weights(self.out / WEIGHTS, self.averaged(), card, statistics)
+        path.write_text(history)
+
+    @torch.no_grad()
+    def measure(self, network: nn.Module) -> dict[str, Any]:
+        """Return the held-out loss per noise level, or a classifier's accuracy."""
+        if self.recipe.architecture == "classifier":
+            right = [
+                (network(self.held_out.tensor(part)).argmax(1) == self.held_out.labels[part]).sum()
+                for part in torch.arange(len(self.held_out), device=self.device).split(500)
+            ]
+            return {"accuracy": int(torch.stack(right).sum()) / len(self.held_out), "images": len(self.held_out)}
+        held_out = self.held_out.first(HELD_OUT_IMAGES)
+        x = held_out.tensor()
+        levels = torch.logspace(
+            math.log10(self.config.t_min), math.log10(self.config.t_max), HELD_OUT_LEVELS, dtype=torch.float64
+        )
+        stream = generator(torch.device("cpu"), self.config.seed, HELD_OUT)
+        noise = torch.randn(x.shape, generator=stream).to(self.device)
+        losses, errors = [], []
+        for t in levels:
+            each = torch.cat([
+                self.loss(network, x[part], t.to(self.device).expand(len(part)), noise[part], held_out.labels[part])
+                for part in torch.arange(len(x), device=self.device).split(CPU_IMAGES_AT_ONCE)
+            ])  # fmt: skip
+            losses.append(float(each.mean()))
+            errors.append(float(each.std()) / math.sqrt(len(x)))
+        return {
+            "t": levels.tolist(), "loss": losses, "stderr": errors,
+            "mean": math.fsum(losses) / len(losses), "images": len(x),
+        }  # fmt: skip
+
+    def write_checkpoint(self) -> None:
+        """Write everything that the next step depends on, atomically."""
+        if self.workers.rank:
+            return
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            state = self.optimizer.state[parameter]
+            tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq")}
+        self.out.mkdir(parents=True, exist_ok=True)
+        stored = {"identity": self.identity, "step": self.step, "history": self.history, "losses": self.losses}
+        write_tensors(self.out / CHECKPOINT, tensors, {"softmode": json.dumps(stored)})
+
+    def command(self, epochs: int) -> str:
+        """Return the command that makes these weights."""
+        default = TrainConfig(self.config.recipe, epochs=epochs)
+        options = [
+            f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+            for name, value in asdict(replace(self.config, epochs=epochs)).items()
+            if name not in ("recipe", "epochs", "device", "data", "download") and value != getattr(default, name)
+        ]
+        return " ".join([f"softmode train {self.config.recipe} --epochs {epochs}", *options])
+
+
+def start_from(network: nn.Module, source: str) -> None:
+    """Copy the weights of another network; a network without classes leaves the labels' embedding at zero.
+
+    Raises:
+        ValueError: If the source is of another architecture.
+    """
+    from softmode.networks.registry import find_weights
+
+    tensors, _ = read_tensors(find_weights(source))
+    weights = {name: value.float() for name, value in tensors.items() if not name.startswith("data.")}
+    own = network.state_dict()
+    if "label.weight" in own and "label.weight" not in weights:
+        weights["label.weight"] = torch.zeros_like(own["label.weight"])
+    check_state(network, weights, source)
+    network.load_state_dict(weights)
+
+
+def data_statistics(images: Images, held_out: Images, recipe: Recipe) -> dict[str, Tensor]:
+    """Return what the Gaussian null model needs of the training data, and some held-out images.
+
+    Returns:
+        `spectrum` [group, *space] and `mean` [group, channel, *space]: one group per class, for a network with classes,
+        and all images last; `images` (bytes) and their `labels`.
+    """
+    groups = [*range(recipe.classes), None] if recipe.architecture == "unet" else []
+    spectra, means = [], []
+    for group in groups:
+        x = images.tensor(slice(None) if group is None else images.labels == group)
+        spectra.append(power_spectrum(x).float().cpu())
+        means.append(x.mean(0).cpu())
+    if not groups:
+        return {}
+    kept = held_out.first(KEPT_IMAGES)
+    return {"spectrum": torch.stack(spectra), "mean": torch.stack(means), "images": kept.pixels, "labels": kept.labels}
+
+
+@contextmanager
+def _bar(show: bool, done: int, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
+    """Show a progress bar with the loss; yield what prints a line above it and what advances it by a step."""
+    columns = (
+        TextColumn("training"), BarColumn(), TextColumn("step {task.completed}/{task.total}"),
+        TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not show) as bar:
+        task = bar.add_task("", total=total, completed=done, loss=math.nan)
+        yield (
+            lambda line: console.print(line, highlight=False),
+            lambda loss: bar.update(task, advance=1, loss=loss),
+        )

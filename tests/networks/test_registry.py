@@ -1,0 +1,149 @@
+"""Whatever a user names becomes a model, or one line that says what to do."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from softmode.data import Images
+from softmode.networks.card import Card, save_weights
+from softmode.networks.classifier import Classifier
+from softmode.networks.registry import SHIPPED, find_weights, load_classifier, load_model, shipped_names
+from softmode.networks.unet import UNet
+from softmode.process import VE, VP
+
+
+def unet_file(path: Path, classes: int = 0) -> UNet:
+    """Write a random U-Net with data statistics of its own and return it."""
+    torch.manual_seed(0)
+    network = UNet(1, classes)
+    torch.nn.init.normal_(network.leave.weight, std=0.02)
+    groups = classes + 1 if classes else 1
+    statistics = {
+        "spectrum": torch.arange(1.0, groups + 1).reshape(-1, 1, 1).expand(-1, 8, 8).clone(),
+        "mean": torch.arange(groups).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).float().clone(),
+        "images": torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8),
+        "labels": torch.arange(5) % max(classes, 1),
+    }
+    save_weights(path, network, Card("unet", 1, (8, 8), classes, "toys", "binary", "vp:1"), statistics)
+    return network.half().float()
+
+
+def test_weights_become_a_denoiser_of_their_process(tmp_path: Path) -> None:
+    """D = (x_t - s eps)/alpha at x_t = alpha x, in the time of the VP process of training."""
+    network = unet_file(tmp_path / "weights.safetensors")
+    for source in (tmp_path, tmp_path / "weights.safetensors"):
+        model = load_model(str(source))
+        x, sigma = torch.randn(3, 1, 8, 8), 1.7
+        t = torch.tensor(1 + sigma**2).log()
+        alpha, noise = (-t / 2).exp(), (1 - (-t).exp()).sqrt()
+        with torch.no_grad():
+            expected = (alpha * x - noise * network(alpha * x, t.expand(3))) / alpha
+        torch.testing.assert_close(model.denoiser()(x, sigma), expected, rtol=1e-5, atol=1e-5)
+        assert model.shape == (1, 8, 8)
+        assert model.binary
+        assert isinstance(model.process, VP)
+
+
+def test_another_process_changes_the_sampling_not_the_denoiser(tmp_path: Path) -> None:
+    """--schedule ve samples in sigma with the same D(x, sigma)."""
+    unet_file(tmp_path / "weights.safetensors")
+    own, other = load_model(str(tmp_path)), load_model(str(tmp_path), "ve")
+    assert isinstance(other.process, VE)
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(own.denoiser()(x, 0.8), other.denoiser()(x, 0.8), rtol=0, atol=0)
+
+
+def test_classes_are_bound_and_have_their_own_null(tmp_path: Path) -> None:
+    """A label reaches the network and picks the class's spectrum; none stands for all classes."""
+    network = unet_file(tmp_path / "weights.safetensors", classes=3)
+    model, x = load_model(str(tmp_path)), torch.randn(2, 1, 8, 8)
+    alpha, noise, t = 0.5**0.5, 0.5**0.5, torch.tensor(2.0).log()
+    for label, index in ((1, 1), (None, 3)):
+        with torch.no_grad():
+            eps = network(alpha * x, t.expand(2), torch.full((2,), index))
+        torch.testing.assert_close(model.denoiser(label)(x, 1.0), x - noise / alpha * eps, rtol=1e-5, atol=1e-5)
+        null = model.null(label)
+        assert null is not None
+        assert float(null.spectrum[0, 0]) == index + 1
+        assert float(torch.as_tensor(null.mean).flatten()[0]) == index
+    for label in (-1, 3):
+        with pytest.raises(ValueError, match=f"label: got {label}; expected 0 to 2"):
+            model.denoiser(label)
+
+
+def test_held_out_images_come_along(tmp_path: Path) -> None:
+    """The images kept beside the weights are the model's data, in its values."""
+    unet_file(tmp_path / "weights.safetensors")
+    images = load_model(str(tmp_path)).images
+    assert isinstance(images, Images)
+    assert set(images.tensor().unique().tolist()) == {-1.0, 1.0}
+
+
+def test_another_lattice_size_has_no_null(tmp_path: Path) -> None:
+    """A convolutional network works on any size divisible by 4; its data's spectrum does not."""
+    unet_file(tmp_path / "weights.safetensors")
+    model = load_model(str(tmp_path), shape=(1, 12, 16))
+    assert model.denoiser()(torch.zeros(1, 1, 12, 16), 1.0).shape == (1, 1, 12, 16)
+    assert model.null() is None
+    with pytest.raises(ValueError, match=r"shape: got \(3, 8, 8\); expected 1 channels"):
+        load_model(str(tmp_path), shape=(3, 8, 8))
+
+
+def test_a_function_makes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """python:module:function is imported from the user's directory and called without arguments."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_zoo.py").write_text(
+        "def half():\n    return lambda x, sigma: x / 2\n\ndef number():\n    return 3\n"
+    )
+    model = load_model("python:my_zoo:half", "ve", (1, 6, 6))
+    torch.testing.assert_close(model.denoiser()(torch.ones(1, 1, 6, 6), 1.0), torch.full((1, 1, 6, 6), 0.5))
+    assert isinstance(model.process, VE)
+    for source, shape, message in (
+        ("python:my_zoo:half", (), "shape: got .*1,28,28"),
+        ("python:my_zoo:number", (1, 6, 6), "returned int; expected a Denoiser"),
+        ("python:my_zoo:nothing", (1, 6, 6), "cannot import 'python:my_zoo:nothing'"),
+        ("python:no_such_zoo:f", (1, 6, 6), "cannot import 'python:no_such_zoo:f'"),
+        ("python:my_zoo", (1, 6, 6), "expected python:module:function"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_model(source, "", shape)
+    sys.modules.pop("my_zoo")
+
+
+def test_unknown_names_get_the_nearest_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name, a missing file and a directory without weights each say what to do."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match="there is no 'fashion-mnist-clasifier'; did you mean fashion-mnist-classifier"
+    ):
+        find_weights("fashion-mnist-clasifier")
+    with pytest.raises(ValueError, match=r"there is no file 'runs/mine\.safetensors'; softmode train makes one"):
+        find_weights("runs/mine.safetensors")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="there is no file"):
+        find_weights("empty")
+
+
+def test_networks_of_the_other_kind_are_refused() -> None:
+    """A classifier is no denoiser, and a denoiser no classifier."""
+    with pytest.raises(ValueError, match="'fashion-mnist-classifier' is a classifier, no denoiser"):
+        load_model("fashion-mnist-classifier")
+    assert isinstance(load_classifier(), Classifier)
+    with pytest.raises(ValueError, match="'fashion-mnist-binary' is no classifier"):
+        load_classifier("fashion-mnist-binary")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_weights_load_and_are_small(name: str) -> None:
+    """Every shipped file loads, says how it was made, and is at most 5 MB."""
+    path = SHIPPED / f"{name}.safetensors"
+    assert path.stat().st_size <= 5e6
+    if name.endswith("classifier"):
+        load_classifier(name)
+        return
+    card = load_model(name).card
+    assert card is not None
+    assert card.command.startswith(f"softmode train {name} --epochs {card.epochs}")
+    assert len(card.held_out["loss"]) == len(card.held_out["t"])
