@@ -24,7 +24,9 @@ from softmode.estimate import bootstrap
 from softmode.experiments import probe
 from softmode.networks.unet import UNet
 from softmode.observe.gains import evaluations
-from softmode.training import RECIPES, Training, Workers
+from softmode.recipes import RECIPES
+from softmode.training import Training
+from softmode.workers import Workers
 
 
 def seconds(work: Callable[[], object]) -> float:

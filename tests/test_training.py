@@ -23,16 +23,18 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from softmode import training
+from softmode import held_out, recipes, training
 from softmode.config import TrainConfig
 from softmode.data import Images
 from softmode.device import parse_device
 from softmode.networks import classifier, unet
 from softmode.networks.card import load_weights, read_tensors, save_weights, write_tensors
-from softmode.training import CHECKPOINT, RECIPES, WEIGHTS, NonFiniteLossError, Training, Workers, train
+from softmode.recipes import RECIPES
+from softmode.training import CHECKPOINT, WEIGHTS, NonFiniteLossError, Training, train
+from softmode.workers import Workers
 
 CPU = torch.device("cpu")
-BINARY = TrainConfig("fashion-mnist-binary", epochs=2, batch=8, learning_rate=1e-3)
+BINARY = TrainConfig("fashion-mnist-binary", epochs=2.0, batch=8, learning_rate=1e-3)
 LABELLED = replace(BINARY, recipe="fashion-mnist-labelled")
 CLASSIFIER = replace(BINARY, recipe="fashion-mnist-classifier")
 FILES = {CHECKPOINT, WEIGHTS, "history.json"}
@@ -42,9 +44,9 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     """Few channels, though two in a group (one alone has no mean to learn); few held-out images and levels."""
     patch.setattr(unet, "WIDTHS", (16, 32))
     patch.setattr(classifier, "WIDTHS", (4, 8, 8))
-    patch.setattr(training, "HELD_OUT_IMAGES", 7)
-    patch.setattr(training, "HELD_OUT_LEVELS", 3)
-    patch.setattr(training, "KEPT_IMAGES", 4)
+    patch.setattr(held_out, "IMAGES", 7)
+    patch.setattr(held_out, "LEVELS", 3)
+    patch.setattr(recipes, "KEPT_IMAGES", 4)
     patch.delenv("WORLD_SIZE", raising=False)
 
 
@@ -69,7 +71,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("denoiser") / "out"
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
-        train(replace(BINARY, epochs=1), out, data(BINARY))
+        train(replace(BINARY, epochs=1.0), out, data(BINARY))
     return out
 
 
@@ -278,7 +280,7 @@ def test_an_epoch_shows_no_image_twice(tmp_path: Path, monkeypatch: pytest.Monke
 def test_images_that_fill_no_batch_wait_for_another_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """35 images make four batches of 8, and over some epochs every image has its turn."""
     drawn = record_draws(monkeypatch)
-    train(replace(CLASSIFIER, epochs=4), tmp_path / "out", data(CLASSIFIER))
+    train(replace(CLASSIFIER, epochs=4.0), tmp_path / "out", data(CLASSIFIER))
     assert [len(batch) for batch, _ in drawn] == [8] * 16
     assert len({int(i) for batch, _ in drawn for i in batch}) == 35
 
@@ -287,7 +289,7 @@ def test_images_that_fill_no_batch_wait_for_another_epoch(tmp_path: Path, monkey
 def test_the_loss_decreases(config: TrainConfig, tmp_path: Path) -> None:
     """On 40 images seen several times; the noise on others that were never seen, too."""
     noisy = config is BINARY
-    config = replace(config, epochs=5 if noisy else 12, learning_rate=1e-2, ema=0.5)
+    config = replace(config, epochs=5.0 if noisy else 12.0, learning_rate=1e-2, ema=0.5)
     train(config, tmp_path / "out", data(config, 40))
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
@@ -298,7 +300,7 @@ def test_the_loss_decreases(config: TrainConfig, tmp_path: Path) -> None:
 def test_the_network_of_the_paper_trains_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 64 and 128 channels: one epoch of two steps makes weights that load, with the data's card."""
     monkeypatch.setattr(unet, "WIDTHS", (64, 128))
-    config = TrainConfig("fashion-mnist-binary", epochs=1, batch=8)
+    config = TrainConfig("fashion-mnist-binary", epochs=1.0, batch=8)
     path = train(config, tmp_path / "out", data(config, 16))
     network, card, _ = load_weights(path)
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_833_793
@@ -329,7 +331,7 @@ def test_weights_are_the_average_with_a_card_that_tells_how(config: TrainConfig,
     noisy = config.recipe != CLASSIFIER.recipe
     assert (card.schedule, card.t_min, card.t_max) == (("vp:1", 0.01, 20.0) if noisy else ("", 0.0, 0.0))
     assert card.made["config"] == dataclasses.asdict(config)
-    assert card.made["bfloat16"] is training.uses_bfloat16("auto", CPU)
+    assert card.made["bfloat16"] is recipes.uses_bfloat16("auto", CPU)
     assert card.made["versions"]["torch"] == torch.__version__
     assert card.command.startswith(f"softmode train {config.recipe} --epochs 2 ")
 
@@ -403,7 +405,7 @@ def test_statistics_of_the_data_are_those_of_the_dense_covariance(config: TrainC
     recipe = RECIPES[config.recipe]
     labels = torch.arange(60) % 10
     pixels[:, :, :, :4] //= 1 + labels[:, None, None, None].to(torch.uint8)
-    found = training.data_statistics(Images(pixels, labels, recipe.values), images(12, config.recipe), recipe)
+    found = recipes.data_statistics(Images(pixels, labels, recipe.values), images(12, config.recipe), recipe)
     values = pixels.numpy() / 127.5 - 1
     values = np.where(values > 0, 1.0, -1.0) if recipe.values == "binary" else values
     groups = [*(labels.numpy() == c for c in range(recipe.classes)), np.full(60, True)]
@@ -419,14 +421,14 @@ def test_statistics_of_the_data_are_those_of_the_dense_covariance(config: TrainC
 
 def test_a_classifier_keeps_no_statistics() -> None:
     """It is no denoiser, so there is no null model of it."""
-    assert training.data_statistics(*data(CLASSIFIER), RECIPES[CLASSIFIER.recipe]) == {}
+    assert recipes.data_statistics(*data(CLASSIFIER), RECIPES[CLASSIFIER.recipe]) == {}
 
 
 @pytest.mark.parametrize(
     "config",
     [
         TrainConfig("fashion-mnist"),
-        TrainConfig("fashion-mnist", epochs=7, batch=32, learning_rate=3e-5, clip=0.25, ema=0.99, label_dropout=0.0),
+        TrainConfig("fashion-mnist", epochs=7.0, batch=32, learning_rate=3e-5, clip=0.25, ema=0.99, label_dropout=0.0),
         TrainConfig("fashion-mnist-labelled", t_max=20.0, t_min=1e-5, seed=12, precision="float32"),
         TrainConfig("fashion-mnist-binary", start="my models/it's here"),
     ],
@@ -435,11 +437,11 @@ def test_the_command_on_the_card_is_the_config(config: TrainConfig) -> None:
     """Read back by a shell and the command line, it is the same training; where it ran and its data are left out."""
     made = Training.__new__(Training)
     made.config = replace(config, device="cuda", data="/somewhere", download=True)
-    words = shlex.split(made.command(config.epochs))
+    words = shlex.split(recipes.command(made.config, config.epochs))
     assert words[:2] == ["softmode", "train"]
     assert tyro.cli(TrainConfig, args=words[2:]) == config
-    assert "--batch 256" not in made.command(3)
-    assert "--epochs 3" in made.command(3)
+    assert "--batch 256" not in recipes.command(made.config, 3.0)
+    assert "--epochs 3" in recipes.command(made.config, 3.0)
 
 
 # what is refused
@@ -449,7 +451,7 @@ def test_the_command_on_the_card_is_the_config(config: TrainConfig) -> None:
     ("change", "expected"),
     [
         ({"recipe": "mnist"}, ("recipe", "'mnist'", "fashion-mnist-binary")),
-        ({"epochs": 0}, ("epochs", "0", "at least 1")),
+        ({"epochs": 0.0}, ("epochs", "0", "positive")),
         ({"batch": 0}, ("batch", "0", "at least 1")),
         ({"batch": 36}, ("batch", "36", "at most 35")),
         ({"learning_rate": 0.0}, ("learning_rate", "0", "positive")),
@@ -578,7 +580,7 @@ def test_a_training_of_another_config_is_not_resumed(finished: Path, tmp_path: P
 def test_two_sittings_end_like_one(config: TrainConfig, tmp_path: Path) -> None:
     """One epoch, then another: checkpoint, weights and history are the same bytes."""
     train(config, tmp_path / "one", data(config))
-    train(replace(config, epochs=1), tmp_path / "two", data(config))
+    train(replace(config, epochs=1.0), tmp_path / "two", data(config))
     assert contents(tmp_path / "one") != contents(tmp_path / "two")
     train(config, tmp_path / "two", data(config))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -696,7 +698,7 @@ def test_what_a_killed_writing_has_left_is_swept(finished: Path, tmp_path: Path)
 def test_where_it_runs_may_change_between_sittings(finished: Path, tmp_path: Path) -> None:
     """More epochs, another name of the device and of the data's directory: the training goes on."""
     out = copy_of(finished, tmp_path)
-    config = replace(CLASSIFIER, epochs=3, device="cpu:0", data=str(tmp_path), download=True)
+    config = replace(CLASSIFIER, epochs=3.0, device="cpu:0", data=str(tmp_path), download=True)
     _, card, _ = load_weights(train(config, out, data(CLASSIFIER)))
     assert card.epochs == 3
     assert len(json.loads((out / "history.json").read_text())) == 3
@@ -706,12 +708,12 @@ KILLED = """
 import sys
 sys.path.insert(0, {folder!r})
 import pytest, torch
-from softmode import training
+from softmode import held_out, recipes, training
 from test_training import BINARY, data, shrink
 torch.set_num_threads(1)
 shrink(pytest.MonkeyPatch())
 training.SECONDS_BETWEEN_CHECKPOINTS = -1
-training.train(training.replace(BINARY, epochs=100), sys.argv[1], data(BINARY))
+training.train(training.replace(BINARY, epochs=100.0), sys.argv[1], data(BINARY))
 """
 
 
@@ -732,7 +734,7 @@ def test_a_training_ended_by_kill_9_is_resumed(tmp_path: Path) -> None:
         process.communicate()
     done = json.loads(read_tensors(out / CHECKPOINT)[1]["softmode"])["step"]
     assert 4 <= done < 400
-    config = replace(BINARY, epochs=done // 4 + 1)
+    config = replace(BINARY, epochs=float(done // 4 + 1))
     train(config, out, data(config))
     train(config, tmp_path / "one", data(config))
     assert contents(out) == contents(tmp_path / "one")
@@ -826,7 +828,7 @@ def test_weights_to_start_from_are_not_needed_to_resume(denoiser: Path, tmp_path
     """They are in the checkpoint."""
     start = copy_of(denoiser, tmp_path)
     config = replace(BINARY, start=str(start))
-    train(replace(config, epochs=1), tmp_path / "out", data(BINARY))
+    train(replace(config, epochs=1.0), tmp_path / "out", data(BINARY))
     for path in start.iterdir():
         path.unlink()
     train(config, tmp_path / "out", data(BINARY))
@@ -856,13 +858,13 @@ def test_layers_compute_in_bfloat16_where_the_device_does(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
     supported = lambda including_emulation=True: including_emulation or has["cuda"]  # noqa: E731
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert training.uses_bfloat16(precision, torch.device(device)) is expected
+    assert recipes.uses_bfloat16(precision, torch.device(device)) is expected
 
 
 def test_an_older_torch_that_cannot_tell_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """auto does not fail there."""
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert training.uses_bfloat16("auto", CPU) is False
+    assert recipes.uses_bfloat16("auto", CPU) is False
 
 
 def test_bfloat16_is_an_approximation_and_weights_stay_in_single_precision() -> None:
@@ -902,7 +904,7 @@ import sys
 sys.path.insert(0, {folder!r})
 import os, pytest, torch
 from dataclasses import replace
-from softmode import training
+from softmode import held_out, recipes, training
 from softmode.networks import card
 from test_training import BINARY, LABELLED, CLASSIFIER, data, shrink
 torch.set_num_threads(1)
@@ -917,7 +919,7 @@ def told(*arguments):
 card.write_tensors = training.write_tensors = told
 for name, config in (("labelled", LABELLED), ("classifier", CLASSIFIER)):
     training.train(config, out + "/" + name, data(config, 27))
-    training.train(replace(config, epochs=1), out + "/resumed-" + name, data(config, 27))
+    training.train(replace(config, epochs=1.0), out + "/resumed-" + name, data(config, 27))
     training.train(config, out + "/resumed-" + name, data(config, 27))
 try:
     training.train(replace(BINARY, learning_rate=1e30), out + "/diverged", data(BINARY, 27))
@@ -1010,3 +1012,13 @@ def test_only_the_first_of_two_processes_speaks_and_writes(shared: tuple[Path, l
     for printed in (out, other_out):
         assert "refused NaN" in printed
         assert "seed 0 instead of 5" in printed
+
+
+def test_a_part_of_an_epoch_is_measured_and_written(tmp_path: Path) -> None:
+    """Half an epoch ends with weights whose card says so, and goes on to the end of the epoch like one that did not."""
+    for name, epochs in (("parts", (0.5, 1.0)), ("whole", (1.0,))):
+        for sitting in epochs:
+            path = train(replace(BINARY, epochs=sitting), tmp_path / name, data(BINARY))
+            assert load_weights(path)[1].epochs == sitting
+    parts, whole = (read_tensors(tmp_path / name / WEIGHTS)[0] for name in ("parts", "whole"))
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)

@@ -154,8 +154,8 @@ class TrainConfig:
 
     recipe: Positional[str]
     """fashion-mnist-binary, fashion-mnist, fashion-mnist-labelled or fashion-mnist-classifier."""
-    epochs: int = 30
-    """Passes over the training images (F.4); may be raised later to train on."""
+    epochs: float = 30.0
+    """Passes over the training images (F.4), not always whole ones; may be raised later to train on."""
     batch: int = 256
     """Images per optimiser step (F.4)."""
     learning_rate: float = 2e-4

@@ -1,4 +1,4 @@
-"""The three-panel figure of the critical dynamics (paper Figs. 3, 6, 7), and the time axis with its named critical times."""
+"""The three-panel figure of the critical dynamics (Figs. 3, 6, 7), and the time axis with its named critical times."""
 
 import math
 from collections.abc import Mapping, Sequence

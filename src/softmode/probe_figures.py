@@ -63,7 +63,7 @@ def states(run: Run) -> Figure:
     figure, panels = _sheet(2 * strips, columns, room=0.5 * strips + 0.35)
     # the row of x and the row of D(x) of every strip, [strip, 2, column]
     pairs = panels.reshape(strips, 2, columns)
-    places = [(*divmod(i, columns),) for i in range(len(times))]
+    places = [divmod(i, columns) for i in range(len(times))]
     for row, name in enumerate((f"state {state_symbol(run)}", "$D(x)$")):
         _draw_fields([pairs[strip, row, column] for strip, column in places], fields[row])
         for ax in pairs[:, row, 0]:

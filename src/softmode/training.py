@@ -6,12 +6,11 @@ ends bit-identical to one that was not, and its batches do not depend on the num
 
 import json
 import math
-import os
-import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +22,21 @@ from torch.nn import functional
 
 from softmode import provenance
 from softmode.config import TrainConfig
-from softmode.data import Images, Values, fashion_mnist
+from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
 from softmode.dynamics import trajectory_seed
-from softmode.exact.gaussian import power_spectrum
-from softmode.networks.card import Architecture, Card, check_state, read_tensors, save_weights, write_tensors
-from softmode.networks.unet import DIVISOR
+from softmode.held_out import accuracy, loss_by_level
+from softmode.networks.card import Card, check_state, read_tensors, save_weights, write_tensors
+from softmode.networks.registry import start_from
 from softmode.process import VP
+from softmode.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16
+from softmode.workers import Workers
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 300
 # images that go through the U-Net at once on a CPU: a whole batch falls out of its cache and takes twice as long
 CPU_IMAGES_AT_ONCE = 32
-HELD_OUT_IMAGES = 256
-HELD_OUT_LEVELS = 12
-# held-out images kept beside the weights: states of a probe that needs no data set
-KEPT_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A network and the values and classes it is trained on."""
-
-    architecture: Architecture
-    values: Values
-    classes: int
-
-
-RECIPES = {
-    "fashion-mnist-binary": Recipe("unet", "binary", 0),
-    "fashion-mnist": Recipe("unet", "grey", 0),
-    "fashion-mnist-labelled": Recipe("unet", "grey", 10),
-    "fashion-mnist-classifier": Recipe("classifier", "grey", 10),
-}
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -96,98 +76,6 @@ def train(
     training.resume()
     training.run(progress)
     return Path(out) / WEIGHTS
-
-
-def check(config: TrainConfig) -> Recipe:
-    """Return the recipe of a config, or raise a ValueError naming the field that is out of range."""
-    if config.recipe not in RECIPES:
-        raise ValueError(f"recipe: got {config.recipe!r}; expected one of {', '.join(RECIPES)}")
-    for name in ("epochs", "batch"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
-    for name in ("learning_rate", "clip", "t_min"):
-        if not 0 < getattr(config, name) < math.inf:
-            raise ValueError(f"{name}: got {getattr(config, name):g}; expected a positive number")
-    for name in ("ema", "label_dropout"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name):g}; expected at least 0 and below 1")
-    if not config.t_min < config.t_max < math.inf:
-        raise ValueError(f"t_max: got {config.t_max:g}; expected a finite time above t_min = {config.t_min:g}")
-    if config.seed < 0:
-        raise ValueError(f"seed: got {config.seed}; expected at least 0")
-    if config.precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision: got {config.precision!r}; expected one of auto, float32, bfloat16")
-    return RECIPES[config.recipe]
-
-
-def check_images(images: Images, recipe: Recipe) -> None:
-    """Raise a ValueError unless a recipe's network and statistics can be made of these images."""
-    if images.values != recipe.values:
-        raise ValueError(f"data: got {images.values} values; expected {recipe.values}, those of the recipe")
-    if recipe.architecture == "unet" and any(side % DIVISOR for side in images.shape[1:]):
-        raise ValueError(f"data: got images of {images.shape[1:]}; expected sides divisible by {DIVISOR}")
-    counts = torch.bincount(images.labels, minlength=recipe.classes).tolist()
-    if recipe.classes and (len(counts) > recipe.classes or min(counts) < 2):
-        raise ValueError(f"data: got {counts} images by class; expected {recipe.classes} classes of at least two")
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Return whether layers compute in bfloat16: as asked, or where the device has instructions for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # older versions of torch cannot tell
-    has = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
-
-@dataclass(frozen=True, eq=False)
-class Workers:
-    """The processes that share a batch: this one's rank, and what averages gradients between them.
-
-    Args:
-        rank: This process.
-        count: How many there are.
-        accelerator: accelerate's Accelerator where there are several.
-    """
-
-    rank: int = 0
-    count: int = 1
-    accelerator: Any = None
-
-    @classmethod
-    def of(cls, device: torch.device, config: TrainConfig) -> "Workers":
-        """Return the processes that `accelerate launch` or torchrun started, or this one alone."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count == 1:
-            return cls()
-        if config.batch % count:
-            raise ValueError(f"batch: got {config.batch}; expected a multiple of {count}, the number of processes")
-        try:
-            from accelerate import Accelerator
-        except ImportError:
-            raise ValueError("device: several processes need accelerate; pip install 'softmode[train]'") from None
-        # the config says in which precision layers compute, not the settings of accelerate
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-        return cls(accelerator.process_index, count, accelerator)
-
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network with gradients averaged over processes."""
-        return network if self.accelerator is None else self.accelerator.prepare(network)
-
-    def hold(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Return the context in which gradients wait for the last part of a batch before they are averaged."""
-        return nullcontext() if self.accelerator is None or last else self.accelerator.no_sync(network)
-
-    def mean(self, loss: Tensor) -> float:
-        """Return the mean of a number over processes."""
-        return float(loss if self.accelerator is None else self.accelerator.reduce(loss, "mean"))
-
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.accelerator is not None:
-            self.accelerator.wait_for_everyone()
 
 
 def generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
@@ -252,6 +140,11 @@ class Training:
         return len(self.images) // self.config.batch
 
     @property
+    def epochs(self) -> float:
+        """Epochs that are done."""
+        return self.step / self.steps_per_epoch
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What the weights are a function of: the config without what may change between two sittings."""
         free = ("epochs", "device", "data", "download")
@@ -302,17 +195,17 @@ class Training:
             }
 
     def run(self, progress: bool = False) -> None:
-        """Train up to the config's number of epochs, measuring and writing the weights after each."""
-        total = self.config.epochs * self.steps_per_epoch
+        """Train up to the config's number of epochs, measuring and writing the weights after each and at the end."""
+        total = max(1, round(self.config.epochs * self.steps_per_epoch))
         saved = time.monotonic()
-        if self.history and self.step % self.steps_per_epoch == 0:
+        if self.history and self.history[-1]["step"] == self.step:
             self.write_weights()
         with _bar(progress and self.workers.rank == 0, self.step, total) as (say, advance):
             while self.step < total:
                 self.losses.append(self.train_step())
                 self.step += 1
                 advance(self.losses[-1])
-                if self.step % self.steps_per_epoch == 0:
+                if self.step % self.steps_per_epoch == 0 or self.step == total:
                     line = self.finish_epoch()
                     if self.workers.rank == 0:
                         say(line)
@@ -394,14 +287,13 @@ class Training:
     def finish_epoch(self) -> str:
         """Measure the averaged weights on held-out images, write checkpoint and weights, return a line to print."""
         measured = self.measure(self.averaged())
-        epoch = self.step // self.steps_per_epoch
         mean = math.fsum(self.losses) / len(self.losses)
-        self.history.append({"epoch": epoch, "loss": mean, "held_out": measured})
+        self.history.append({"epoch": self.epochs, "step": self.step, "loss": mean, "held_out": measured})
         self.losses = []
         self.write_checkpoint()
         self.write_weights()
         score = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"held-out {measured['mean']:.4f}"
-        return f"epoch {epoch}/{self.config.epochs}  loss {mean:.4f}  {score}"
+        return f"epoch {self.epochs:g}/{self.config.epochs:g}  loss {mean:.4f}  {score}"
 
     def averaged(self) -> nn.Module:
         """Return a network with the averaged weights, for evaluation."""
@@ -415,12 +307,11 @@ class Training:
         written = (self.out / WEIGHTS).is_file() and path.is_file() and path.read_text() == history
         if self.workers.rank or written:
             return
-        epoch = self.step // self.steps_per_epoch
         card = replace(
             self.card,
-            epochs=epoch,
+            epochs=self.epochs,
             seed=self.config.seed,
-            command=self.command(epoch),
+            command=command(self.config, self.epochs),
             held_out=self.history[-1]["held_out"],
             made={"config": asdict(self.config), "versions": provenance.versions(), "bfloat16": self.bfloat16},
         )
@@ -428,34 +319,13 @@ class Training:
         save_weights(self.out / WEIGHTS, self.averaged(), card, statistics)
         path.write_text(history)
 
-    @torch.no_grad()
     def measure(self, network: nn.Module) -> dict[str, Any]:
         """Return the held-out loss per noise level, or a classifier's accuracy."""
         if self.recipe.architecture == "classifier":
-            right = [
-                (network(self.held_out.tensor(part)).argmax(1) == self.held_out.labels[part]).sum()
-                for part in torch.arange(len(self.held_out), device=self.device).split(500)
-            ]
-            return {"accuracy": int(torch.stack(right).sum()) / len(self.held_out), "images": len(self.held_out)}
-        held_out = self.held_out.first(HELD_OUT_IMAGES)
-        x = held_out.tensor()
-        levels = torch.logspace(
-            math.log10(self.config.t_min), math.log10(self.config.t_max), HELD_OUT_LEVELS, dtype=torch.float64
-        )
-        stream = generator(torch.device("cpu"), self.config.seed, HELD_OUT)
-        noise = torch.randn(x.shape, generator=stream).to(self.device)
-        losses, errors = [], []
-        for t in levels:
-            each = torch.cat([
-                self.loss(network, x[part], t.to(self.device).expand(len(part)), noise[part], held_out.labels[part])
-                for part in torch.arange(len(x), device=self.device).split(CPU_IMAGES_AT_ONCE)
-            ])  # fmt: skip
-            losses.append(float(each.mean()))
-            errors.append(float(each.std()) / math.sqrt(len(x)))
-        return {
-            "t": levels.tolist(), "loss": losses, "stderr": errors,
-            "mean": math.fsum(losses) / len(losses), "images": len(x),
-        }  # fmt: skip
+            return accuracy(network, self.held_out)
+        noise = generator(torch.device("cpu"), self.config.seed, HELD_OUT)
+        levels = self.config.t_max, self.config.t_min
+        return loss_by_level(partial(self.loss, network), self.held_out, noise, *levels)
 
     def write_checkpoint(self) -> None:
         """Write everything that the next step depends on, atomically."""
@@ -469,52 +339,6 @@ class Training:
         self.out.mkdir(parents=True, exist_ok=True)
         stored = {"identity": self.identity, "step": self.step, "history": self.history, "losses": self.losses}
         write_tensors(self.out / CHECKPOINT, tensors, {"softmode": json.dumps(stored)})
-
-    def command(self, epochs: int) -> str:
-        """Return the command that makes these weights."""
-        default = TrainConfig(self.config.recipe, epochs=epochs)
-        options = [
-            f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-            for name, value in asdict(replace(self.config, epochs=epochs)).items()
-            if name not in ("recipe", "epochs", "device", "data", "download") and value != getattr(default, name)
-        ]
-        return " ".join([f"softmode train {self.config.recipe} --epochs {epochs}", *options])
-
-
-def start_from(network: nn.Module, source: str) -> None:
-    """Copy the weights of another network; a network without classes leaves the labels' embedding at zero.
-
-    Raises:
-        ValueError: If the source is of another architecture.
-    """
-    from softmode.networks.registry import find_weights
-
-    tensors, _ = read_tensors(find_weights(source))
-    weights = {name: value.float() for name, value in tensors.items() if not name.startswith("data.")}
-    own = network.state_dict()
-    if "label.weight" in own and "label.weight" not in weights:
-        weights["label.weight"] = torch.zeros_like(own["label.weight"])
-    check_state(network, weights, source)
-    network.load_state_dict(weights)
-
-
-def data_statistics(images: Images, held_out: Images, recipe: Recipe) -> dict[str, Tensor]:
-    """Return what the Gaussian null model needs of the training data, and some held-out images.
-
-    Returns:
-        `spectrum` [group, *space] and `mean` [group, channel, *space]: one group per class, for a network with classes,
-        and all images last; `images` (bytes) and their `labels`.
-    """
-    groups = [*range(recipe.classes), None] if recipe.architecture == "unet" else []
-    spectra, means = [], []
-    for group in groups:
-        x = images.tensor(slice(None) if group is None else images.labels == group)
-        spectra.append(power_spectrum(x).float().cpu())
-        means.append(x.mean(0).cpu())
-    if not groups:
-        return {}
-    kept = held_out.first(KEPT_IMAGES)
-    return {"spectrum": torch.stack(spectra), "mean": torch.stack(means), "images": kept.pixels, "labels": kept.labels}
 
 
 @contextmanager

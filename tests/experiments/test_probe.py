@@ -95,7 +95,7 @@ def test_multiplexed_agrees_with_single_modes(tmp_path: Path) -> None:
     ]
     difference = gains[1] - gains[0]
     stderr = difference.std(0, ddof=1) / 8
-    assert 0 < np.median(stderr[:, 1:]) < 0.02
+    assert 0 < np.median(stderr[:, 1:]) < 0.15
     assert stderr[:, 1:].max() < 0.5
     assert np.all(np.abs(difference.mean(0)) <= 4 * stderr + 1e-4)
 

@@ -52,7 +52,7 @@ class Card:
     schedule: str = ""
     t_min: float = 0.0
     t_max: float = 0.0
-    epochs: int = 0
+    epochs: float = 0.0
     seed: int = 0
     command: str = ""
     held_out: Mapping[str, Any] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from softmode.data import Images
 from softmode.denoiser import Denoiser, from_noise
 from softmode.exact.gaussian import GaussianDenoiser
-from softmode.networks.card import Card, load_weights
+from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
 from softmode.networks.classifier import Classifier
 from softmode.process import Process, parse_process
 
@@ -157,6 +157,21 @@ def find_weights(source: str) -> Path:
     raise ValueError(
         f"model: there is no {source!r}; did you mean {' or '.join(near)}? A path or python:module:function works too"
     )
+
+
+def start_from(network: nn.Module, source: str) -> None:
+    """Copy the weights of another network; a network without classes leaves the labels' embedding at zero.
+
+    Raises:
+        ValueError: If the source is of another architecture.
+    """
+    tensors, _ = read_tensors(find_weights(source))
+    weights = {name: value.float() for name, value in tensors.items() if not name.startswith(DATA)}
+    own = network.state_dict()
+    if "label.weight" in own and "label.weight" not in weights:
+        weights["label.weight"] = torch.zeros_like(own["label.weight"])
+    check_state(network, weights, source)
+    network.load_state_dict(weights)
 
 
 def shipped_names() -> list[str]:
