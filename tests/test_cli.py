@@ -66,6 +66,19 @@ def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], mo
         ("theory --dimensions 5", "dimensions: got 5"),
         ("theory --dictionary what", "dictionary: got 'what'"),
         ("figures {out}", "softmode patch --out"),
+        (
+            "probe fashion-mnist-binery --out {out}",
+            "there is no 'fashion-mnist-binery'; did you mean fashion-mnist-binary",
+        ),
+        ("probe {file}.safetensors --out {out}", "there is no file"),
+        ("probe {file} --out {out}", "truncated or no safetensors file"),
+        ("probe fashion-mnist --shape 3 28 28 --out {out}", "shape: got (3, 28, 28); expected 1 channels"),
+        ("probe fashion-mnist --shape 1 30 30 --out {out}", "sides divisible by 4"),
+        ("probe fashion-mnist --label 3 --out {out}", "label: got 3; expected none"),
+        ("probe fashion-mnist-classifier --out {out}", "no denoiser"),
+        ("clones fashion-mnist --copies 0 --out {out}", "copies: got 0"),
+        ("train fashion --out {out}", "recipe: got 'fashion'; expected one of fashion-mnist-binary"),
+        ("train fashion-mnist --data {out} --out {out}", "lacks train-images-idx3-ubyte"),
     ],
 )
 def test_bad_input_is_one_line_with_exit_code_2(
@@ -80,6 +93,46 @@ def test_bad_input_is_one_line_with_exit_code_2(
     assert named in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+MODEL = """
+import softmode as sm
+
+def model():
+    patches = sm.TwoStatePatch(sm.ReceptiveField.box(3))
+    return sm.Model("patches", sm.VP(), (1, 8, 8), lambda label: patches, binary=True)
+"""
+SHORT = ["python:zoo_of_the_cli:model", "--t-max", "6", "--t-min", "0.1", "--steps", "160", "--out"]
+
+
+def test_probe_and_clones_of_ones_own_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function in the user's directory is probed and cloned; both print what they found and where it is."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo_of_the_cli.py").write_text(MODEL)
+    main(["probe", *SHORT, str(tmp_path / "probe"), "--shells", "3", "--trajectories", "2", "--snapshots", "5", "1"])
+    main(["clones", *SHORT, str(tmp_path / "clones"), "--trajectories", "3", "--times", "5", "1"])
+    printed = capsys.readouterr().out
+    for words in ("lambda_0_zero", "sigma/alpha", "Omega_eff", "null model: none", "network evaluations: sampling 320",
+                  "agreement of copies", "0.775"):  # fmt: skip
+        assert words in printed
+    for figure in ("probe/figures/gains.png", "probe/figures/response_kernel.png", "clones/figures/clones.png"):
+        assert (tmp_path / figure).stat().st_size > 0
+        assert str(tmp_path / figure) in printed
+    sys.modules.pop("zoo_of_the_cli")
+
+
+def test_models_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shipped network with its data, quality, size and file."""
+    monkeypatch.setenv("COLUMNS", "250")
+    main(["models"])
+    printed = capsys.readouterr().out
+    for name in ("fashion-mnist-binary", "fashion-mnist-labelled", "fashion-mnist-classifier"):
+        assert f"{name}.safetensors" in printed
+    for words in ("Fashion-MNIST, binary", "accuracy 0.9", "MiB", "python:module:function"):
+        assert words in printed
 
 
 def test_a_coarse_grid_is_warned_of_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,7 +122,7 @@ def load_weights(path: str | Path) -> tuple[nn.Module, Card, dict[str, Tensor]]:
         fields = json.loads(metadata["softmode"])
         if fields["architecture"] not in get_args(Architecture):
             raise ValueError(f"architecture {fields['architecture']!r}")
-        card = Card(**fields | {"size": tuple(fields["size"])})
+        card = Card(**fields | {"size": tuple(fields["size"]), "epochs": float(fields["epochs"])})
         network = card.build()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
@@ -149,7 +149,7 @@ def _card_and_network(metadata: Mapping[str, str], path: str | Path) -> tuple[Ca
     """Return the card in a file's metadata and the untrained network that it describes."""
     try:
         fields = json.loads(metadata["softmode"])
-        card = Card(**fields | {"size": tuple(fields["size"])})
+        card = Card(**fields | {"size": tuple(fields["size"]), "epochs": float(fields["epochs"])})
         return card, card.build()
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
