@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pooch
 import torch
 from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
@@ -76,8 +77,8 @@ class Images:
 def fashion_mnist(split: Split, values: Values, directory: str | Path | None = None, download: bool = False) -> Images:
     """Return the 60000 training or 10000 test images of Fashion-MNIST, 28x28, ten classes.
 
-    Looked for in `directory`, the directory named by the environment variable SOFTMODE_DATA, Debian's package and
-    torchvision's `data/FashionMNIST/raw`; the first that holds the files is used.
+    Looked for in `directory`, the directory named by the environment variable SOFTMODE_DATA, Debian's package,
+    torchvision's `data/FashionMNIST/raw` and the user's cache of downloads; the first that holds the files is used.
 
     Args:
         split: Which images.
@@ -101,7 +102,7 @@ def _find(directory: str | Path | None, download: bool) -> Path:
     """Return the directory that holds the files, downloading them if asked to."""
     named = directory or os.environ.get(ENVIRONMENT)
     # torchvision keeps the files in a folder of its own below the root that a user names
-    roots = (Path(named),) if named else (DEBIAN, TORCHVISION)
+    roots = (Path(named),) if named else (DEBIAN, TORCHVISION, _cache())
     homes = [home for root in roots for home in (root, root / "FashionMNIST" / "raw")]
     lacking = {home: [name for name in SHA256 if not _stored(home, name)] for home in homes}
     best = min(homes, key=lambda home: len(lacking[home]))
@@ -124,10 +125,13 @@ def _stored(home: Path, name: str) -> Path | None:
     return next((path for path in (home / name, home / f"{name}.gz") if path.is_file()), None)
 
 
-def _download() -> Path:
-    import pooch
+def _cache() -> Path:
+    """Return where downloaded files are kept."""
+    return Path(pooch.os_cache("softmode")) / "fashion-mnist"
 
-    home = Path(pooch.os_cache("softmode")) / "fashion-mnist"
+
+def _download() -> Path:
+    home = _cache()
     for name in SHA256:
         try:
             pooch.retrieve(f"{ORIGIN}{name}.gz", known_hash=None, fname=f"{name}.gz", path=home, progressbar=False)

@@ -198,7 +198,7 @@ class Training:
         """Train up to the config's number of epochs, measuring and writing the weights after each and at the end."""
         total = max(1, round(self.config.epochs * self.steps_per_epoch))
         saved = time.monotonic()
-        if self.history and self.history[-1]["step"] == self.step:
+        if self.history and self.history[-1].get("step") == self.step:
             self.write_weights()
         with _bar(progress and self.workers.rank == 0, self.step, total) as (say, advance):
             while self.step < total:

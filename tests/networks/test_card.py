@@ -14,7 +14,7 @@ from softmode.networks.card import Card, check_state, load_weights, read_tensors
 from softmode.networks.classifier import Classifier
 from softmode.networks.unet import UNet
 
-UNET = Card("unet", 1, (8, 12), 3, "Fashion-MNIST", "grey", "vp:1", 1e-3, 50.0, 2, 7, "softmode train", {"mean": 0.1})
+UNET = Card("unet", 1, (8, 12), 3, "Fashion-MNIST", "grey", "vp:1", 1e-3, 50.0, 2.0, 7, "softmode train", {"mean": 0.1})
 CLASSIFIER = Card("classifier", 1, (8, 8), 10, "Fashion-MNIST", "grey", held_out={"t": [1e-3, 0.1], "accuracy": 0.9})
 
 

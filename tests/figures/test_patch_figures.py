@@ -14,11 +14,13 @@ from matplotlib.image import imread
 
 from softmode import figures
 from softmode.config import PatchConfig
-from softmode.critical_figure import critical_dynamics, length_limit, measured_lines, signed_line, theory_lines
-from softmode.dispersion_figure import dispersion, relative_eigenvalue
 from softmode.estimate import median
 from softmode.experiments import patch
-from softmode.figures import draw, number, on_offsets, snapshots
+from softmode.figures import draw
+from softmode.figures.critical_dynamics import critical_dynamics, measured_lines, signed_line, theory_lines
+from softmode.figures.dispersion import dispersion, relative_eigenvalue
+from softmode.figures.length_panel import length_limit
+from softmode.figures.patch_states import number, on_offsets, snapshots
 from softmode.lattice import Lattice
 from softmode.store import Run
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from softmode.critical_figure import caption
-from softmode.noise_axis import LABEL, interval, noise_axis
+from softmode.figures.critical_dynamics import caption
+from softmode.figures.noise_axis import LABEL, interval, noise_axis
 from softmode.store import Run
 
 # factor between the values and the ends of a log axis, which longer intervals overrun

@@ -7,9 +7,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from softmode.critical import fit_dispersion
-from softmode.curve_lines import trajectories_and_median
 from softmode.estimate import Array, median
-from softmode.null_lines import null_correlation_lines, null_equilibrium_lines, null_length
+from softmode.figures.curve_lines import trajectories_and_median
+from softmode.figures.null_lines import null_correlation_lines, null_equilibrium_lines, null_length
 from softmode.store import Run
 
 BLUE, DRIFT, GAIN, FREE = "tab:blue", "#c00000", "#f08000", "tab:green"

@@ -14,11 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from softmode import figures
-from softmode.clones_figure import clone_curve, spaced
 from softmode.config import ClonesConfig
 from softmode.estimate import bootstrap
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.experiments import clones, clones_summary
+from softmode.figures.clone_curve import clone_curve, spaced
 from softmode.networks.registry import Model
 from softmode.process import VE, VP, Process
 from softmode.store import Run

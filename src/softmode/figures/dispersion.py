@@ -13,8 +13,8 @@ from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softmode.critical_figure import caption, doubt_note, measured_lines, theory_lines, time_axis
 from softmode.estimate import Array, median
+from softmode.figures.critical_dynamics import caption, doubt_note, measured_lines, theory_lines, time_axis
 from softmode.lattice import ReceptiveField
 from softmode.process import parse_process
 from softmode.store import Run

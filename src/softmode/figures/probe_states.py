@@ -1,6 +1,6 @@
 """The figures of a probe, and among them those of its states: what the model sees, what it makes of it, its samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,11 +13,9 @@ from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from softmode.critical_figure import MEASURED, caption, critical_dynamics, doubt_note, measured_times, value_text
 from softmode.estimate import Array, Estimate
-from softmode.figures import COLOURS, shown_states, snapshot_title, state_symbol
-from softmode.gains_figure import gains
-from softmode.locality_figure import response_kernel
+from softmode.figures.critical_dynamics import MEASURED, caption, doubt_note, measured_times, value_text
+from softmode.figures.patch_states import COLOURS, shown_states, snapshot_title, state_symbol
 from softmode.store import Run
 
 SAMPLES_SHOWN = 16
@@ -30,17 +28,6 @@ PAD = 0.09
 NORM = Normalize(-1, 1)
 # what marks the critical time among the snapshots, in this order of trust (the constant mode of a network has least)
 CRITICAL = ("xi_eq_free_peak", "xi_eq_gain_peak")
-
-
-def functions(run: Run) -> dict[str, Callable[[Run], Figure]]:
-    """Return the functions that draw the figures of a probe, by name; samples need sampled states."""
-    every: dict[str, Callable[[Run], Figure]] = {
-        "critical_dynamics": critical_dynamics,
-        "gains": gains,
-        "response_kernel": response_kernel,
-        "states": states,
-    }
-    return every | ({"samples": samples} if run.config["states"] == "reverse" else {})
 
 
 def states(run: Run) -> Figure:

@@ -4,8 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from softmode.critical import fit_dispersion, growth_rate
-from softmode.curve_lines import shown_shells
 from softmode.estimate import Array, median
+from softmode.figures.curve_lines import shown_shells
 from softmode.store import Run
 
 GREY = "0.45"

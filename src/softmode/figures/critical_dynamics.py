@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from softmode.critical import ONSET_SHARE
-from softmode.curve_lines import (
+from softmode.estimate import Estimate, median
+from softmode.figures.curve_lines import (
     magnitudes,
     shell_colourbar,
     shell_colours,
@@ -20,11 +21,9 @@ from softmode.curve_lines import (
     signed_line,
     trajectories_and_median,
 )
-from softmode.estimate import Estimate, median
-from softmode.length_panel import BLUE, DRIFT, FREE, GAIN, correlation_lengths, drawn_lengths, is_probe
-from softmode.length_panel import length_limit as length_limit
-from softmode.noise_axis import top_noise_axis, variance_exploding
-from softmode.null_lines import null_eigenvalue_lines, null_growth_lines
+from softmode.figures.length_panel import BLUE, DRIFT, FREE, GAIN, correlation_lengths, drawn_lengths, is_probe
+from softmode.figures.noise_axis import top_noise_axis, variance_exploding
+from softmode.figures.null_lines import null_eigenvalue_lines, null_growth_lines
 from softmode.report import estimate_of
 from softmode.store import Run
 

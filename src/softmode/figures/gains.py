@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softmode.critical_figure import VALUES_NAMED, caption
-from softmode.curve_lines import shell_colourbar, shell_colours
 from softmode.estimate import Array
 from softmode.experiments.probe_summary import BOUND_STDERRS
-from softmode.noise_axis import interval, noise_axis
+from softmode.figures.critical_dynamics import VALUES_NAMED, caption
+from softmode.figures.curve_lines import shell_colourbar, shell_colours
+from softmode.figures.noise_axis import interval, noise_axis
 from softmode.store import Run
 
 # highest noise level in view: data of order one are lost in the noise there, on any lattice of up to a thousand sites

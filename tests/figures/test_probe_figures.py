@@ -21,8 +21,6 @@ from matplotlib.patches import ConnectionPatch
 from softmode import critical, figures
 from softmode.config import ProbeConfig
 from softmode.critical import fit_dispersion, growth_rate
-from softmode.critical_figure import caption, critical_dynamics
-from softmode.curve_lines import OPAQUE, trajectories_and_median
 from softmode.data import Images
 from softmode.denoiser import Denoiser
 from softmode.estimate import bootstrap, median
@@ -30,12 +28,14 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import TwoStatePatch
 from softmode.experiments import probe, probe_summary
 from softmode.figures import draw
-from softmode.gains_figure import HIGHEST, gains, mean_excess
+from softmode.figures.critical_dynamics import caption, critical_dynamics
+from softmode.figures.curve_lines import OPAQUE, trajectories_and_median
+from softmode.figures.gains import HIGHEST, gains, mean_excess
+from softmode.figures.noise_axis import TICK_DISTANCE, noise_ticks
+from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states, visible
+from softmode.figures.response_kernel import ERRORS, response_kernel
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.locality_figure import ERRORS, response_kernel
 from softmode.networks.registry import Model
-from softmode.noise_axis import TICK_DISTANCE, noise_ticks
-from softmode.probe_figures import SAMPLES_SHOWN, critical_time, functions, samples, states, visible
 from softmode.process import VE, VP
 from softmode.store import Run
 
@@ -149,7 +149,7 @@ def test_every_figure_of_a_probe_is_drawn_and_drawn_again_is_the_same(
 
 @pytest.mark.parametrize("name", ["line", "cube", "colour"])
 def test_every_figure_is_drawn_in_other_dimensions_and_without_a_null(runs: dict[str, Run], name: str) -> None:
-    drawn = functions(runs[name])
+    drawn = figures._functions(runs[name])
     assert tuple(drawn) == NAMES
     for figure in NAMES if name == "colour" else ("response_kernel", "states", "samples"):
         render(drawn[figure](runs[name]))
@@ -170,7 +170,7 @@ def test_many_trajectories_are_fainter() -> None:
 
 
 def test_noised_data_have_no_samples(runs: dict[str, Run]) -> None:
-    assert tuple(functions(runs["forward"])) == NAMES[:-1]
+    assert tuple(figures._functions(runs["forward"])) == NAMES[:-1]
 
 
 @pytest.mark.parametrize("figure", [critical_dynamics, gains, states])

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from softmode.critical_figure import doubt_note, value_text
 from softmode.data import CLASSES
 from softmode.estimate import Array
-from softmode.noise_axis import LABEL, variance_exploding
+from softmode.figures.critical_dynamics import doubt_note, value_text
+from softmode.figures.noise_axis import LABEL, variance_exploding
 from softmode.report import estimate_of
 from softmode.store import Run
 
