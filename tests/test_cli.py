@@ -115,7 +115,7 @@ def test_probe_and_clones_of_ones_own_model(
     main(["probe", *SHORT, str(tmp_path / "probe"), "--shells", "3", "--trajectories", "2", "--snapshots", "5", "1"])
     main(["clones", *SHORT, str(tmp_path / "clones"), "--trajectories", "3", "--times", "5", "1"])
     printed = capsys.readouterr().out
-    for words in ("lambda_0_zero", "sigma/alpha", "Omega_eff", "null model: none", "network evaluations: sampling 320",
+    for words in ("lambda_0_zero", "sigma/alpha", "its t_c", "null model: none", "network evaluations: sampling 320",
                   "agreement of copies", "0.775"):  # fmt: skip
         assert words in printed
     for figure in ("probe/figures/gains.png", "probe/figures/response_kernel.png", "clones/figures/clones.png"):

@@ -59,15 +59,20 @@ def print_probe(run: Run) -> None:
     """Print what a probe says beside its critical times: the response's structure, the null, the bound, the cost."""
     summary, console = run.summary, Console()
     table = Table(title="response of D to a push, by noise level (paper C.1)", title_justify="left")
-    for column in ("sigma", "t", "Omega_eff", "its t_c", "radius", "antisymmetric", "shift error", "oddness error"):
+    for column in ("sigma/alpha", "Omega", "its t_c", "radius", "antisym.", "shift err.", "odd err."):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summary["locality"]:
         t_c = "none" if row["t_c"] is None else f"{row['t_c']:.3g}"
-        measured = (str(estimate_of(row[name])) for name in ("radius", "antisymmetric", "equivariance", "oddness"))
-        table.add_row(f"{row['sigma']:.3g}", f"{row['t']:.3g}", str(estimate_of(row["omega"])), t_c, *measured)
+        names = ("omega", "radius", "antisymmetric", "equivariance", "oddness")
+        omega, *measured = (_short(estimate_of(row[name])) for name in names)
+        table.add_row(f"{row['sigma']:.3g}", omega, t_c, *measured)
     console.print(table)
     for line in (*_null_lines(summary), *_bound_lines(summary), _cost_line(summary)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(estimate: Estimate) -> str:
+    return str(estimate) if math.isfinite(estimate.value) else "none"
 
 
 def _null_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -125,24 +130,27 @@ def print_clones(run: Run) -> None:
 
 
 def print_models() -> None:
-    """Print the shipped models: name, data, classes, training, quality, size and where the weights are."""
-    table = Table(title="models", title_justify="left")
-    for column in ("name", "data", "classes", "epochs", "held out", "size", "weights"):
-        table.add_column(column, no_wrap=column != "weights", overflow="fold")
+    """Print the shipped models: name, data, classes, training, quality, size, and where the weights are."""
+    table, paths = Table(title="models", title_justify="left"), []
+    for column in ("name", "data", "classes", "epochs", "held out", "size"):
+        table.add_column(column, no_wrap=True)
     for name in shipped_names():
         path = find_weights(name)
         card = read_card(path)
         measured = card.held_out
         quality = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"loss {measured['mean']:.4f}"
         size = f"{path.stat().st_size / 2**20:.1f} MiB"
-        table.add_row(
-            name, f"{card.data}, {card.values}", str(card.classes or "none"), str(card.epochs), quality, size, str(path)
-        )
+        data = f"{card.data}, {card.values}"
+        table.add_row(name, data, str(card.classes or "none"), f"{card.epochs:.3g}", quality, size)
+        paths.append(path)
     console = Console()
     console.print(table)
+    for path in paths:
+        console.print(f"weights  {path}", highlight=False, soft_wrap=True)
     console.print(
         "a MODEL is one of these names, a path made by softmode train, or python:module:function (returns a Denoiser)",
         highlight=False,
+        soft_wrap=True,
     )
 
 
