@@ -145,5 +145,5 @@ def test_shipped_weights_load_and_are_small(name: str) -> None:
         return
     card = load_model(name).card
     assert card is not None
-    assert card.command.startswith(f"softmode train {name} --epochs {card.epochs}")
+    assert card.command.startswith(f"softmode train {name} --epochs {card.epochs:g}")
     assert len(card.held_out["loss"]) == len(card.held_out["t"])
