@@ -17,7 +17,7 @@ from softmode.device import parse_device
 from softmode.dynamics import TrajectoryNoise, check_start, check_steps, initial_state
 from softmode.estimate import Array
 from softmode.experiments.clones_summary import steps, summarise
-from softmode.experiments.curves import SPACE, constant, fingerprint, layout, nearest_steps, progress_bar
+from softmode.experiments.curves import SPACE, check_counts, constant, fingerprint, layout, nearest_steps, progress_bar
 from softmode.experiments.probe import check_denoiser
 from softmode.lattice import Lattice
 from softmode.networks.card import load_weights
@@ -80,11 +80,7 @@ def prepare(config: ClonesConfig, model: Model | None = None, classifier: Classi
     Raises:
         ValueError: If any field is out of range or a model cannot be used, naming the remedy.
     """
-    for name in ("trajectories", "copies", "block"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
-    if config.seed < 0:
-        raise ValueError(f"seed: got {config.seed}; expected at least 0")
+    check_counts(config, ("trajectories", "copies", "block"))
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     model = model or load_model(config.model, config.schedule, config.shape, device, dtype)
     Lattice(model.shape[1:])

@@ -20,6 +20,13 @@ from softmode.store import ArraySpec
 SPACE = ("z", "y", "x")
 
 
+def check_counts(config: object, names: Sequence[str]) -> None:
+    """Raise a ValueError unless some fields of a config are at least 1 and its seed is at least 0."""
+    for name, least in (*((name, 1) for name in names), ("seed", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least {least}")
+
+
 def constant(values: Any, dims: tuple[str, ...], long_name: str, units: str = "1") -> tuple[ArraySpec, Array]:
     """Return an array that is known from the start with its layout."""
     values = np.asarray(values)

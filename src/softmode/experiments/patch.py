@@ -20,6 +20,7 @@ from softmode.experiments.curves import (
     CRITICAL,
     SPACE,
     axes,
+    check_counts,
     constant,
     critical_curves,
     layout,
@@ -69,11 +70,7 @@ def prepare(config: PatchConfig) -> PatchModel:
     Raises:
         ValueError: If any field is out of range, naming it, its value and the remedy.
     """
-    for name in ("trajectories", "measure_every", "block"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
-    if config.seed < 0:
-        raise ValueError(f"seed: got {config.seed}; expected at least 0")
+    check_counts(config, ("trajectories", "measure_every", "block"))
     if config.size < 2:
         raise ValueError(f"size: got {config.size}; expected at least 2 sites")
     field = ReceptiveField.parse(config.receptive_field, config.dimensions)

@@ -32,6 +32,7 @@ from softmode.experiments.curves import (
     CRITICAL,
     SPACE,
     axes,
+    check_counts,
     constant,
     critical_curves,
     fingerprint,
@@ -95,11 +96,7 @@ def prepare(config: ProbeConfig, model: Model | None = None) -> Probe:
     Raises:
         ValueError: If any field is out of range or the model cannot be used, naming the remedy.
     """
-    for name in ("trajectories", "measure_every", "block"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name)}; expected at least 1")
-    if config.seed < 0:
-        raise ValueError(f"seed: got {config.seed}; expected at least 0")
+    check_counts(config, ("trajectories", "measure_every", "block"))
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     model = model or load_model(config.model, config.schedule, config.shape, device, dtype)
     lattice = Lattice(model.shape[1:])
