@@ -7,16 +7,12 @@ ends bit-identical to one that was not, and its batches do not depend on the num
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,6 +25,7 @@ from softmode.held_out import accuracy, loss_by_level
 from softmode.networks.card import Card, check_state, read_tensors, save_weights, write_tensors
 from softmode.networks.registry import start_from
 from softmode.process import VP
+from softmode.progress import training_bar
 from softmode.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16
 from softmode.workers import Workers
 
@@ -200,7 +197,7 @@ class Training:
         saved = time.monotonic()
         if self.history and self.history[-1].get("step") == self.step:
             self.write_weights()
-        with _bar(progress and self.workers.rank == 0, self.step, total) as (say, advance):
+        with training_bar(progress and self.workers.rank == 0, self.step, total) as (say, advance):
             while self.step < total:
                 self.losses.append(self.train_step())
                 self.step += 1
@@ -339,19 +336,3 @@ class Training:
         self.out.mkdir(parents=True, exist_ok=True)
         stored = {"identity": self.identity, "step": self.step, "history": self.history, "losses": self.losses}
         write_tensors(self.out / CHECKPOINT, tensors, {"softmode": json.dumps(stored)})
-
-
-@contextmanager
-def _bar(show: bool, done: int, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
-    """Show a progress bar with the loss; yield what prints a line above it and what advances it by a step."""
-    columns = (
-        TextColumn("training"), BarColumn(), TextColumn("step {task.completed}/{task.total}"),
-        TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not show) as bar:
-        task = bar.add_task("", total=total, completed=done, loss=math.nan)
-        yield (
-            lambda line: console.print(line, highlight=False),
-            lambda loss: bar.update(task, advance=1, loss=loss),
-        )

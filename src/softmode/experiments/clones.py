@@ -17,13 +17,14 @@ from softmode.device import parse_device
 from softmode.dynamics import TrajectoryNoise, check_start, check_steps, initial_state
 from softmode.estimate import Array
 from softmode.experiments.clones_summary import steps, summarise
-from softmode.experiments.curves import SPACE, check_counts, constant, fingerprint, layout, nearest_steps, progress_bar
+from softmode.experiments.curves import SPACE, check_counts, constant, fingerprint, layout, nearest_steps
 from softmode.experiments.probe import check_denoiser
 from softmode.lattice import Lattice
 from softmode.networks.card import load_weights
 from softmode.networks.registry import CLASSIFIER, Model, find_weights, load_classifier, load_model
 from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
 from softmode.process import Process, log_grid
+from softmode.progress import progress_bar
 from softmode.store import ArraySpec, Run
 
 # maps states [batch, channel, *space], at no noise, to logits [batch, class]

@@ -1,14 +1,11 @@
-"""What experiments along a time grid have in common: their axes, the critical curves, a progress bar."""
+"""What experiments along a time grid have in common: their axes, their checks, the critical curves."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from softmode.critical import fit_dispersion, growth_rate
@@ -121,12 +118,3 @@ def fingerprint(
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     with torch.no_grad():
         return float(f"{float(function(x).double().square().mean()):.5g}")
-
-
-@contextmanager
-def progress_bar(show: bool, total: int, what: str = "sampling") -> Iterator[Callable[[], None]]:
-    """Show a progress bar with the time left and yield the function that advances it by one step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)

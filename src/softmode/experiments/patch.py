@@ -25,7 +25,6 @@ from softmode.experiments.curves import (
     critical_curves,
     layout,
     nearest_steps,
-    progress_bar,
 )
 from softmode.experiments.patch_summary import summarise
 from softmode.lattice import Lattice, ReceptiveField
@@ -38,6 +37,7 @@ from softmode.observe.correlation import (
 )
 from softmode.observe.order import magnetisation
 from softmode.process import Process, log_grid, parse_process
+from softmode.progress import progress_bar
 from softmode.store import ArraySpec, Run
 
 DEFAULT_SNAPSHOTS = 5

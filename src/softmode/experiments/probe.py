@@ -38,9 +38,9 @@ from softmode.experiments.curves import (
     fingerprint,
     layout,
     nearest_steps,
-    progress_bar,
 )
 from softmode.experiments.probe_summary import summarise
+from softmode.experiments.response import response, response_layout, response_streams
 from softmode.lattice import Lattice
 from softmode.networks.registry import Model, load_model
 from softmode.observe.correlation import (
@@ -50,18 +50,15 @@ from softmode.observe.correlation import (
     sign_correlation,
 )
 from softmode.observe.gains import difference_gains, exact_gains, jvp_gains, mode_signs, multiplexed_gains
-from softmode.observe.jacobian import equivariance_error, locality, oddness_error, random_signs, responses
 from softmode.process import Process, log_grid
+from softmode.progress import progress_bar
 from softmode.store import ArraySpec, Run
 
 DEFAULT_SNAPSHOTS = 8
 # noise levels, in units of the data, between which the default snapshots lie
 SNAPSHOT_LEVELS = (10.0, 0.1)
-# random-sign fields and shifts per state of the locality report
-PROBES = 4
-SHIFTS = 2
-# streams of random numbers beside those of the trajectories: (trajectory, stream)
-LOCALITY, DATA = 1, 2
+# stream of the null model's data, beside those of the trajectories
+DATA = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +148,11 @@ def _default_snapshots(process: Process, times: Tensor) -> list[float]:
 
 def _data(config: ProbeConfig, model: Model) -> tuple[Tensor | None, GaussianDenoiser | None]:
     """Return held-out data [image, channel, *space] and the null model, either None where it is not known."""
+    images, null = None, model.null(config.label)
     if config.data:
-        own = _read_images(config.data, model.shape)
-        return own, GaussianDenoiser(power_spectrum(own.double()), own.double().mean(0))
-    images = None
-    if model.images is not None and model.images.shape == model.shape:
+        images = _read_images(config.data, model.shape)
+        null = GaussianDenoiser(power_spectrum(images.double()), images.double().mean(0))
+    elif model.images is not None and model.images.shape == model.shape:
         chosen = slice(None) if config.label is None else model.images.labels == config.label
         images = model.images.tensor(chosen)
     if config.states == "forward":
@@ -165,7 +162,7 @@ def _data(config: ProbeConfig, model: Model) -> tuple[Tensor | None, GaussianDen
             raise ValueError(
                 f"trajectories: got {config.trajectories}; expected at most {len(images)}, the held-out data"
             )
-    return images, model.null(config.label)
+    return images, null
 
 
 def _read_images(path: str, shape: tuple[int, ...]) -> Tensor:
@@ -229,8 +226,7 @@ def measure(
         )
         null = _follow(probe, config, trajectories, probe.null, data, {}, lambda: None)
         values["null_xi_x"] = null.values[probe.xi].double().numpy()
-    snapshots = trajectory.snapshots
-    return values | curves | {"snapshots": snapshots.numpy()} | _at_snapshots(probe, config, trajectories, snapshots)
+    return values | curves | _at_snapshots(probe, config, trajectories, trajectory.snapshots)
 
 
 def _follow(
@@ -296,32 +292,16 @@ def _gain_observable(probe: Probe, config: ProbeConfig, trajectories: range) -> 
 
 @torch.no_grad()
 def _at_snapshots(probe: Probe, config: ProbeConfig, trajectories: range, states: Tensor) -> dict[str, Array]:
-    """Return D(x) and the structure of its Jacobian at every snapshot, [trajectory, snapshot, ...]."""
-    columns: dict[str, list[Tensor]] = {}
+    """Return x, D(x) and the structure of its response at every snapshot, [trajectory, snapshot, ...]."""
+    columns: dict[str, list[Tensor]] = {"snapshots": list(states.unbind(1))}
     for place, k in enumerate(probe.snapshots):
         t = probe.times[k]
-        sigma = probe.process.noise_level(t)
-        x = states[:, place].to(probe.device) / float(probe.process.alpha(t))
-        streams = [
-            torch.Generator(probe.device).manual_seed(trajectory_seed(config.seed, i, LOCALITY, k))
-            for i in trajectories
-        ]
-        signs = random_signs(x, PROBES, streams)
-        report = locality(signs, responses(probe.denoiser, x, sigma, signs))._asdict()
-        if probe.model.shape[0] == 1:
-            # the sum of the kernel is the constant mode's gain, which one difference gives without the probes' noise
-            report["total"] = difference_gains(probe.denoiser, x, sigma, 0)[:, 0, 0]
-        report["denoised"] = probe.denoiser(x, sigma)
-        report["equivariance"] = equivariance_error(probe.denoiser, x, sigma, shifts(probe.lattice))
-        report["oddness"] = oddness_error(probe.denoiser, x, sigma)
-        for name, value in report.items():
+        x, sigma = states[:, place].to(probe.device) / float(probe.process.alpha(t)), probe.process.noise_level(t)
+        streams = response_streams(config.seed, trajectories, k, probe.device)
+        found = response(probe.denoiser, x, sigma, streams) | {"denoised": probe.denoiser(x, sigma)}
+        for name, value in found.items():
             columns.setdefault(name, []).append(value.cpu())
     return {name: torch.stack(values, 1).numpy() for name, values in columns.items()}
-
-
-def shifts(lattice: Lattice) -> list[tuple[int, ...]]:
-    """Return the shifts of the equivariance report: 1 and 3 sites along every axis, no multiples of a stride."""
-    return [(distance,) * lattice.dimensions for distance in (1, 3)][:SHIFTS]
 
 
 def _constants(probe: Probe, config: ProbeConfig) -> dict[str, tuple[ArraySpec, Array]]:
@@ -358,15 +338,7 @@ def _curves(probe: Probe, config: ProbeConfig) -> dict[str, ArraySpec]:
         "denoised": (field, state, "denoised state D(x)", "1", "E[x_0 | x]"),
         "xi_sign": ("time", "float64", "correlation length xi_x of sign(x)", "site", "Eq. 63"),
         "xi_moment": ("time", state, "second-moment correlation length of x", "site", "G.3"),
-        "kernel": ("snapshot distance", state, "response of D to a push at a distance", "1", "C.1"),
-        "total": ("snapshot", state, "sum of the response kernel", "1", "C.1"),
-        "square": ("snapshot", state, "sum of its squares", "1", "C.1"),
-        "spread": ("snapshot", state, "sum of its squares times distance^2", "site^2", "C.1"),
-        "symmetric": ("snapshot", state, "squared norm of the Jacobian's symmetric part", "1", "C.1"),
-        "antisymmetric": ("snapshot", state, "squared norm of its antisymmetric part", "1", "C.1"),
-        "equivariance": ("snapshot", state, "relative error under shifts", "1", "C.1"),
-        "oddness": ("snapshot", state, "|D(-x) + D(x)| / 2 |D(x)|", "1", "C.1"),
     }
     if probe.null is not None:
         own["null_xi_x"] = ("time", "float64", "xi_x of the null model's trajectories", "site", "as xi_x")
-    return layout(sizes, own | CRITICAL)
+    return layout(sizes, own | response_layout(state) | CRITICAL)

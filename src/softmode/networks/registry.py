@@ -192,7 +192,9 @@ def _from_function(source: str, schedule: str, shape: tuple[int, ...]) -> Model:
         raise ValueError(f"model: cannot import {source!r} ({error})") from None
     made: Any = function()
     if isinstance(made, Model):
-        return replace(made, name=source)
+        if shape and shape != made.shape:
+            raise ValueError(f"shape: got {shape}; {source!r} makes a model of {made.shape}: leave it out")
+        return replace(made, name=source, process=parse_process(schedule) if schedule else made.process)
     if not callable(made):
         raise ValueError(f"model: {source!r} returned {type(made).__name__}; expected a Denoiser, D(x, sigma)")
     if len(shape) < 2:
