@@ -126,13 +126,14 @@ def test_probe_and_clones_of_ones_own_model(
 
 def test_models_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every shipped network with its data, quality, size and file."""
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "80")
     main(["models"])
     printed = capsys.readouterr().out
     for name in ("fashion-mnist-binary", "fashion-mnist-labelled", "fashion-mnist-classifier"):
         assert f"{name}.safetensors" in printed
-    for words in ("Fashion-MNIST, binary", "accuracy 0.9", "MiB", "python:module:function"):
+    for words in ("Fashion-MNIST,", "binary", "accuracy", "0.9276", "3.7 MiB", "python:module:function"):
         assert words in printed
+    assert "…" not in printed
 
 
 def test_a_coarse_grid_is_warned_of_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,22 +131,23 @@ def print_clones(run: Run) -> None:
 
 def print_models() -> None:
     """Print the shipped models: name, data, classes, training, quality, size, and where the weights are."""
-    table, paths = Table(title="models", title_justify="left"), []
-    for column in ("name", "data", "classes", "epochs", "held out", "size"):
+    table, files = Table(title="models", title_justify="left"), []
+    for column in ("name", "data", "classes", "epochs"):
         table.add_column(column, no_wrap=True)
+    table.add_column("held out", max_width=8)
     for name in shipped_names():
         path = find_weights(name)
         card = read_card(path)
         measured = card.held_out
         quality = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"loss {measured['mean']:.4f}"
         size = f"{path.stat().st_size / 2**20:.1f} MiB"
-        data = f"{card.data}, {card.values}"
-        table.add_row(name, data, str(card.classes or "none"), f"{card.epochs:.3g}", quality, size)
-        paths.append(path)
+        data = f"{card.data},\n{card.values}"
+        table.add_row(name, data, str(card.classes or "none"), f"{card.epochs:.3g}", quality)
+        files.append(f"weights  {path}, {size}")
     console = Console()
     console.print(table)
-    for path in paths:
-        console.print(f"weights  {path}", highlight=False, soft_wrap=True)
+    for file in files:
+        console.print(file, highlight=False, soft_wrap=True)
     console.print(
         "a MODEL is one of these names, a path made by softmode train, or python:module:function (returns a Denoiser)",
         highlight=False,
