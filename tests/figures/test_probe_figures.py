@@ -384,10 +384,10 @@ def bars(figure: Figure) -> list[ConnectionPatch]:
 
 
 def test_the_critical_time_is_a_bar_between_its_columns(runs: dict[str, Run], tmp_path: Path) -> None:
-    def peaks(values: dict[str, float]) -> Callable[[dict], None]:
+    def peaks(values: dict[str, float], reason: str = "") -> Callable[[dict], None]:
         def change(summary: dict) -> None:
             kept = [q for q in summary["quantities"] if "peak" not in q["name"]]
-            entry = {"stderr": 0.1, "low": 0.1, "high": 4.0, "samples": 3, "reason": "", "label": ""}
+            entry = {"stderr": 0.1, "low": 0.1, "high": 4.0, "samples": 3, "reason": reason, "label": ""}
             summary["quantities"] = kept + [entry | {"name": name, "value": v} for name, v in values.items()]
 
         return change
@@ -411,6 +411,19 @@ def test_the_critical_time_is_a_bar_between_its_columns(runs: dict[str, Run], tm
     assert "free intercept, first of 2: $t$ = 0.5(1)" in legend(figure)
     only = with_summary(runs["reverse"], tmp_path / "gain", peaks({"xi_eq_gain_peak_1": 3.0, "xi_eq_free_peak_1": 9.0}))
     assert "convention-free: $t$ = 3.0(1)" in legend(states(only))
+    doubtful = with_summary(runs["reverse"], tmp_path / "doubtful", peaks({"xi_eq_free_peak_1": 0.5}, "found rarely"))
+    assert "free intercept: $t$ = 0.5(1)?" in legend(states(doubtful))
+    with_sure = peaks({"xi_eq_drift_peak_1": 2.0})
+    with_doubt = peaks({"xi_eq_free_peak_1": 0.5}, "found rarely")
+
+    def both(summary: dict) -> None:
+        with_doubt(summary)
+        doubted = [q for q in summary["quantities"] if q["name"] == "xi_eq_free_peak_1"]
+        with_sure(summary)
+        summary["quantities"] += doubted
+
+    sure = with_summary(runs["reverse"], tmp_path / "sure", both)
+    assert "drift: $t$ = 2.0(1)" in legend(states(sure))
     none = with_summary(runs["reverse"], tmp_path / "none", peaks({}))
     assert critical_time(none) is None
     assert bars(states(none)) == states(none).legends == []
