@@ -87,7 +87,7 @@ def test_another_lattice_size_has_no_null(tmp_path: Path) -> None:
     model = load_model(str(tmp_path), shape=(1, 12, 16))
     assert model.denoiser()(torch.zeros(1, 1, 12, 16), 1.0).shape == (1, 1, 12, 16)
     assert model.null() is None
-    with pytest.raises(ValueError, match=r"shape: got \(3, 8, 8\); expected 1 channels"):
+    with pytest.raises(ValueError, match=r"shape: got \(3, 8, 8\); expected 1 channel\(s\)"):
         load_model(str(tmp_path), shape=(3, 8, 8))
 
 

@@ -99,7 +99,7 @@ def load_model(
     process = parse_process(card.schedule)
     trained = (card.channels, *card.size)
     if shape and (shape[0] != card.channels or len(shape) != len(trained)):
-        raise ValueError(f"shape: got {tuple(shape)}; expected a channel count of {card.channels} and two sides for {source!r}")
+        raise ValueError(f"shape: got {tuple(shape)}; expected {card.channels} channel(s) and two sides for {source!r}")
     kept = statistics.get("images")
     return Model(
         name=source,
