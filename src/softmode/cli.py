@@ -91,6 +91,21 @@ class Train:
 
 
 @dataclass(frozen=True)
+class ConvertEDM2:
+    """Write the network of an official EDM2 pickle as safetensors, without running anything that the pickle holds.
+
+    Example: softmode convert-edm2 edm2-img64-s.pkl edm2-img64-s.safetensors
+
+    The result is a MODEL for every other command: softmode probe edm2:edm2-img64-s.safetensors --label 207
+    """
+
+    source: tyro.conf.Positional[str]
+    """The pickle."""
+    target: tyro.conf.Positional[str]
+    """The safetensors file to write."""
+
+
+@dataclass(frozen=True)
 class Figures:
     """Redraw the figures of a stored run.
 
@@ -108,6 +123,7 @@ Command = (
     | Annotated[Clones, tyro.conf.subcommand("clones")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[ConvertEDM2, tyro.conf.subcommand("convert-edm2")]
     | Annotated[Figures, tyro.conf.subcommand("figures")]
 )
 
@@ -130,6 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
                 _models()
             case Train():
                 _train(command)
+            case ConvertEDM2():
+                _convert_edm2(command)
             case Figures():
                 _figures(command.directory)
     except ValueError as error:
@@ -190,6 +208,13 @@ def _train(command: Train) -> None:
 
     path = train(command.config, command.out, progress=sys.stderr.isatty())
     Console().print(f"weights  {path}", soft_wrap=True, highlight=False)
+
+
+def _convert_edm2(command: ConvertEDM2) -> None:
+    from softmode.networks.edm2_pickle import convert_edm2
+
+    convert_edm2(command.source, command.target)
+    Console().print(f"weights  {command.target}", soft_wrap=True, highlight=False)
 
 
 def _figures(directory: str) -> None:

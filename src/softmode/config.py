@@ -54,7 +54,8 @@ class ProbeConfig:
     """Probe a model: sample it, or noise data, and measure its critical dynamics beside the Gaussian null model."""
 
     model: Positional[str]
-    """A name of softmode models, a path made by softmode train, or python:module:function (returns a Denoiser)."""
+    """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
+    convert-edm2 made of it), or python:module:function (returns a Denoiser)."""
     states: Literal["reverse", "forward"] = "reverse"
     """Where to measure: along sampled trajectories (F.5), or on noised held-out data, which needs no sampling."""
     method: Literal["multiplexed", "difference", "jvp"] = "multiplexed"
@@ -101,7 +102,8 @@ class ClonesConfig:
     """Copy trajectories at a time t*, run the copies on with independent noise, and see whether they still agree."""
 
     model: Positional[str]
-    """A name of softmode models, a path made by softmode train, or python:module:function (returns a Denoiser)."""
+    """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
+    convert-edm2 made of it), or python:module:function (returns a Denoiser)."""
     classifier: str = "fashion-mnist-classifier"
     """Tells the class of a final state: a name or a path; none leaves the agreement of classes out."""
     trajectories: int = 32

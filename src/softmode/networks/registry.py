@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from softmode.denoiser import Denoiser, from_noise
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
 from softmode.networks.classifier import Classifier
+from softmode.networks.edm2_pickle import load_edm2
 from softmode.process import Process, parse_process
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -81,7 +83,8 @@ def load_model(
 
     Args:
         source: A name of `softmode models`, the path of a weights file or of a directory of softmode train, or
-            `python:module:function`, a function without arguments that returns a Denoiser.
+            `python:module:function`, a function without arguments that returns a Denoiser, or `edm2:file`, an
+            official EDM2 pickle or what softmode convert-edm2 made of one.
         schedule: Process in which to sample, for example vp:1; the one of its training when left out.
         shape: Shape of a state, channel and sides; the card's when left out.
         device: Device of its weights.
@@ -92,6 +95,8 @@ def load_model(
     """
     if source.startswith("python:"):
         return _from_function(source, schedule, tuple(shape))
+    if source.startswith("edm2:"):
+        return _from_edm2(source, schedule, tuple(shape), device, dtype)
     network, card, statistics = load_weights(find_weights(source))
     if card.architecture != "unet":
         raise ValueError(f"model: {source!r} is a {card.architecture}, no denoiser; name a network of softmode models")
@@ -177,6 +182,24 @@ def start_from(network: nn.Module, source: str) -> None:
 def shipped_names() -> list[str]:
     """Return the names of the weights inside the package."""
     return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
+
+
+def _from_edm2(
+    source: str, schedule: str, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+) -> Model:
+    """Return the model of an EDM2 file, in the variance-exploding process of its training."""
+    network = load_edm2(source.removeprefix("edm2:")).to(device, dtype)
+    config = network.config
+    trained = (config.img_channels, config.img_resolution, config.img_resolution)
+    if shape and shape != trained:
+        raise ValueError(f"shape: got {shape}; expected {trained}, that of {source!r}: leave it out")
+    return Model(
+        name=source,
+        process=parse_process(schedule or "ve"),
+        shape=trained,
+        bind=lambda label: partial(network, label=label),
+        classes=config.label_dim,
+    )
 
 
 def _from_function(source: str, schedule: str, shape: tuple[int, ...]) -> Model:
