@@ -78,7 +78,7 @@ def test_forward_derivatives_agree_with_differences() -> None:
 
 
 def test_published_sizes_have_their_published_numbers_of_parameters() -> None:
-    """Millions of parameters as in karras2024, Table 2: XS 125, S 280, M 498, L 777, XL 1119, XXL 1523."""
+    """Millions of parameters as published (karras2024): XS 125, S 280, M 498, L 777, XL 1119, XXL 1523."""
     for width, millions in ((128, 125), (192, 280), (256, 498), (320, 777), (384, 1119), (448, 1523)):
         with torch.device("meta"):
             network = EDM2(EDM2Config(64, 4, 1000, model_channels=width))

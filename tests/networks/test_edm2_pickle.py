@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import Module, ModuleDict
@@ -95,6 +96,8 @@ def test_a_pickle_gives_its_weights_and_shape(network: EDM2, tmp_path: Path, mon
         assert torch.equal(state[name], value), name
     main(["convert-edm2", str(path), str(converted)])
     x = torch.randn(2, 3, 16, 16)
+    with pytest.raises(ValueError, match="is there already"):
+        convert_edm2(path, converted)
     for source in (path, converted):
         assert torch.equal(load_edm2(source)(x, 0.7, 2), network.float()(x, 0.7, 2))
     model = load_model(f"edm2:{converted}")
@@ -139,6 +142,8 @@ HOSTILE = {
     "a memo beyond the file": (b"\x80\x04Nr" + struct.pack("<I", 2**32 - 1) + b".", "a memo place"),
     "bytes beyond the file": (b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b".", "truncated or damaged"),
     "a state set on a function": (b"\x80\x02ctorch._utils\n_rebuild_parameter\n}b.", "a state where none belongs"),
+    "numbers of numpy, which are let through": (pickle.dumps(np.float32(1.5)), "holds no EDM2 network"),
+    "numbers of the other byte order": (pickle.dumps(np.dtype(">f4").type(1)).replace(b"<", b">"), "other byte order"),
     "a persistent id": (b"\x80\x02K\x01Q.", "holds no EDM2 network"),
     "nothing": (b"", "cannot be read"),
     "no pickle": (b"PK\x03\x04 a zip archive", "truncated or damaged"),

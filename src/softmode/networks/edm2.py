@@ -72,7 +72,7 @@ class EDM2Config:
 
 
 def normalise(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Return x divided by its root mean square over `dim` (Eq. 47 of weights, Eq. 30 of pixels)."""
+    """Return x divided by its root mean square over `dim`: of weights (Eq. 47), or pixel by pixel."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide / (EPSILON + wide.square().mean(dim, keepdim=True).sqrt())).to(x.dtype)
 

@@ -102,8 +102,10 @@ def convert_edm2(source: str | Path, target: str | Path) -> None:
     """Write the network of an official EDM2 pickle as safetensors, atomically.
 
     Raises:
-        ValueError: If the source is no EDM2 pickle or its weights do not fit.
+        ValueError: If the source is no EDM2 pickle, its weights do not fit, or the target is there already.
     """
+    if Path(target).exists():
+        raise ValueError(f"target: {str(target)!r} is there already; name another file")
     state, config = read_edm2_pickle(source)
     with torch.device("meta"):
         network = EDM2(config)
@@ -253,7 +255,8 @@ class _NumberType:
         self.dtype = dtype
 
     def __setstate__(self, state: Any) -> None:
-        self.dtype = self.dtype.newbyteorder("<")
+        if state[1] == ">":
+            raise ValueError("numbers of the other byte order")
 
 
 def _scalar(kind: _NumberType, content: bytes) -> float:
