@@ -1,9 +1,11 @@
 r"""Mode gains $G_k = v\cdot(dD/dx)\,v$ along unit Fourier modes: closed form, differences, forward AD or multiplexed.
 
 All return [batch, shell, axis]; the cosine and the sine of a shell are averaged. On a multi-channel state a mode moves
-all channels together.
+all channels together or, with `by_channel`, one channel at a time: the result is then [batch, shell, axis, channel,
+channel], how much of a push in one channel (last) comes back in each channel. `luminance_and_chroma` reads that matrix.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -53,7 +55,8 @@ def difference_gains(
     sigma: Tensor | float,
     shells: int,
     step: Tensor | float | None = None,
-) -> Float[Tensor, "batch shell axis"]:
+    by_channel: bool = False,
+) -> Float[Tensor, "batch shell axis *channels"]:
     r"""Return the gains of shells 0..shells by central differences.
 
     $G = v\cdot[D(x+\epsilon v) - D(x-\epsilon v)]/(2\epsilon\,v\cdot v)$.
@@ -65,20 +68,23 @@ def difference_gains(
         shells: Highest shell.
         step: Largest displacement of a site in EDM coordinates, scalar or [batch]; `paper_step(sigma)` when omitted.
             The error is of second order in it: about 1e-4 relative on a 5x5 patch model at the paper's step.
+        by_channel: Whether to push one channel at a time.
 
     Source: paper Eq. 64, divided by v.v (as printed it is unnormalised).
     """
     step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
 
-    def response(mode: Tensor) -> Tensor:
+    def response(mode: Tensor, pushed: Tensor) -> Tensor:
         peak = math.sqrt((1 if bool((mode == mode.flatten()[0]).all()) else 2) / mode.numel())
-        shift = step * mode / peak
+        shift = step * (mode / peak) * pushed
         return (denoiser(x + shift, sigma) - denoiser(x - shift, sigma)) * (peak / (2 * step))
 
-    return _project(response, x, shells)
+    return _project(response, x, shells, by_channel)
 
 
-def jvp_gains(denoiser: Denoiser, x: Tensor, sigma: Tensor | float, shells: int) -> Float[Tensor, "batch shell axis"]:
+def jvp_gains(
+    denoiser: Denoiser, x: Tensor, sigma: Tensor | float, shells: int, by_channel: bool = False
+) -> Float[Tensor, "batch shell axis *channels"]:
     """Return the gains of shells 0..shells by forward-mode automatic differentiation of the denoiser.
 
     Args:
@@ -86,13 +92,14 @@ def jvp_gains(denoiser: Denoiser, x: Tensor, sigma: Tensor | float, shells: int)
         x: States in EDM coordinates [batch, channel, *space].
         sigma: Noise level, scalar or [batch].
         shells: Highest shell.
+        by_channel: Whether to push one channel at a time.
     """
 
-    def response(mode: Tensor) -> Tensor:
-        tangent: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (x,), (mode.expand_as(x),))[1]
+    def response(mode: Tensor, pushed: Tensor) -> Tensor:
+        tangent: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (x,), ((mode * pushed).expand_as(x),))[1]
         return tangent
 
-    return _project(response, x, shells)
+    return _project(response, x, shells, by_channel)
 
 
 def multiplexed_gains(
@@ -102,7 +109,8 @@ def multiplexed_gains(
     shells: int,
     signs: Float[Tensor, "batch mode"],
     step: Tensor | float | None = None,
-) -> Float[Tensor, "batch shell axis"]:
+    by_channel: bool = False,
+) -> Float[Tensor, "batch shell axis *channels"]:
     r"""Return the gains of shells 0..shells from two central differences: one of the constant mode, one of all others.
 
     All other modes are pushed at once, with signs $s_m$, and the response is projected back on each,
@@ -117,27 +125,29 @@ def multiplexed_gains(
         shells: Highest shell.
         signs: ±1 for every state and every mode of shells 1..shells, in the order shell, axis, phase.
         step: Largest displacement of a site by one mode; `paper_step(sigma)` when omitted.
+        by_channel: Whether to push one channel at a time.
     """
     step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
-    lattice, channels = Lattice.of(x), x.shape[1]
+    lattice = Lattice.of(x)
     modes = lattice.modes(shells, x.dtype, x.device)
     others = modes[1:].flatten(0, 2).flatten(1)
+    signs = signs.to(x).unsqueeze(1)
+    # each mode has the amplitude 1 in a push, hence the norm sqrt(N / 2)
+    amplitude = math.sqrt(lattice.sites / 2)
 
-    def response(push: Tensor) -> Tensor:
-        push = push.unflatten(-1, lattice.shape).unsqueeze(1)
-        difference = denoiser(x + step * push, sigma) - denoiser(x - step * push, sigma)
-        # the push spread over channels has norm sqrt(channel): divide once by its square
-        return difference.sum(1).flatten(1) / (2 * step.flatten(1) * channels)
+    def response(push: Tensor, pushed: Tensor) -> Tensor:
+        shift = step * push.unflatten(-1, lattice.shape) * pushed
+        return (denoiser(x + shift, sigma) - denoiser(x - shift, sigma)).flatten(2) / (2 * step.flatten(1)[:, None])
 
-    gains = x.new_empty(len(x), *modes.shape[:3])
-    gains[:, 0] = response(x.new_ones(1, lattice.sites)).mean(1)[:, None, None]
-    signs = signs.to(x)
-    if shells:
-        # each mode has the amplitude 1 here, hence the norm sqrt(N / 2)
-        amplitude = math.sqrt(lattice.sites / 2)
-        projected = response(amplitude * signs @ others) @ others.T / amplitude
-        gains[:, 1:] = (signs * projected).unflatten(1, modes[1:].shape[:3])
-    return gains.mean(-1)
+    columns = []
+    for pushed in _pushes(x, by_channel):
+        column = x.new_empty(len(x), *modes.shape[:3], x.shape[1])
+        column[:, 0] = response(x.new_ones(1, 1, lattice.sites), pushed).mean(2)[:, None, None]
+        if shells:
+            projected = signs * (response(amplitude * signs @ others, pushed) @ others.T) / amplitude
+            column[:, 1:] = projected.mT.unflatten(1, modes[1:].shape[:3])
+        columns.append(column.mean(3))
+    return _gains(columns, by_channel)
 
 
 def mode_signs(modes: int, trajectories: Sequence[int], time: int, seed: int) -> Float[Tensor, "trajectory mode"]:
@@ -165,23 +175,62 @@ def mode_signs(modes: int, trajectories: Sequence[int], time: int, seed: int) ->
     return torch.from_numpy(hadamard(order)[np.ix_(np.array(rows), column)]).double()
 
 
-def evaluations(method: str, shells: int, dimensions: int) -> int:
-    """Return the network evaluations that one state's gains cost; a forward-mode derivative counts as one."""
+def luminance_and_chroma(
+    gains: Float[Tensor, "*batch channel channel"],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    r"""Return the gain of the luminance direction, and the mean gain of the directions across it.
+
+    A push of all channels alike, along $u = (1, ..., 1)/\sqrt C$, changes the luminance and no colour; its gain is
+    $u\cdot M u$. What is left of the trace belongs to the C - 1 directions of colour.
+
+    Args:
+        gains: Gains by channel M [..., channel, channel].
+
+    Source: paper G.3 and G.5, whose modes move all channels alike.
+    """
+    channels = gains.shape[-1]
+    luminance = gains.sum((-1, -2)) / channels
+    return luminance, (gains.diagonal(dim1=-2, dim2=-1).sum(-1) - luminance) / (channels - 1)
+
+
+def evaluations(method: str, shells: int, dimensions: int, channels: int = 1) -> int:
+    """Return the network evaluations that one state's gains cost; a forward-mode derivative counts as one.
+
+    Args:
+        method: `multiplexed`, `difference` or `jvp`.
+        shells: Highest shell.
+        dimensions: Axes of the lattice.
+        channels: Channels that are pushed one at a time; 1 where all are pushed together.
+    """
     modes = 1 + 2 * dimensions * shells
-    return {"multiplexed": 4 if shells else 2, "difference": 2 * modes, "jvp": modes}[method]
+    return channels * {"multiplexed": 4 if shells else 2, "difference": 2 * modes, "jvp": modes}[method]
 
 
-def _project(response: Callable[[Tensor], Tensor], x: Tensor, shells: int) -> Tensor:
-    """Return v.response(v) for every unit mode, the two phases averaged."""
+def _pushes(x: Tensor, by_channel: bool) -> Tensor:
+    """Return which channels each push moves, [push, channel, 1...]: all of them, or one at a time."""
+    rows = torch.eye(x.shape[1]) if by_channel else torch.ones(1, x.shape[1])
+    return rows.to(x).reshape(*rows.shape, *[1] * (x.ndim - 2))
+
+
+def _gains(columns: Sequence[Tensor], by_channel: bool) -> Tensor:
+    """Return gains from the channels' responses to each push [batch, shell, axis, channel]."""
+    # a push of all channels has norm sqrt(channel): divide once by its square
+    return torch.stack(columns, -1) if by_channel else columns[0].mean(-1)
+
+
+def _project(
+    response: Callable[[Tensor, Tensor], Tensor], x: Tensor, shells: int, by_channel: bool
+) -> Float[Tensor, "batch shell axis *channels"]:
+    """Return v.response(v, pushed channels) for every unit mode, the two phases averaged."""
     modes = Lattice.of(x).modes(shells, x.dtype, x.device)
-    gains = x.new_empty(x.shape[0], *modes.shape[:3])
-    for n in range(modes.shape[0]):
-        for axis in range(modes.shape[1]):
-            for phase in range(2):
-                if n == 0 and (axis, phase) != (0, 0):
-                    gains[:, 0, axis, phase] = gains[:, 0, 0, 0]
-                    continue
-                mode = modes[n, axis, phase]
-                # the mode spread over channels has norm sqrt(channel): divide once by its square
-                gains[:, n, axis, phase] = (mode * response(mode)).flatten(1).sum(1) / x.shape[1]
-    return gains.mean(-1)
+    columns = []
+    for pushed in _pushes(x, by_channel):
+        column = x.new_empty(len(x), *modes.shape[:3], x.shape[1])
+        for n, axis, phase in itertools.product(*(range(size) for size in modes.shape[:3])):
+            if n == 0 and (axis, phase) != (0, 0):
+                column[:, 0, axis, phase] = column[:, 0, 0, 0]
+                continue
+            mode = modes[n, axis, phase]
+            column[:, n, axis, phase] = (mode * response(mode, pushed)).flatten(2).sum(2)
+        columns.append(column.mean(3))
+    return _gains(columns, by_channel)
