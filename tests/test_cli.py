@@ -74,7 +74,7 @@ def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], mo
         ("probe {file} --out {out}", "truncated or no safetensors file"),
         ("probe fashion-mnist --shape 3 28 28 --out {out}", "shape: got (3, 28, 28); expected 1 channel(s)"),
         ("probe fashion-mnist --shape 1 30 30 --out {out}", "sides divisible by 4"),
-        ("probe fashion-mnist --label 3 --out {out}", "label: got 3; expected none"),
+        ("probe fashion-mnist --labels 3 --out {out}", "labels: got 3; expected none"),
         ("probe fashion-mnist-classifier --out {out}", "no denoiser"),
         ("clones fashion-mnist --copies 0 --out {out}", "copies: got 0"),
         ("train fashion --out {out}", "recipe: got 'fashion'; expected one of fashion-mnist-binary"),

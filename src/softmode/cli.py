@@ -96,7 +96,7 @@ class ConvertEDM2:
 
     Example: softmode convert-edm2 edm2-img64-s.pkl edm2-img64-s.safetensors
 
-    The result is a MODEL for every other command: softmode probe edm2:edm2-img64-s.safetensors --label 207
+    The result is a MODEL for every other command: softmode probe edm2:edm2-img64-s.safetensors --labels 207
     """
 
     source: tyro.conf.Positional[str]

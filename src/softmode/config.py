@@ -55,7 +55,7 @@ class ProbeConfig:
 
     model: Positional[str]
     """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
-    convert-edm2 made of it), or python:module:function (returns a Denoiser)."""
+    convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser)."""
     states: Literal["reverse", "forward"] = "reverse"
     """Where to measure: along sampled trajectories (F.5), or on noised held-out data, which needs no sampling."""
     method: Literal["multiplexed", "difference", "jvp"] = "multiplexed"
@@ -63,8 +63,10 @@ class ProbeConfig:
     forward-mode automatic differentiation."""
     trajectories: int = 4
     """Independent trajectories, or data of --states forward."""
-    label: int | None = None
-    """Class of every trajectory, for a model with classes; all classes when left out."""
+    labels: str = ""
+    """Classes, for example 207,388, dealt out to the trajectories in turn; all classes together when left out."""
+    prompt: str | None = None
+    """Prompt of every trajectory, for a model of text."""
     schedule: str = ""
     """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
     shape: tuple[int, ...] = ()
@@ -72,29 +74,56 @@ class ProbeConfig:
     data: str = ""
     """Data of --states forward and of the null model: a file.npz with images [image, channel, sides] in the model's
     units; the model's own held-out images and power spectrum when left out."""
-    t_max: float = 50.0
-    """First time T of the reverse grid, in the process's own time (F.5)."""
-    t_min: float = 1e-3
-    """Last time of the reverse grid (F.5)."""
-    steps: int = 2000
-    """Euler-Maruyama steps, evenly spaced in log t (F.5)."""
+    sampler: Literal["auto", "euler-maruyama", "heun"] = "auto"
+    """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
+    levels with rho 7 (G.2); auto is the former for a VP process and the latter for a VE process."""
+    t_max: float | None = None
+    """First time T of the reverse grid, in the process's own time. When left out: 50 (F.5); for VE or Heun, noise level
+    80 (G.2); the highest that the model knows, where that is lower."""
+    t_min: float | None = None
+    """Last time of the reverse grid. When left out: 0.001 (F.5); for VE or Heun, noise level 0.002 (G.2)."""
+    steps: int | None = None
+    """Steps of the sampler; 2000 of Euler-Maruyama (F.5), 63 of Heun, when left out: the paper gives no number in G.2,
+    EDM2's 31 leave the peak of xi_eq to a few levels."""
     shells: int = 6
     """Highest Fourier shell (E.9)."""
-    measure_every: int = 20
-    """Steps between two measurements; the paper does not say."""
+    measure_every: int | None = None
+    """Steps between two measurements; 20 of Euler-Maruyama and 1 of Heun when left out; the paper does not say."""
     snapshots: tuple[float, ...] = ()
     """Times at which to keep x and D(x) and to measure the response kernel; eight, evenly spaced in the log of the
     noise level from 10 to 0.1, when left out."""
     portion: Literal["cut", "clip"] = "cut"
     """Positive portion of C(r) in Eq. 63: cut at its first zero, or clip negative values (the literal reading)."""
+    classifier: str = "none"
+    """Tells the class of D(x), whose entropy is followed: a name or a path of softmode models; none leaves it out."""
     seed: int = 0
     """Seed of every trajectory."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the states and the network."""
+    precision: Literal["full", "bfloat16", "float16"] = "full"
+    """Floating type inside the network while sampling; what is measured is always computed in the states' own."""
     device: str = "cpu"
     """Device of the states and the network: cpu, cuda, cuda:1."""
     block: int = 8
     """Trajectories simulated at once and stored together; an interrupted run resumes at its last finished block."""
+
+
+@dataclass(frozen=True)
+class WindowConfig(ProbeConfig):
+    """Find the noise window in which to guide a model, and set the other notions of it beside."""
+
+    trajectories: int = 16
+    """Independent trajectories, or data of --states forward."""
+    sampler: Literal["auto", "euler-maruyama", "heun"] = "heun"
+    """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
+    levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
+    classifier: str = "fashion-mnist-classifier"
+    """Tells the class of D(x) and of clones: a name or a path of softmode models; none leaves classes out. A classifier
+    of Fashion-MNIST is left out by itself where the states are others."""
+    clones: int = 16
+    """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
+    clone_steps: int = 100
+    """Euler-Maruyama steps of a clone."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +132,7 @@ class ClonesConfig:
 
     model: Positional[str]
     """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
-    convert-edm2 made of it), or python:module:function (returns a Denoiser)."""
+    convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser)."""
     classifier: str = "fashion-mnist-classifier"
     """Tells the class of a final state: a name or a path; none leaves the agreement of classes out."""
     trajectories: int = 32
@@ -112,16 +141,19 @@ class ClonesConfig:
     """Copies of each trajectory at each time, compared with it and with each other."""
     times: tuple[float, ...] = ()
     """Times t* at which to copy; eight, evenly spaced in the log of the noise level from 20 to 0.2, when left out."""
-    label: int | None = None
-    """Class of every trajectory, for a model with classes; all classes when left out."""
+    labels: str = ""
+    """Classes, for example 3,7, dealt out to the trajectories in turn; all classes together when left out."""
+    prompt: str | None = None
+    """Prompt of every trajectory, for a model of text."""
     schedule: str = ""
     """Process in which to sample; the model's own when left out."""
     shape: tuple[int, ...] = ()
     """Channels and sides of a state; the model's own when left out."""
-    t_max: float = 10.0
-    """First time of the reverse grid; sigma/alpha is 148 there for vp:1, so that copies made earlier forget all."""
-    t_min: float = 1e-3
-    """Last time of the reverse grid (F.5)."""
+    t_max: float | None = None
+    """First time of the reverse grid. When left out: 10, where sigma/alpha is 148 for vp:1, so that copies made earlier
+    forget all; for VE, noise level 80 (G.2); the highest that the model knows, where that is lower."""
+    t_min: float | None = None
+    """Last time of the reverse grid. When left out: 0.001 (F.5); for VE, noise level 0.002 (G.2)."""
     steps: int = 300
     """Euler-Maruyama steps, evenly spaced in log t: fewer than for a probe, as only final states are compared."""
     seed: int = 0

@@ -110,6 +110,24 @@ def from_velocity(network: Network, process: Process) -> Denoiser:
 
 
 @dataclass(frozen=True)
+class Autocast:
+    """A denoiser whose network computes in a lower precision, where torch deems that safe; states keep their own.
+
+    Args:
+        denoiser: The denoiser.
+        precision: `torch.bfloat16` or `torch.float16`.
+    """
+
+    denoiser: Denoiser
+    precision: torch.dtype
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return E[x_0 | x], of the shape and type of x."""
+        with torch.autocast(x.device.type, self.precision):
+            return self.denoiser(x, sigma).to(x.dtype)
+
+
+@dataclass(frozen=True)
 class Guided:
     r"""Classifier-free guidance, $D + w(\sigma)\,(D - D_{\mathrm{guide}})$, as a denoiser.
 

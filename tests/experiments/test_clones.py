@@ -125,7 +125,7 @@ def test_every_evaluation_and_every_step_is_counted(tmp_path: Path, monkeypatch:
         return counting
 
     monkeypatch.setattr(clones, "progress_bar", lambda show, total: (totals.append(total), bar(show, total))[1])
-    monkeypatch.setattr(clones, "measure", lambda c, config, t, _: measure(c, config, t, lambda: counted.append(1)))
+    monkeypatch.setattr(clones, "measure", lambda c, t, _: measure(c, t, lambda: counted.append(1)))
     run = clones.run(replace(SMALL, copies=2), tmp_path / "run", replace(honest, bind=bind), progress=True)
     # three more states check and identify the network
     assert sum(seen) == run.summary["evaluations"]["total"] + 3
@@ -152,10 +152,10 @@ def test_interrupted_and_resumed_is_bit_identical(small: Run, tmp_path: Path, mo
     """A run that dies in its second block keeps the first, and ends with the bytes of another run of its config."""
     honest = clones.measure
 
-    def dies(cloning, config, trajectories, on_step):
+    def dies(cloning, trajectories, on_step):
         if trajectories.start == 2:
             raise KeyboardInterrupt
-        return honest(cloning, config, trajectories, on_step)
+        return honest(cloning, trajectories, on_step)
 
     monkeypatch.setattr(clones, "measure", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +223,7 @@ def test_copies_at_the_end_are_the_trajectory(tmp_path: Path) -> None:
 
 
 def test_a_label_binds_the_model(tmp_path: Path) -> None:
-    config = replace(SMALL, label=1)
+    config = replace(SMALL, labels="1")
     run = clones.run(config, tmp_path / "run", two(1, 2, 2, classes=2), by_sign)
     assert (run.arrays["parent_class"] == 0).all()
     assert (run.arrays["class_agreement"] == 1).all()
@@ -368,8 +368,8 @@ def test_every_kind_of_state_runs_to_a_summary(shape, process, change, tmp_path:
         ({"times": (1.0, math.nan)}, "times: got"),
         ({"times": (1e-4,)}, "times: got"),
         ({"device": "abacus"}, "device: got 'abacus'"),
-        ({"label": 3}, "label: got 3"),
-        ({"label": 3, "classes": 2}, "label: got 3; expected 0 to 1"),
+        ({"labels": "3"}, "labels: got 3"),
+        ({"labels": "3", "classes": 2}, "labels: got 3; expected 0 to 1"),
         ({"classifier": "nobody"}, "classifier: cannot use 'nobody'"),
         ({"classifier": "8x8"}, r"classifier: '.*' tells the classes of states \(1, 8, 8\), not \(1, 2, 2\)"),
     ],

@@ -14,7 +14,7 @@ from softmode.data import Images
 from softmode.exact.empirical import EmpiricalDenoiser, TwoPrototypes
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.patch import TwoStatePatch
-from softmode.experiments import probe
+from softmode.experiments import probe, probe_setup
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.networks.registry import Model
 from softmode.observe.gains import evaluations, exact_gains
@@ -65,7 +65,7 @@ def test_exact_models_give_their_closed_forms(name: str, method: str, process: P
     """At every measured state of sampled trajectories the gains are those of the model's own formula."""
     exact = model(name, process)
     every = replace(TINY, method=method, trajectories=2, steps=24, measure_every=6, snapshots=())
-    grid = probe.prepare(every, exact)
+    grid = probe_setup.prepare(every, exact)
     every = replace(every, snapshots=tuple(grid.times[grid.measured].tolist()))
     run = probe.run(every, tmp_path / "run", exact)
     data, t = run.arrays, torch.tensor(run.arrays["time"].to_numpy())
@@ -79,7 +79,9 @@ def test_exact_models_give_their_closed_forms(name: str, method: str, process: P
         # crosstalk between modes is noise; the constant mode has a probe of its own
         found, expected = found[:, :, :1], expected[:, :, :1]
     assert float((found - expected).abs().max()) <= 3e-4 * float(expected.abs().max())
-    eigenvalue = process.eigenvalue(torch.tensor(data["gain"].to_numpy()), t[:, None, None]).numpy()
+    convention = "ode" if grid.config.sampler == "heun" else "sde"
+    assert convention == ("ode" if isinstance(process, VE) else "sde")
+    eigenvalue = process.eigenvalue(torch.tensor(data["gain"].to_numpy()), t[:, None, None], convention).numpy()
     np.testing.assert_allclose(data["eigenvalue"], eigenvalue, rtol=1e-12)
 
 
@@ -164,10 +166,10 @@ def test_repeated_and_resumed_runs_are_bit_identical(tmp_path: Path, monkeypatch
     exact, honest = model("prototypes"), probe.measure
     whole = probe.run(TINY, tmp_path / "whole", exact)
 
-    def dies(plan: probe.Probe, config: ProbeConfig, trajectories: range, *rest: object) -> object:
+    def dies(plan: probe.Probe, trajectories: range, *rest: object) -> object:
         if trajectories.start == 2:
             raise KeyboardInterrupt
-        return honest(plan, config, trajectories)
+        return honest(plan, trajectories)
 
     monkeypatch.setattr(probe, "measure", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -229,7 +231,7 @@ def test_other_weights_do_not_resume_a_run(tmp_path: Path) -> None:
         ({"seed": -1}, "seed: got -1"),
         ({"shells": 2}, "shells: got 2; expected at least 3"),
         ({"shells": 4}, "shells: got 4"),
-        ({"label": 1}, "label: got 1; expected none: the model has no classes"),
+        ({"labels": "1"}, "labels: got 1; expected none: the model has no classes"),
         ({"snapshots": (100.0,)}, "snapshots: got"),
         ({"data": "no.npz"}, "data: cannot read 'images' from 'no.npz'"),
         ({"states": "forward", "trajectories": 10}, "trajectories: got 10; expected at most 9"),
@@ -266,11 +268,11 @@ def test_data_of_ones_own_give_states_and_a_null(tmp_path: Path) -> None:
     """A file of images serves a model that came without data."""
     bare = replace(model("empirical"), images=None, spectrum=None, mean=None)
     with pytest.raises(ValueError, match="--states forward needs data"):
-        probe.prepare(replace(TINY, states="forward"), bare)
-    assert probe.prepare(TINY, bare).null is None
+        probe_setup.prepare(replace(TINY, states="forward"), bare)
+    assert not probe_setup.prepare(TINY, bare).has_null
     np.savez(tmp_path / "own.npz", images=normal(7, 1, 8, 8).numpy())
     config = replace(TINY, states="forward", data=str(tmp_path / "own.npz"))
     assert "null_gain" in probe.run(config, tmp_path / "run", bare).arrays
     np.savez(tmp_path / "other.npz", images=np.zeros((7, 1, 4, 4)))
     with pytest.raises(ValueError, match="expected finite images"):
-        probe.prepare(replace(config, data=str(tmp_path / "other.npz")), bare)
+        probe_setup.prepare(replace(config, data=str(tmp_path / "other.npz")), bare)

@@ -8,7 +8,15 @@ from softmode.exact.dictionary import paper_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.observe.gains import difference_gains, exact_gains, jvp_gains, paper_step
+from softmode.observe.gains import (
+    difference_gains,
+    exact_gains,
+    jvp_gains,
+    luminance_and_chroma,
+    mode_signs,
+    multiplexed_gains,
+    paper_step,
+)
 from softmode.process import VP
 
 BOX = ReceptiveField.box(5, 2)
@@ -117,6 +125,41 @@ def test_gains_of_multichannel_states():
     torch.testing.assert_close(exact_gains(denoiser, x, sigma, 1), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(jvp_gains(denoiser, x, sigma, 1), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(difference_gains(denoiser, x, sigma, 1, 1e-5), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_gains_by_channel():
+    """Every entry is v_c.J v_c' of the dense Jacobian, by all probes; luminance and chroma are its quadratic forms."""
+    denoiser, x, sigma = EmpiricalDenoiser(normal(5, 3, 5, 4)), normal(2, 3, 5, 4, seed=1), 1.5
+    jacobian = denoiser.jacobian(x, sigma).unflatten(1, (3, 20)).unflatten(3, (3, 20))
+    v = Lattice((5, 4)).modes(1).flatten(3)
+    expected = torch.einsum("napi,bcidj,napj->bnacd", v, jacobian, v) / 2
+    found = jvp_gains(denoiser, x, sigma, 1, by_channel=True)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert float((found - found.mT).abs().max()) < 1e-9  # an exact score is a gradient; no channel may be mixed up
+    torch.testing.assert_close(
+        difference_gains(denoiser, x, sigma, 1, 1e-5, by_channel=True), expected, rtol=1e-7, atol=1e-9
+    )
+    signs = mode_signs(4, range(2), 0, 0)
+    constant = multiplexed_gains(denoiser, x, sigma, 1, signs, 1e-5, by_channel=True)[:, 0]
+    torch.testing.assert_close(constant, expected[:, 0], rtol=1e-7, atol=1e-9)
+    luminance, chroma = luminance_and_chroma(expected)
+    torch.testing.assert_close(luminance, exact_gains(denoiser, x, sigma, 1), rtol=1e-10, atol=1e-12)
+    across = torch.tensor([[1, 0, -1], [0.5, -1, 0.5]], dtype=torch.float64) / torch.tensor([[2**0.5], [1.5**0.5]])
+    torch.testing.assert_close(chroma, torch.einsum("dc,bnace,de->bna", across, expected, across) / 2)
+
+
+def test_multiplexed_gains_by_channel_are_exact_where_modes_do_not_mix():
+    """A map that mixes channels and not sites: the matrix is the channels' own, at every shell."""
+    mixing = normal(3, 3, seed=4)
+
+    def denoiser(x, sigma):
+        return torch.einsum("cd,bdyx->bcyx", mixing, x)
+
+    x, signs = normal(2, 3, 8, 8), mode_signs(8, range(2), 3, 1)
+    found = multiplexed_gains(denoiser, x, 1.0, 2, signs, 1e-2, by_channel=True)
+    torch.testing.assert_close(found, mixing.expand_as(found), rtol=1e-9, atol=1e-9)
+    together = multiplexed_gains(denoiser, x, 1.0, 2, signs, 1e-2)
+    torch.testing.assert_close(luminance_and_chroma(found)[0], together, rtol=1e-9, atol=1e-9)
 
 
 def test_dtype_of_gains():

@@ -65,9 +65,9 @@ class GaussianDenoiser:
         gain = self.gain(per_sample(sigma, x).flatten())[where]
         return gain.expand(x.shape[0], *gain.shape[1:])
 
-    def sample(self, trajectories: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independent fields from the model, [trajectories, 1, *space] in the spectrum's dtype."""
-        shape = (trajectories, 1, *self.spectrum.shape)
+    def sample(self, trajectories: int, generator: torch.Generator | None = None, channels: int = 1) -> Tensor:
+        """Draw independent fields from the model, [trajectories, channels, *space] in the spectrum's dtype."""
+        shape = (trajectories, channels, *self.spectrum.shape)
         noise = torch.randn(shape, generator=generator, dtype=self.spectrum.dtype, device=self.spectrum.device)
         axes = tuple(range(-self.spectrum.ndim, 0))
         coloured: Tensor = torch.fft.ifftn(self.spectrum.sqrt() * torch.fft.fftn(noise, dim=axes), dim=axes).real

@@ -1,9 +1,8 @@
 """Clone curves: when trajectories are copied, and the copies run on with noise of their own, do they still agree?"""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +15,23 @@ from softmode.denoiser import Denoiser
 from softmode.device import parse_device
 from softmode.dynamics import TrajectoryNoise, check_start, check_steps, initial_state
 from softmode.estimate import Array
+from softmode.experiments.checks import Classify, check_classifier, check_denoiser, named_classifier
 from softmode.experiments.clones_summary import steps, summarise
 from softmode.experiments.curves import SPACE, check_counts, constant, fingerprint, layout, nearest_steps
-from softmode.experiments.probe import check_denoiser
+from softmode.experiments.labels import Label, by_label, parse_labels
+from softmode.experiments.probe_setup import check_levels, default_times
 from softmode.lattice import Lattice
-from softmode.networks.card import load_weights
-from softmode.networks.registry import CLASSIFIER, Model, find_weights, load_classifier, load_model
+from softmode.networks.registry import Model, load_model
 from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
 from softmode.process import Process, log_grid
 from softmode.progress import progress_bar
 from softmode.store import ArraySpec, Run
 
-# maps states [batch, channel, *space], at no noise, to logits [batch, class]
-Classify = Callable[[Tensor], Tensor]
-
 DEFAULT_TIMES = 8
 # noise levels, in units of the data, between which the default times lie
 LEVELS = (20.0, 0.2)
-# states whose classes the default classifier tells
-FASHION_MNIST = (1, 28, 28)
-NONE = "none"
+# first and last time of a VP process: sigma/alpha is 148 at the first for vp:1
+TIMES = (10.0, 1e-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +40,8 @@ class Cloning:
 
     Args:
         model: The model.
-        denoiser: Its denoiser, with the label bound.
+        config: The config, with no field left open.
+        denoisers: Its denoiser by class, which are dealt out to the trajectories in turn.
         classify: Maps final states to logits; None where classes are left out.
         data: Data set whose classes these are; empty where that is not known.
         note: Why classes are left out, or what to know about them; empty otherwise.
@@ -55,7 +52,8 @@ class Cloning:
     """
 
     model: Model
-    denoiser: Denoiser
+    config: ClonesConfig
+    denoisers: dict[Label, Denoiser]
     classify: Classify | None
     data: str
     note: str
@@ -83,60 +81,28 @@ def prepare(config: ClonesConfig, model: Model | None = None, classifier: Classi
     """
     check_counts(config, ("trajectories", "copies", "block"))
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model = model or load_model(config.model, config.schedule, config.shape, device, dtype)
+    model = model or load_model(config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt)
     Lattice(model.shape[1:])
-    times = log_grid(config.t_max, config.t_min, config.steps)
-    check_start(model.process, config.t_max, dtype)
-    denoiser = model.denoiser(config.label)
+    first, last = default_times(model, TIMES)
+    t_max, t_min = first if config.t_max is None else config.t_max, last if config.t_min is None else config.t_min
+    config = replace(config, t_max=t_max, t_min=t_min)
+    times = log_grid(t_max, t_min, config.steps)
+    check_start(model.process, t_max, dtype)
+    check_levels(model, t_max, t_min)
+    denoisers = {label: model.denoiser(label) for label in parse_labels(config.labels, model, config.trajectories)}
     starts = nearest_steps("times", config.times or _default_times(model.process, times), times)
-    check_denoiser(denoiser, model, dtype, device, float(model.process.noise_level(times[len(times) // 2])))
+    for denoiser in denoisers.values():
+        check_denoiser(denoiser, model, dtype, device, float(model.process.noise_level(times[len(times) // 2])))
     given = (classifier, "", "")
-    classify, data, note = given if classifier is not None else _named_classifier(config, model, device)
+    classify, data, note = given if classifier is not None else named_classifier(config.classifier, model, device)
     if classify is not None:
-        _check_classifier(classify, model, dtype, device)
-    return Cloning(model, denoiser, classify, data, note, times, starts, dtype, device)
+        check_classifier(classify, model, dtype, device)
+    return Cloning(model, config, denoisers, classify, data, note, times, starts, dtype, device)
 
 
 def _default_times(process: Process, times: Tensor) -> list[float]:
     levels = np.geomspace(*LEVELS, DEFAULT_TIMES)
     return process.time(torch.from_numpy(levels)).clamp(float(times[-1]), float(times[0])).tolist()
-
-
-def _named_classifier(config: ClonesConfig, model: Model, device: torch.device) -> tuple[Classify | None, str, str]:
-    """Return the classifier that the config names, or None, its data set, and a note for the summary."""
-    name = config.classifier
-    if name == NONE:
-        return None, "", "no agreement of classes: left out on request"
-    if name == CLASSIFIER and model.shape != FASHION_MNIST:
-        return None, "", f"no agreement of classes: {name} tells those of states {FASHION_MNIST}, not {model.shape}"
-    try:
-        network = load_classifier(name, device)
-        card = load_weights(find_weights(name))[1]  # for what it was trained on, which the network does not know
-    except ValueError as error:
-        raise ValueError(
-            f"classifier: cannot use {name!r} ({error}); make one with: softmode train {CLASSIFIER}, or use {NONE}"
-        ) from None
-    if (trained := (card.channels, *card.size)) != model.shape:
-        raise ValueError(
-            f"classifier: {name!r} tells the classes of states {trained}, not {model.shape}; use {NONE} or another"
-        )
-    foreign = model.binary and card.values != "binary"
-    note = f"{name} was trained on {card.values} images, the states are binary" if foreign else ""
-    return lambda x: network(x.float()), card.data, note
-
-
-def _check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise a ValueError unless a classifier returns finite logits for states of the model's shape."""
-    x = torch.linspace(-1, 1, 2 * math.prod(model.shape), dtype=dtype, device=device).reshape(2, *model.shape)
-    try:
-        with torch.no_grad():
-            out = classify(x)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"classifier: cannot tell the classes of states {model.shape} ({reason})") from None
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2 or not bool(torch.isfinite(out).all()):
-        got = f"{tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"classifier: returned {got} for two states; expected finite logits (2, classes)")
 
 
 def run(
@@ -160,6 +126,7 @@ def run(
         NonFiniteStateError: If a state becomes NaN or infinite; finished blocks stay readable.
     """
     cloning = prepare(config, model, classifier)
+    config = cloning.config
     check_steps(cloning.process, cloning.times)
     identity = {
         "experiment": "clones", "config": asdict(config), "versions": provenance.versions(),
@@ -167,14 +134,14 @@ def run(
                   "process": type(cloning.process).__name__, **_fingerprints(cloning)},
         "classifier": {"used": cloning.classify is not None, "data": cloning.data, "note": cloning.note},
     }  # fmt: skip
-    stored = Run.create(out, identity, _constants(cloning, config), _curves(cloning, config), config.block)
+    stored = Run.create(out, identity, _constants(cloning), _curves(cloning), config.block)
     start = time.perf_counter()
     pending = list(stored.pending(config.block, config.trajectories))
-    with progress_bar(
-        progress and bool(pending), len(pending) * sum(steps(config.steps, config.copies, cloning.starts))
-    ) as advance:
+    batches = sum(min(len(cloning.denoisers), len(trajectories)) for _, trajectories in pending)
+    work = batches * sum(steps(config.steps, config.copies, cloning.starts))
+    with progress_bar(progress and bool(pending), work) as advance:
         for index, trajectories in pending:
-            stored.write(index, trajectories, measure(cloning, config, trajectories, advance))
+            stored.write(index, trajectories, measure(cloning, trajectories, advance))
     stored.finish()
     stored.write_summary(summarise(stored, cloning.process, time.perf_counter() - start))
     return stored
@@ -183,20 +150,26 @@ def run(
 def _fingerprints(cloning: Cloning) -> dict[str, float | None]:
     """Return a fingerprint of the model and one of the classifier."""
     made = cloning.model.shape, cloning.device, cloning.dtype
+    first = next(iter(cloning.denoisers.values()))
     return {
-        "fingerprint": fingerprint(lambda x: cloning.denoiser(x, 1.0), *made),
+        "fingerprint": fingerprint(lambda x: first(x, 1.0), *made),
         "classifier": None if cloning.classify is None else fingerprint(cloning.classify, *made),
     }
 
 
-def measure(
-    cloning: Cloning, config: ClonesConfig, trajectories: range, on_step: Callable[[], None] = lambda: None
-) -> dict[str, Array]:
+def measure(cloning: Cloning, trajectories: range, on_step: Callable[[], None] = lambda: None) -> dict[str, Array]:
     """Run some trajectories and their copies and return every stored array of theirs, [trajectory, ...]."""
+    labels = tuple(cloning.denoisers)
+    return by_label(labels, trajectories, lambda label, group: _measure(cloning, label, group, on_step))
+
+
+def _measure(cloning: Cloning, label: Label, trajectories: list[int], on_step: Callable[[], None]) -> dict[str, Array]:
+    """Run trajectories of one class and their copies."""
+    config = cloning.config
     noise = TrajectoryNoise(config.seed, trajectories, cloning.device)
-    x = initial_state(cloning.process, config.t_max, noise, cloning.model.shape, cloning.dtype)
+    x = initial_state(cloning.process, float(cloning.times[0]), noise, cloning.model.shape, cloning.dtype)
     parent, copies = clone(
-        cloning.denoiser,
+        cloning.denoisers[label],
         cloning.process,
         x,
         cloning.times,
@@ -231,19 +204,20 @@ def _classes(cloning: Cloning, classify: Classify, states: Tensor) -> Tensor:
     return classify(states.to(cloning.device) / alpha).argmax(1).cpu()
 
 
-def _constants(cloning: Cloning, config: ClonesConfig) -> dict[str, tuple[ArraySpec, Array]]:
+def _constants(cloning: Cloning) -> dict[str, tuple[ArraySpec, Array]]:
     copied = cloning.times[cloning.starts]
     level = cloning.process.noise_level(copied)
     return {
         "copy_time": constant(copied, ("copy_time",), "time t* at which trajectories are copied", "process time"),
         "copy_level": constant(level, ("copy_time",), "EDM noise level sigma/alpha at t*"),
         "copy_step": constant(cloning.starts, ("copy_time",), "step of the grid at t*"),
-        "trajectory": constant(np.arange(config.trajectories), ("trajectory",), "trajectory index"),
+        "trajectory": constant(np.arange(cloning.config.trajectories), ("trajectory",), "trajectory index"),
     }
 
 
-def _curves(cloning: Cloning, config: ClonesConfig) -> dict[str, ArraySpec]:
+def _curves(cloning: Cloning) -> dict[str, ArraySpec]:
     """Describe every array that is filled by blocks."""
+    config = cloning.config
     channels, *sides = cloning.model.shape
     space = SPACE[-len(sides) :]
     sizes = {

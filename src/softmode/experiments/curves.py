@@ -11,7 +11,7 @@ from torch import Tensor
 from softmode.critical import fit_dispersion, growth_rate
 from softmode.estimate import Array
 from softmode.lattice import Lattice
-from softmode.process import Process
+from softmode.process import Convention, Process
 from softmode.store import ArraySpec
 
 SPACE = ("z", "y", "x")
@@ -75,17 +75,20 @@ CRITICAL = {
 }
 
 
-def critical_curves(process: Process, times: Tensor, k: Tensor, xi: Array, gain: Tensor) -> dict[str, Array]:
+def critical_curves(
+    process: Process, times: Tensor, k: Tensor, xi: Array, gain: Tensor, convention: Convention = "sde"
+) -> dict[str, Array]:
     """Return the arrays of CRITICAL from a correlation length [..., time] and gains [..., time, shell, axis].
 
     Args:
-        process: Whose reverse SDE's drift the eigenvalues are of.
+        process: Whose drift the eigenvalues are of.
         times: Measured times [time].
         k: Wavenumbers [shell, axis].
         xi: Correlation lengths (sites).
         gain: Mode gains.
+        convention: Which drift: of the reverse SDE or of the probability flow.
     """
-    eigenvalue = process.eigenvalue(gain.double(), times[:, None, None], "sde").numpy()
+    eigenvalue = process.eigenvalue(gain.double(), times[:, None, None], convention).numpy()
     drift, free = fit_dispersion(eigenvalue, k.numpy()), 1 - gain.double().numpy()
     return {
         "growth": growth_rate(xi, times.numpy()),

@@ -36,11 +36,14 @@ def network_evaluations(run: Run) -> dict[str, int]:
     """Return how many states went through the network, and what for."""
     config, data = run.config, run.arrays
     trajectories, times, snapshots = (data.sizes[name] for name in ("trajectory", "time", "snapshot"))
-    gains = evaluations(config["method"], config["shells"], data.sizes["axis"])
+    gains = evaluations(config["method"], config["shells"], data.sizes["axis"], data.sizes["channel"])
+    # Heun looks at both ends of a step
+    looks = 2 if config["sampler"] == "heun" else 1
     counts = {
-        "sampling": trajectories * config["steps"] if config["states"] == "reverse" else 0,
+        "sampling": trajectories * looks * config["steps"] if config["states"] == "reverse" else 0,
         "gains": trajectories * times * gains,
         "locality": trajectories * snapshots * response_evaluations(data.sizes["channel"]),
+        "classes": trajectories * times if "class_entropy" in data else 0,
     }
     return counts | {"total": sum(counts.values())}
 

@@ -40,11 +40,18 @@ class Quantity:
     label: str = ""
 
 
+def flows(run: Run) -> bool:
+    """Return whether a run's eigenvalues are those of the probability flow, by which it was sampled."""
+    return bool(run.identity.get("model", {}).get("convention") == "ode")
+
+
 def measured_quantities(run: Run) -> list[Quantity]:
     """Return every critical time measured along the trajectories of a finished run."""
     data = run.arrays
     times, k, growth = (data[name].to_numpy() for name in ("time", "k", "growth"))
     rates = data["eigenvalue"].to_numpy(), 1 - data["gain"].to_numpy()
+
+    drift = "probability flow's" if flows(run) else "reverse SDE's"
 
     def several(name: str, curves: Array, feature: Feature, definition: str, source: str) -> list[Quantity]:
         estimates = estimate_times(curves, times, feature) or [
@@ -54,7 +61,7 @@ def measured_quantities(run: Run) -> list[Quantity]:
 
     quantities = several(
         "lambda_0_zero", rates[0][:, :, 0].mean(-1), lasting_crossings,
-        "lasting sign change of the reverse SDE drift's lambda_0 on the trajectory", "Eq. 64",
+        f"lasting sign change of the {drift} lambda_0 on the trajectory", "Eq. 64",
     )  # fmt: skip
     variants: tuple[tuple[str, Array, Literal["constant mode", "free"], str], ...] = (
         ("drift", rates[0], "constant mode", "lambda_n of the drift (the paper's convention)"),

@@ -198,6 +198,6 @@ def _caption(run: Run) -> str:
     config, count = run.config, run.arrays.sizes["trajectory"]
     trajectories = "1 trajectory" if count == 1 else f"{count} trajectories"
     copies = "1 copy" if config["copies"] == 1 else f"{config['copies']} copies"
-    label = "" if config["label"] is None else f", label {config['label']}"
+    label = f", class {config['labels']}" if config["labels"] else ""
     name = Path(run.identity["model"]["name"]).name
     return f"{name}{label}, {trajectories}, {copies} each, {config['steps']} steps, seed {config['seed']}"

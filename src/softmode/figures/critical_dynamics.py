@@ -228,4 +228,4 @@ def caption(run: Run) -> str:
 
 
 def _class(config: Mapping[str, Any]) -> str:
-    return "" if config["label"] is None else f" (class {config['label']})"
+    return f" (class {config['labels']})" if config["labels"] else ""

@@ -239,12 +239,11 @@ class EDM2(nn.Module):
 
     Args:
         config: Its shape.
-        precision: Floating type of the U-Net's activations; that of the states when left out.
     """
 
-    def __init__(self, config: EDM2Config, precision: torch.dtype | None = None) -> None:
+    def __init__(self, config: EDM2Config) -> None:
         super().__init__()
-        self.config, self.precision = config, precision
+        self.config = config
         self.unet = EDM2UNet(config)
         # the uncertainty head of training: kept so that official weights fit, never called
         self.logvar_fourier = Fourier(config.logvar_channels)
@@ -270,5 +269,5 @@ class EDM2(nn.Module):
             classes = functional.one_hot(torch.tensor([label], device=x.device), self.config.label_dim).expand(
                 len(x), -1
             )
-        scaled = (total.rsqrt().to(x.dtype) * x).to(self.precision or x.dtype)
+        scaled = total.rsqrt().to(x.dtype) * x
         return skip * x + out * self.unet(scaled, c_noise, classes).to(x.dtype)

@@ -40,6 +40,7 @@ class Model:
         spectrum: Variance of the training data along each Fourier mode, [class or 1, *space], all classes last.
         mean: Mean of the training data, [class or 1, channel, *space].
         card: The card of its weights; None where it has none.
+        levels: Lowest and highest noise level that it knows; None where it knows them all.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Model:
     spectrum: Tensor | None = None
     mean: Tensor | None = None
     card: Card | None = None
+    levels: tuple[float, float] | None = None
 
     def denoiser(self, label: int | None = None) -> Denoiser:
         """Return the denoiser of one class, or of all of them.
@@ -78,6 +80,8 @@ def load_model(
     shape: Sequence[int] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    prompt: str | None = None,
 ) -> Model:
     """Return the model that a user names.
 
@@ -89,10 +93,13 @@ def load_model(
         shape: Shape of a state, channel and sides; the card's when left out.
         device: Device of its weights.
         dtype: Floating type of its weights.
+        prompt: Text for a model of text.
 
     Raises:
         ValueError: If there is no such model, or its weights cannot be used.
     """
+    if prompt is not None:
+        raise ValueError(f"prompt: got {prompt!r}; {source!r} is no model of text: leave it out")
     if source.startswith("python:"):
         return _from_function(source, schedule, tuple(shape))
     if source.startswith("edm2:"):

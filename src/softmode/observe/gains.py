@@ -193,6 +193,14 @@ def luminance_and_chroma(
     return luminance, (gains.diagonal(dim1=-2, dim2=-1).sum(-1) - luminance) / (channels - 1)
 
 
+def mode_field(x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch field *space"]:
+    """Return the field whose modes are probed: of RGB states what all channels share, else the channels as they are.
+
+    It has the norm of the states' part along equal channels, so that its spectrum bounds the luminance gain.
+    """
+    return x.sum(1, keepdim=True) / math.sqrt(3) if x.shape[1] == 3 else x
+
+
 def evaluations(method: str, shells: int, dimensions: int, channels: int = 1) -> int:
     """Return the network evaluations that one state's gains cost; a forward-mode derivative counts as one.
 
@@ -215,7 +223,7 @@ def _pushes(x: Tensor, by_channel: bool) -> Tensor:
 def _gains(columns: Sequence[Tensor], by_channel: bool) -> Tensor:
     """Return gains from the channels' responses to each push [batch, shell, axis, channel]."""
     # a push of all channels has norm sqrt(channel): divide once by its square
-    return torch.stack(columns, -1) if by_channel else columns[0].mean(-1)
+    return torch.stack(list(columns), -1) if by_channel else columns[0].mean(-1)
 
 
 def _project(

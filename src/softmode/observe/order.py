@@ -1,4 +1,4 @@
-"""Order parameters: magnetisation and its Binder cumulant."""
+"""Order parameters: magnetisation and its Binder cumulant, and how undecided a class is."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,3 +19,9 @@ def binder_cumulant(magnetisations: Float[Tensor, "trajectory *rest"]) -> Float[
     """
     square = magnetisations.square()
     return 1 - square.square().mean(0) / (3 * square.mean(0).square())
+
+
+def class_entropy(logits: Float[Tensor, "batch class"]) -> Float[Tensor, " batch"]:
+    r"""Return the entropy $-\sum_y p_y\log p_y$ of a classifier's probabilities (nats), in float64."""
+    log_p = logits.double().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1)
