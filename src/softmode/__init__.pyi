@@ -1,8 +1,11 @@
+from .api import probe as probe
+from .api import window as window
 from .config import ClonesConfig as ClonesConfig
 from .config import PatchConfig as PatchConfig
 from .config import ProbeConfig as ProbeConfig
 from .config import TheoryConfig as TheoryConfig
 from .config import TrainConfig as TrainConfig
+from .config import WindowConfig as WindowConfig
 from .critical import Dispersion as Dispersion
 from .critical import crossing_times as crossing_times
 from .critical import estimate_times as estimate_times
@@ -11,6 +14,7 @@ from .critical import growth_rate as growth_rate
 from .critical import lasting_crossings as lasting_crossings
 from .critical import onset_time as onset_time
 from .critical import peak_times as peak_times
+from .critical import peak_windows as peak_windows
 from .data import Images as Images
 from .data import fashion_mnist as fashion_mnist
 from .denoiser import Denoiser as Denoiser
@@ -53,6 +57,7 @@ from .observe.correlation import structure_length as structure_length
 from .observe.gains import difference_gains as difference_gains
 from .observe.gains import exact_gains as exact_gains
 from .observe.gains import jvp_gains as jvp_gains
+from .observe.gains import luminance_and_chroma as luminance_and_chroma
 from .observe.gains import mode_signs as mode_signs
 from .observe.gains import multiplexed_gains as multiplexed_gains
 from .observe.jacobian import equivariance_error as equivariance_error

@@ -4,13 +4,13 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from softmode.config import ClonesConfig, PatchConfig, ProbeConfig, TheoryConfig, TrainConfig
+from softmode.config import ClonesConfig, PatchConfig, ProbeConfig, TheoryConfig, TrainConfig, WindowConfig
 
 BAD_INPUT = 2
 FAILED = 1
@@ -52,6 +52,29 @@ class Probe:
     config: tyro.conf.OmitArgPrefixes[ProbeConfig]
     out: str = "runs/probe"
     """Directory of the run: run.zarr, summary.json, figures/."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Find the noise window in which to guide a model, and export it for the model's pipeline (G.7, H.3).
+
+    Example: softmode window fashion-mnist-binary --out runs/window
+
+    Example: softmode window runs/window --format json
+
+    MODEL may be the directory of a finished run of softmode probe or softmode window: then that one is analysed, and
+    nothing is computed again. An interrupted run is resumed by the same command.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[WindowConfig]
+    out: str = "runs/window"
+    """Directory of the run: run.zarr, clones/, window.json, figures/."""
+    format: Literal["table", "json", "sigmas", "comfyui", "diffusers"] = "table"
+    """What to print: a table, or the window alone in a form that a pipeline takes."""
+    weight: float = 1.0
+    """Weight w of the guidance in an export, D + w (D - D_guide); a guidance scale of pipelines is 1 + w."""
+    sampler_steps: int | None = None
+    """Steps of the pipeline's sampler, to list in an export those that are guided."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,7 @@ Command = (
     Annotated[Patch, tyro.conf.subcommand("patch")]
     | Annotated[Theory, tyro.conf.subcommand("theory")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Window, tyro.conf.subcommand("window")]
     | Annotated[Clones, tyro.conf.subcommand("clones")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -140,6 +164,8 @@ def main(arguments: list[str] | None = None) -> None:
                 _theory(command)
             case Probe():
                 _probe(command)
+            case Window():
+                _window(command)
             case Clones():
                 _clones(command)
             case Models():
@@ -186,6 +212,24 @@ def _probe(command: Probe) -> None:
     print_quantities(stored)
     print_probe(stored)
     _figures(command.out)
+
+
+def _window(command: Window) -> None:
+    from softmode.experiments import window
+    from softmode.report import print_window
+    from softmode.store import Run, is_run
+
+    if is_run(command.config.model):
+        stored = Run.open(command.config.model)
+        window.analyse(stored)
+    else:
+        stored = window.run(command.config, command.out, progress=sys.stderr.isatty())
+    answer = window.read(stored)
+    if command.format == "table":
+        print_window(stored, answer)
+        _figures(str(stored.directory))
+        return
+    print(window.export(stored, command.format, command.weight, command.sampler_steps))
 
 
 def _clones(command: Clones) -> None:

@@ -122,7 +122,7 @@ class WindowConfig(ProbeConfig):
     of Fashion-MNIST is left out by itself where the states are others."""
     clones: int = 16
     """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
-    clone_steps: int = 100
+    clone_steps: int = 300
     """Euler-Maruyama steps of a clone."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.signal import find_peaks
+from scipy.signal import find_peaks, peak_widths
 
 from softmode.estimate import Array, Estimate, bootstrap, median
 
@@ -22,6 +22,8 @@ SMOOTHING = 0.15
 PROMINENCE = 0.3
 # the same for a curve that stays low, as a share of its highest value
 PEAK_SHARE = 0.25
+# a peak's window ends where the curve has fallen by this share of the peak's prominence: half, as for a width
+WINDOW_SHARE = 0.5
 # the onset of growth is where the growth rate first reaches this share of its peak
 ONSET_SHARE = 0.1
 
@@ -169,10 +171,44 @@ def peak_times(curve: Array, times: Array) -> Array:
         curve: Values [time], finite; the softness of a dispersion.
         times: Falling times [time].
     """
+    smoothed, found = _prominent(curve, times)
+    return np.array([_vertex(smoothed, times, int(i)) for i in found])
+
+
+def peak_windows(curve: Array, times: Array) -> Array:
+    """Return every peak of `peak_times` with its window, [peak, 3]: the peak, where the window begins, where it ends.
+
+    Inside the window the smoothed curve is above the peak's height less WINDOW_SHARE of its prominence.
+
+    Args:
+        curve: Values [time], finite.
+        times: Falling times [time].
+    """
+    smoothed, found = _prominent(curve, times)
+    _, _, first, last = peak_widths(smoothed, found, WINDOW_SHARE)
+    index, u = np.arange(len(times)), np.log(times)
+    ends = [np.exp(np.interp(at, index, u)) for at in (first, last)]
+    return np.stack([[_vertex(smoothed, times, int(i)) for i in found], *ends], 1).reshape(-1, 3)
+
+
+def highest_window(curve: Array, times: Array) -> Array:
+    """Return (peak, begin, end) of the highest of `peak_windows`; NaN without any.
+
+    Source: paper H.3, the argmax, among peaks: at low noise a network's constant mode may lift the curve's end higher.
+    """
+    windows = peak_windows(curve, times)
+    if len(windows) == 0:
+        return np.full(3, np.nan)
+    heights = np.interp(-np.log(windows[:, 0]), -np.log(times), smooth(curve, times))
+    return np.asarray(windows[heights.argmax()])
+
+
+def _prominent(curve: Array, times: Array) -> tuple[Array, Array]:
+    """Return the smoothed curve and the indices of its peaks that stand out."""
     # rounded, or the last digits of a long plateau would make several peaks of it
     smoothed = np.round(smooth(curve, times), 9)
     found, _ = find_peaks(smoothed, prominence=min(PROMINENCE, PEAK_SHARE * smoothed.max()))
-    return np.array([_vertex(smoothed, times, int(i)) for i in found])
+    return smoothed, found
 
 
 def peak_time(curve: Array, times: Array) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -127,6 +128,39 @@ def print_clones(run: Run) -> None:
     parts = ", ".join(f"{name} {spent[name]}" for name in ("trajectories", "copies"))
     cost = f"network evaluations: {parts}, in all {spent['total']}"
     console.print(f"{cost}; {summary['wall_seconds']:.0f} s", highlight=False)
+
+
+def print_window(run: Run, window: Mapping[str, Any]) -> None:
+    """Print the answer of a window first, then every notion on the same scale, and what to do next."""
+    console = Console()
+    table = Table(title=f"noise levels of {run.directory} at which a sample is decided", title_justify="left")
+    for column in ("sigma/alpha", "95 % interval", "its window", "notion"):
+        table.add_column(column, no_wrap=column != "notion")
+    rows = [*window["notions"]]
+    if window["sigma_c"]["value"] is not None:
+        ends = [window["sigma_lo"]["value"], window["sigma_hi"]["value"]]
+        first = {"name": "critical", "definition": "peak of the median xi_eq", "source": "paper G.7, H.3"}
+        rows.append(window["sigma_c"] | first | {"interval": ends})
+    for row in sorted(rows, key=lambda row: -(row["value"] or -math.inf)):
+        estimate = estimate_of(row)
+        low, high = row["interval"]
+        shown = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+        interval = "none" if math.isnan(estimate.low) else f"\\[{estimate.low:.3g}, {estimate.high:.3g}]"
+        value = str(estimate) if math.isfinite(estimate.value) else "none"
+        note = f" ({estimate.reason})" if estimate.reason else ""
+        table.add_row(value, interval, shown, f"{row['name']}: {row['definition']} ({row['source']}){note}")
+    console.print(table)
+    for remark in window["remarks"]:
+        console.print(f"note     {remark}", highlight=False, soft_wrap=True)
+    if window["verdict"] != "none":
+        begin, end = window["times"]["begin"], window["times"]["end"]
+        console.print(f"in time  {end:.4g} < t <= {begin:.4g}, of the process", highlight=False, soft_wrap=True)
+    console.print(f"[bold]answer[/]   {escape(window['answer'])}", highlight=False, soft_wrap=True)
+    if window["verdict"] != "none":
+        console.print(
+            f"next     softmode window {run.directory} --format json (or sigmas, comfyui, diffusers)",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def print_models() -> None:

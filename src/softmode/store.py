@@ -60,7 +60,7 @@ class Run:
             ValueError: If the directory holds no softmode run.
         """
         run = cls(Path(directory))
-        if not (run.directory / "run.zarr" / "zarr.json").is_file():
+        if not is_run(directory):
             raise ValueError(
                 f"directory: {str(directory)!r} holds no softmode run; make one with: softmode patch --out {directory}"
             )
@@ -170,15 +170,24 @@ class Run:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the summary atomically; NaN becomes null."""
-        text = json.dumps(_without_nan(summary), indent=2, allow_nan=False)
-        staged = self.directory / ".summary.json"
-        staged.write_text(text + "\n")
-        staged.replace(self.directory / "summary.json")
+        write_json(self.directory / "summary.json", summary)
 
     def figure_path(self, name: str) -> Path:
         """Return where a figure of this name goes, without extension; its folder is made."""
         (self.directory / "figures").mkdir(exist_ok=True)
         return self.directory / "figures" / name
+
+
+def is_run(directory: str | Path) -> bool:
+    """Return whether a directory holds a run."""
+    return (Path(directory) / "run.zarr" / "zarr.json").is_file()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain data as JSON, atomically; NaN becomes null."""
+    staged = path.parent / f".{path.name}"
+    staged.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+    staged.replace(path)
 
 
 def check_directory(directory: str | Path, identity: Mapping[str, Any]) -> None:

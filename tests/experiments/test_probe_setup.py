@@ -59,7 +59,7 @@ def test_vp_and_ve_give_the_same_gains_on_noised_data(method: str, tmp_path: Pat
         probe.run(config, tmp_path / name, classes(process=process)).arrays
         for name, process in (("vp", VP()), ("ve", VE()))
     )
-    assert float(np.abs(vp["gain"] - ve["gain"]).max()) < 1e-5
+    assert float(np.abs(vp["gain"].to_numpy() - ve["gain"].to_numpy()).max()) < 1e-5
     lengths = [run["xi_eq_gain"].to_numpy() for run in (vp, ve)]
     assert np.isfinite(lengths[0]).any()
     np.testing.assert_allclose(*lengths, rtol=1e-3)

@@ -30,9 +30,10 @@ from softmode.experiments import probe, probe_summary
 from softmode.figures import draw
 from softmode.figures.critical_dynamics import caption, critical_dynamics
 from softmode.figures.curve_lines import OPAQUE, trajectories_and_median
+from softmode.figures.fields import visible
 from softmode.figures.gains import HIGHEST, gains, mean_excess
 from softmode.figures.noise_axis import TICK_DISTANCE, noise_ticks
-from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states, visible
+from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states
 from softmode.figures.response_kernel import ERRORS, response_kernel
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.networks.registry import Model

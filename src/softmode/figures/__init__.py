@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from softmode.experiments.window import FILE
 from softmode.figures.clone_curve import clone_curve
 from softmode.figures.critical_dynamics import critical_dynamics
 from softmode.figures.dispersion import dispersion
@@ -17,6 +18,7 @@ from softmode.figures.gains import gains
 from softmode.figures.patch_states import snapshots
 from softmode.figures.probe_states import samples, states
 from softmode.figures.response_kernel import response_kernel
+from softmode.figures.window import window
 from softmode.store import Run
 
 DPI = 200
@@ -56,7 +58,8 @@ def _functions(run: Run) -> Mapping[str, Callable[[Run], Figure]]:
         case "probe":
             sampled = {"samples": samples} if run.config["states"] == "reverse" else {}
             every = {"critical_dynamics": critical_dynamics, "gains": gains, "response_kernel": response_kernel}
-            return every | {"states": states} | sampled
+            found = {"window": window} if (run.directory / FILE).is_file() else {}
+            return every | {"states": states} | sampled | found
         case "clones":
             return {"clones": clone_curve}
         case _:

@@ -24,6 +24,7 @@ from softmode.figures.curve_lines import (
 from softmode.figures.length_panel import BLUE, DRIFT, FREE, GAIN, correlation_lengths, drawn_lengths, is_probe
 from softmode.figures.noise_axis import top_noise_axis, variance_exploding
 from softmode.figures.null_lines import null_eigenvalue_lines, null_growth_lines
+from softmode.figures.strip import even_strip, has_images
 from softmode.report import estimate_of
 from softmode.store import Run
 
@@ -64,17 +65,23 @@ def critical_dynamics(run: Run) -> Figure:
     where the former is undefined. Middle: $-d\xi_x/d\log t$. Right: $|\lambda_n(t)|$, negative values dashed.
     Transparent curves are trajectories, opaque ones medians over them.
 
-    A probed model has, besides, the $\xi_{\mathrm{eq}}$ that never uses the constant mode, the noise level on top, and
-    the Gaussian null model in grey; its critical time is the peak of $\xi_{\mathrm{eq}}$, as it has no closed form.
+    A probed model has, besides, the denoised state of one trajectory as a strip of images, the $\xi_{\mathrm{eq}}$ that
+    never uses the constant mode, the noise level on top, and the Gaussian null model in grey; its critical time is the
+    peak of $\xi_{\mathrm{eq}}$, as it has no closed form.
 
     Args:
         run: A finished run of a patch model or a probe.
 
-    Source: paper Figs. 3, 6 and 7; E.11 and G.7.
+    Source: paper Figs. 1, 3, 6 and 7; E.11 and G.7.
     """
     summary, probed = run.summary, is_probe(run)
-    figure = Figure(figsize=(15, 8.6 if probed else 6.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, sharex=True)
+    strip = probed and has_images(run)
+    figure = Figure(figsize=(15, (8.6 if probed else 6.4) + (1.9 if strip else 0)), layout="constrained")
+    grid = figure.add_gridspec(1 + strip, 3, height_ratios=[0.25, 1] if strip else [1])
+    left = figure.add_subplot(grid[-1, 0])
+    middle, right = (figure.add_subplot(grid[-1, column], sharex=left) for column in (1, 2))
+    if strip:
+        even_strip(figure.add_subplot(grid[0, :]), run)
     handles = [correlation_lengths(left, run), _growth(middle, run), _eigenvalues(right, run)]
     kinds = (tuple(f"{name}_peak" for name in drawn_lengths(run)), ("growth_onset", "growth_peak"), ("lambda_0_zero",))
     for ax, own, names in zip((left, middle, right), handles, kinds, strict=True):

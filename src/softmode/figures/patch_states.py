@@ -8,6 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from softmode.estimate import Array
 from softmode.figures.critical_dynamics import caption
+from softmode.figures.fields import COLOURS
 from softmode.figures.noise_axis import variance_exploding
 from softmode.process import parse_process
 from softmode.store import Run
@@ -16,7 +17,6 @@ PATTERNS_SHOWN = 12
 PANELS_PER_ROW = 6
 # share of all shown site values inside the colour scale: at high noise states have Gaussian tails
 COLOUR_SHARE = 0.95
-COLOURS = "RdBu_r"
 
 
 def snapshots(run: Run) -> Figure:

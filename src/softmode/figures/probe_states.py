@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -15,7 +14,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from softmode.estimate import Array, Estimate
 from softmode.figures.critical_dynamics import MEASURED, caption, doubt_note, measured_times, value_text
-from softmode.figures.patch_states import COLOURS, shown_states, snapshot_title, state_symbol
+from softmode.figures.fields import COLOURS, NORM, visible
+from softmode.figures.patch_states import shown_states, snapshot_title, state_symbol
 from softmode.store import Run
 
 SAMPLES_SHOWN = 16
@@ -25,7 +25,6 @@ WIDTH, FEWEST = 15.0, 4
 # inches around a panel, in which the bar of the critical time fits
 PAD = 0.09
 # data are in [-1, 1], and so is the colour scale
-NORM = Normalize(-1, 1)
 # what marks the critical time among the snapshots, in this order of trust (the constant mode of a network has least)
 CRITICAL = ("xi_eq_free_peak", "xi_eq_gain_peak", "xi_eq_drift_peak")
 
@@ -117,18 +116,6 @@ def _sheet(rows: int, columns: int, room: float = 0.0) -> tuple[Figure, Array]:
     for ax in panels.flat:
         ax.set_axis_off()
     return figure, panels
-
-
-def visible(field: Array) -> Array:
-    """Return a field [channel, *space] as it is drawn: a curve [x], an image [y, x] or a colour image [y, x, 3].
-
-    In d = 3 it is the central slice; three channels in d >= 2 are colours from -1 to 1; else the first is taken.
-    """
-    if field.ndim == 4:
-        field = field[:, field.shape[1] // 2]
-    if field.ndim == 3 and len(field) == 3:
-        return np.clip((np.moveaxis(field, 0, -1) + 1) / 2, 0, 1)
-    return np.asarray(field[0])
 
 
 def _part(field: Array) -> str:

@@ -1,0 +1,219 @@
+"""The window: probe a model, copy its trajectories, and say in which noise window to guide it, or that none is seen."""
+
+import json
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from softmode import provenance
+from softmode.config import ClonesConfig, ProbeConfig, WindowConfig
+from softmode.critical import fit_dispersion, peak_windows
+from softmode.device import parse_device
+from softmode.estimate import Array, Estimate
+from softmode.experiments import clones, probe
+from softmode.experiments.notions import (
+    Notion,
+    argmax_level,
+    clone_notions,
+    critical_window,
+    departure_notion,
+    entropy_notion,
+    free_notion,
+    growth_notion,
+    softness,
+)
+from softmode.experiments.probe_setup import null_model
+from softmode.networks.registry import Model, load_model
+from softmode.observe.gains import exact_gains
+from softmode.store import Run, write_json
+
+FILE = "window.json"
+CLONES = "clones"
+
+
+def run(config: WindowConfig, out: str | Path, model: Model | None = None, progress: bool = False) -> Run:
+    """Probe the model, copy trajectories, analyse both, and return the probe's run with its window beside.
+
+    Args:
+        config: What to probe and how.
+        out: Directory of the probe; the clones go to a directory in it, the answer to its window.json.
+        model: The model, where it is at hand; loaded by the config's name when left out.
+        progress: Whether to show progress bars.
+
+    Raises:
+        ValueError: If the config, the model or the directory is unusable; nothing is written then.
+        NonFiniteStateError: If a state becomes NaN or infinite; finished blocks stay readable.
+    """
+    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
+    model = model or load_model(config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt)
+    copied = _clones_config(config)
+    if config.clones < 0:
+        raise ValueError(f"clones: got {config.clones}; expected at least 0, which leaves them out")
+    if config.clones:
+        # before the probe writes anything
+        clones.prepare(copied, model)
+    stored = probe.run(
+        ProbeConfig(**{field.name: getattr(config, field.name) for field in fields(ProbeConfig)}), out, model, progress
+    )
+    if config.clones:
+        clones.run(copied, Path(out) / CLONES, model, progress=progress)
+    analyse(stored)
+    return stored
+
+
+def _clones_config(config: WindowConfig) -> ClonesConfig:
+    """Return the config of the clones that belong to a window's probe."""
+    shared = {field.name: getattr(config, field.name) for field in fields(ClonesConfig) if hasattr(config, field.name)}
+    return ClonesConfig(
+        **shared | {"trajectories": config.clones, "steps": config.clone_steps, "t_max": None, "t_min": None}
+    )
+
+
+def analyse(run: Run) -> dict[str, Any]:
+    """Find the window of a finished probe, set every other notion beside it, and write both to window.json.
+
+    Args:
+        run: A probe; clones are taken from the directory `clones` in it, if there are any.
+
+    Raises:
+        ValueError: If the run is no probe or is not finished.
+    """
+    if run.identity["experiment"] != "probe":
+        raise ValueError(
+            f"directory: {str(run.directory)!r} holds a run of {run.identity['experiment']}; a window needs one of "
+            "softmode probe or softmode window"
+        )
+    _ = run.summary
+    levels, curves = run.arrays["noise_level"].to_numpy(), softness(run)
+    sigma_c, low, high = critical_window(curves, levels)
+    null, origin = null_softness(run, levels)
+    shared = _shared_peak(null, levels, (low.value, sigma_c.value, high.value))
+    notions = _notions(run, curves, null, levels)
+    answer = {
+        "verdict": "none" if math.isnan(sigma_c.value) or shared else "doubtful" if sigma_c.reason else "found",
+        "sigma_c": asdict(sigma_c), "sigma_lo": asdict(low), "sigma_hi": asdict(high),
+        "times": {name: _time(run, e.value) for name, e in (("c", sigma_c), ("begin", high), ("end", low))},
+        "peaks": peak_windows(np.median(curves, 0), levels).tolist(),
+        "argmax": asdict(argmax_level(curves, levels)),
+        "null": {"from": origin, "peaks": [] if null is None else peak_windows(null, levels).tolist()},
+        "notions": [notion.plain(sigma_c) for notion in notions],
+        "model": run.identity["model"], "config": run.config, "versions": provenance.versions(),
+    }  # fmt: skip
+    if answer["verdict"] == "none":
+        # not a number: what the median shows is kept under `peaks`
+        for name in ("sigma_c", "sigma_lo", "sigma_hi"):
+            answer[name]["value"] = math.nan
+    answer["answer"] = _sentence(answer, sigma_c, shared)
+    answer["remarks"] = _remarks(answer, notions, sigma_c, (low.value, high.value))
+    write_json(run.directory / FILE, answer)
+    return read(run)
+
+
+def read(run: Run) -> dict[str, Any]:
+    """Return the window of a run; analysed before.
+
+    Raises:
+        ValueError: If it was not.
+    """
+    path = run.directory / FILE
+    if not path.is_file():
+        raise ValueError(f"directory: {str(run.directory)!r} has no {FILE} yet; say softmode window {run.directory}")
+    return dict(json.loads(path.read_text()))
+
+
+def null_softness(run: Run, levels: Array) -> tuple[Array | None, str]:
+    """Return the softness of the Gaussian null [level], and where its spectrum is from: data, samples or none.
+
+    Without data of the model's it is the spectrum of the run's own samples, D(x) at the last snapshot.
+    """
+    data = run.arrays
+    k, shells = data["k"].to_numpy(), int(run.config["shells"])
+    if "null_gain" in data:
+        gain, origin = data["null_gain"].to_numpy(), "data"
+    else:
+        samples = torch.from_numpy(data["denoised"].isel(snapshot=-1).to_numpy())
+        if run.config["states"] != "reverse" or len(samples) < 2:
+            return None, "none"
+        null, x = null_model(samples), torch.zeros(1, *samples.shape[1:], dtype=torch.float64)
+        gain, origin = torch.cat([exact_gains(null, x, s, shells) for s in levels]).numpy(), "samples"
+    return fit_dispersion(1 - gain, k).softness(math.pi / k[1].min()), origin
+
+
+def _shared_peak(null: Array | None, levels: Array, window: tuple[float, float, float]) -> float:
+    """Return the level of a peak of the null's that is the model's too, or 0 without one."""
+    low, centre, high = window
+    if null is None or math.isnan(centre):
+        return 0.0
+    for peak, begin, end in peak_windows(null, levels):
+        if low <= peak <= high or end <= centre <= begin:
+            return float(peak)
+    return 0.0
+
+
+def _notions(run: Run, curves: Array, null: Array | None, levels: Array) -> list[Notion]:
+    found: list[Notion | None] = [
+        free_notion(run, levels),
+        growth_notion(run, levels),
+        None if null is None else departure_notion(curves, null, levels),
+        entropy_notion(run, levels),
+    ]
+    if (run.directory / CLONES / "summary.json").is_file():
+        found += clone_notions(Run.open(run.directory / CLONES))
+    return [notion for notion in found if notion is not None]
+
+
+def _time(run: Run, level: float) -> float:
+    """Return the process's own time of a noise level, from the run's grid."""
+    times, levels = (np.log(run.arrays[name].to_numpy()[::-1]) for name in ("time", "noise_level"))
+    return float(np.exp(np.interp(math.log(level), levels, times))) if level > 0 else math.nan
+
+
+def _sentence(answer: dict[str, Any], sigma_c: Estimate, shared: float) -> str:
+    """Return the answer in one sentence."""
+    if shared:
+        return (
+            f"no critical window found: the median xi_eq has a peak at sigma = {sigma_c}, but so has the Gaussian null "
+            f"model, which has no transition, at sigma = {shared:.3g}"
+        )
+    if answer["verdict"] == "none":
+        return f"no critical window found: {sigma_c.reason}"
+    ends = f"{answer['sigma_lo']['value']:.3g} < sigma <= {answer['sigma_hi']['value']:.3g}"
+    doubt = f", in doubt: {sigma_c.reason}" if answer["verdict"] == "doubtful" else ""
+    return f"guide where {ends}; the median xi_eq peaks at sigma_c = {sigma_c}{doubt}"
+
+
+def _remarks(
+    answer: dict[str, Any], notions: list[Notion], sigma_c: Estimate, window: tuple[float, float]
+) -> list[str]:
+    """Say what a reader must know: what the null is, where notions disagree and how far."""
+    origin = answer["null"]["from"]
+    remarks = {
+        "data": [],
+        "samples": ["the null model has the power spectrum of this run's samples: give --data for that of the data"],
+        "none": ["there is no null model to compare with: give --data"],
+    }[origin]
+    if answer["verdict"] == "none":
+        return remarks
+    argmax, (low, high) = answer["argmax"]["value"], window
+    if not low <= argmax <= high:
+        remarks.append(
+            f"the median xi_eq is higher at sigma = {argmax:.3g}, where it has no peak: at low noise a network's "
+            "constant mode is not to be trusted"
+        )
+    for notion in notions:
+        sigma = notion.sigma.value
+        if not math.isfinite(sigma) or low <= sigma <= high:
+            continue
+        plain = notion.plain(sigma_c)
+        side, factor = ("above", sigma / sigma_c.value) if sigma > high else ("below", sigma_c.value / sigma)
+        error = plain["distance_stderr"]
+        errors = f", {abs(plain['distance']) / error:.1f} standard errors" if error > 0 else ""
+        remarks.append(
+            f"{notion.name} disagrees: sigma = {notion.sigma} is {side} the window, "
+            f"a factor {factor:.3g} from sigma_c{errors}"
+        )
+    return remarks

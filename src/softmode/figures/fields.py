@@ -1,0 +1,22 @@
+"""A state as an image: which part of it is drawn, and in which colours."""
+
+import numpy as np
+from matplotlib.colors import Normalize
+
+from softmode.estimate import Array
+
+COLOURS = "RdBu_r"
+# of images of one channel, whose data lie between -1 and 1
+NORM = Normalize(-1, 1)
+
+
+def visible(field: Array) -> Array:
+    """Return a field [channel, *space] as it is drawn: a curve [x], an image [y, x] or a colour image [y, x, 3].
+
+    In d = 3 it is the central slice; three channels in d >= 2 are colours from -1 to 1; else the first is taken.
+    """
+    if field.ndim == 4:
+        field = field[:, field.shape[1] // 2]
+    if field.ndim == 3 and len(field) == 3:
+        return np.clip((np.moveaxis(field, 0, -1) + 1) / 2, 0, 1)
+    return np.asarray(field[0])

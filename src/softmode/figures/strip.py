@@ -1,0 +1,55 @@
+"""The denoised state of one trajectory along the generation, as a strip of images."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from softmode.figures.fields import COLOURS, NORM, visible
+from softmode.store import Run
+
+
+def has_images(run: Run) -> bool:
+    """Return whether a probe's states can be drawn as images: with two axes, or three."""
+    return bool(run.arrays["denoised"].ndim >= 5)
+
+
+def denoised_strip(ax: Axes, run: Run) -> None:
+    """Draw D(x) of the first trajectory, each snapshot centred over its noise level.
+
+    Args:
+        ax: Axes whose x axis is the log of the noise level, its limits already set.
+        run: A probe of states that can be drawn as images.
+
+    Source: paper Fig. 1, top.
+    """
+    first, last = np.log(ax.get_xlim())
+    levels = run.arrays["snapshot_level"].to_numpy()
+    _draw(ax, run, (np.log(levels) - first) / (last - first))
+
+
+def even_strip(ax: Axes, run: Run) -> None:
+    """Draw D(x) of the first trajectory, the snapshots side by side.
+
+    Source: paper Fig. 1, top.
+    """
+    count = run.arrays.sizes["snapshot"]
+    _draw(ax, run, (np.arange(count) + 0.5) / count)
+
+
+def _draw(ax: Axes, run: Run, where: Sequence[float]) -> None:
+    """Draw the images with their centres at shares of the axes' width."""
+    ax.set_axis_off()
+    data = run.arrays
+    fields, levels = data["denoised"].to_numpy()[0], data["snapshot_level"].to_numpy()
+    box = ax.get_window_extent()
+    room = min((abs(b - a) for a, b in pairwise(where)), default=1.0)
+    # a square image as high as the axes, if neighbours leave that much room
+    width = min(float(box.height / box.width), float(room))
+    for field, level, x in zip(fields, levels, where, strict=True):
+        panel = ax.inset_axes((x - width / 2, 0.0, width, 0.85))
+        panel.imshow(visible(field), cmap=COLOURS, norm=NORM, interpolation="nearest")
+        panel.set_title(rf"$\sigma/\alpha$ = {level:.2g}", fontsize="x-small", pad=3)
+        panel.set_xticks([])
+        panel.set_yticks([])
