@@ -1,11 +1,11 @@
 """The denoised state of one trajectory along the generation, as a strip of images."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from softmode.estimate import Array
 from softmode.figures.fields import COLOURS, NORM, visible
 from softmode.store import Run
 
@@ -38,7 +38,7 @@ def even_strip(ax: Axes, run: Run) -> None:
     _draw(ax, run, (np.arange(count) + 0.5) / count)
 
 
-def _draw(ax: Axes, run: Run, where: Sequence[float]) -> None:
+def _draw(ax: Axes, run: Run, where: Array) -> None:
     """Draw the images with their centres at shares of the axes' width."""
     ax.set_axis_off()
     data = run.arrays

@@ -23,6 +23,7 @@ from softmode.process import Process, parse_process
 SHIPPED = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 CLASSIFIER = "fashion-mnist-classifier"
+DIFFUSERS = "diffusers:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,9 @@ def load_model(
     """Return the model that a user names.
 
     Args:
-        source: A name of `softmode models`, the path of a weights file or of a directory of softmode train, or
-            `python:module:function`, a function without arguments that returns a Denoiser, or `edm2:file`, an
-            official EDM2 pickle or what softmode convert-edm2 made of one.
+        source: A name of `softmode models`, the path of a weights file or of a directory of softmode train,
+            `python:module:function`, a function without arguments that returns a Denoiser, `edm2:file`, an official
+            EDM2 pickle or what softmode convert-edm2 made of one, or `diffusers:path-or-hub-id`.
         schedule: Process in which to sample, for example vp:1; the one of its training when left out.
         shape: Shape of a state, channel and sides; the card's when left out.
         device: Device of its weights.
@@ -98,6 +99,10 @@ def load_model(
     Raises:
         ValueError: If there is no such model, or its weights cannot be used.
     """
+    if source.startswith(DIFFUSERS):
+        from softmode.networks.diffusers import load_diffusers
+
+        return load_diffusers(source.removeprefix(DIFFUSERS), schedule, shape, device, dtype, prompt)
     if prompt is not None:
         raise ValueError(f"prompt: got {prompt!r}; {source!r} is no model of text: leave it out")
     if source.startswith("python:"):

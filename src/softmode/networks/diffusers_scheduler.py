@@ -1,0 +1,171 @@
+r"""What a diffusers scheduler says of noise: the level of every timestep, of every step of its sampler, and back.
+
+A network of diffusers sees $x_t = \alpha x_0 + \sigma\epsilon$ and a timestep. Three families of schedulers differ in
+what these are; `noise_table` tells which one a scheduler is of, and everything else follows from its table.
+
+| kind | alpha, sigma | timestep | schedulers |
+|---|---|---|---|
+| vp | $\alpha^2 + \sigma^2 = 1$, `alphas_cumprod` | 0 .. N-1 | DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver, UniPC, ... |
+| flow | $\alpha = 1 - s$, $\sigma = s$ | $1000\,s$ | FlowMatchEuler, FlowMatchHeun, and others with use_flow_sigmas |
+| edm | $\alpha = (\sigma^2+\sigma_d^2)^{-1/2}$, on EDM states | $\log(\sigma)/4$ | EDMEuler, EDMDPMSolverMultistep |
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Kind = Literal["vp", "flow", "edm"]
+
+# shares of a flow's range that are left out at its ends, where the level or its log is infinite
+FLOW_ENDS = (1e-3, 1 - 1e-3)
+# points of the table of a scheduler that is continuous
+POINTS = 2001
+# relative distance beyond the ends of a range that is taken for rounding
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseTable:
+    """Noise levels by timestep, for one scheduler.
+
+    Args:
+        kind: Family of the scheduler.
+        timesteps: Rising values of what the network is given, float64 [entry].
+        levels: EDM noise level sigma/alpha at each, rising, float64 [entry].
+        prediction: What the network predicts: epsilon, v_prediction, sample or flow.
+        sigma_data: Standard deviation of the data that an edm preconditioning assumes.
+        shift: Shift of a flow's schedule.
+    """
+
+    kind: Kind
+    timesteps: Tensor
+    levels: Tensor
+    prediction: str
+    sigma_data: float = 0.5
+    shift: float = 1.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest noise level."""
+        return float(self.levels[0]), float(self.levels[-1])
+
+    def level(self, timestep: Tensor | float) -> Tensor:
+        """Return the noise level at timesteps of any shape; its log is linear between the entries."""
+        return _interpolate(timestep, self.timesteps, self.levels.log()).exp()
+
+    def timestep(self, level: Tensor | float) -> Tensor:
+        """Return the timestep at noise levels of any shape: the inverse of `level`.
+
+        Raises:
+            ValueError: If a level is beyond the scheduler's range.
+        """
+        level = torch.as_tensor(level, dtype=torch.float64)
+        low, high = self.range
+        if not bool(((level >= low * (1 - ROUNDING)) & (level <= high * (1 + ROUNDING))).all()):
+            raise ValueError(
+                f"sigma: got {float(level.min()):.4g} to {float(level.max()):.4g}; expected noise levels in "
+                f"[{low:.4g}, {high:.4g}], which this scheduler knows"
+            )
+        return _interpolate(level.log(), self.levels.log(), self.timesteps)
+
+    def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return alpha and sigma of the network's own states at EDM noise levels; for edm its input scale and level."""
+        if self.kind == "flow":
+            return 1 / (1 + level), level / (1 + level)
+        if self.kind == "edm":
+            return (level.square() + self.sigma_data**2).rsqrt(), level
+        return (1 + level.square()).rsqrt(), level * (1 + level.square()).rsqrt()
+
+    def percent(self, level: float) -> float:
+        """Return which share of the schedule lies before a noise level: 0 is pure noise, 1 is none.
+
+        As ComfyUI counts: evenly in the timestep, of a flow before its shift, of edm in log sigma.
+        """
+        if self.kind == "flow":
+            s = level / (1 + level)
+            return 1 - s / (self.shift - (self.shift - 1) * s)
+        first, last = float(self.timesteps[0]), float(self.timesteps[-1])
+        return 1 - (float(self.timestep(level)) - first) / (last - first)
+
+    def level_at_percent(self, percent: float) -> float:
+        """Return the noise level after a share of the schedule, the inverse of `percent`."""
+        if self.kind == "flow":
+            t = 1 - percent
+            s = self.shift * t / (1 + (self.shift - 1) * t)
+            return s / (1 - s)
+        first, last = float(self.timesteps[0]), float(self.timesteps[-1])
+        return float(self.level(first + (1 - percent) * (last - first)))
+
+
+def noise_table(scheduler: Any) -> NoiseTable:
+    """Return what a diffusers scheduler says of the noise.
+
+    Raises:
+        ValueError: If the scheduler is of no known kind, saying what it lacks.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    prediction = config.get("prediction_type", "epsilon")
+    if is_flow(scheduler):
+        s = torch.linspace(*FLOW_ENDS, POINTS, dtype=torch.float64)
+        timesteps, shift = s * config.get("num_train_timesteps", 1000), float(config.get("shift") or 1.0)
+        return NoiseTable("flow", timesteps, s / (1 - s), "flow", shift=shift)
+    if name.startswith("EDM"):
+        ends = config["sigma_min"], config["sigma_max"]
+        levels = torch.from_numpy(np.geomspace(*ends, POINTS))
+        return NoiseTable("edm", levels.log() / 4, levels, _known(name, prediction), config["sigma_data"])
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise ValueError(
+            f"scheduler: {name} has neither alphas_cumprod nor the sigmas of an EDM or flow-matching scheduler, "
+            "so its noise levels are not known; use DDPM, DDIM, Euler, Heun, DPM-Solver, EDM or FlowMatch"
+        )
+    squares = scheduler.alphas_cumprod.double()
+    levels = ((1 - squares) / squares).sqrt()
+    # schedules rescaled to zero signal end at an infinite level
+    kept = torch.isfinite(levels) & (squares > 1e-7)
+    timesteps, levels = torch.arange(len(levels), dtype=torch.float64)[kept], levels[kept]
+    if config.get("timestep_type") == "continuous":
+        timesteps = levels.log() / 4
+    return NoiseTable("vp", timesteps, levels, _known(name, prediction))
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Return whether a scheduler is one of flow matching."""
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def step_levels(scheduler: Any) -> Tensor:
+    """Return the EDM noise level of each call of the network in a sampler's loop, float64 [call].
+
+    These are the levels of the states that the loop feeds to the network, which for Karras, exponential or shifted
+    schedules are not those of its rounded timesteps.
+
+    Args:
+        scheduler: A scheduler after its `set_timesteps`.
+    """
+    calls = len(scheduler.timesteps)
+    # KDPM2 calls the network between its sigmas too, at timesteps that are not rounded
+    if not hasattr(scheduler, "sigmas") or type(scheduler).__name__.startswith("KDPM2"):
+        return noise_table(scheduler).level(scheduler.timesteps.double())
+    sigmas = scheduler.sigmas[:calls].double().cpu()
+    return sigmas / (1 - sigmas) if is_flow(scheduler) else sigmas
+
+
+def step_at(levels: Tensor, level: float) -> int:
+    """Return the first step whose noise level is at most the given one; the number of steps if none is."""
+    return int((levels > level).sum())
+
+
+def _known(name: str, prediction: str) -> str:
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(
+            f"scheduler: {name} predicts {prediction!r}; expected epsilon, v_prediction, sample or a flow-matching one"
+        )
+    return prediction
+
+
+def _interpolate(x: Tensor | float, at: Tensor, values: Tensor) -> Tensor:
+    x = torch.as_tensor(x, dtype=torch.float64)
+    return torch.from_numpy(np.interp(x.cpu().numpy(), at.numpy(), values.numpy())).reshape(x.shape)
