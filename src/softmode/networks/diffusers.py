@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class DiffusersDenoiser:
         timesteps = self.table.timestep(level.flatten().cpu()).to(x.device, x.dtype).expand(len(x))
         condition = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.condition.items()}
         x_t = alpha * x
-        with _differentiable(x):
+        with _differentiable():
             out = self.network(x_t, timesteps, **condition).sample
         # a network that has learned its variance too returns it after the mean
         out = out[:, : x.shape[1]]
@@ -71,9 +72,9 @@ class DiffusersDenoiser:
 
 
 @contextlib.contextmanager
-def _differentiable(x: Tensor) -> Iterator[None]:
+def _differentiable() -> Iterator[None]:
     """Let attention take the form that forward-mode AD knows, if a derivative is being taken."""
-    if forward_ad.unpack_dual(x).tangent is None:
+    if getattr(forward_ad, "_current_level", 0) < 0:
         yield
         return
     with sdpa_kernel(SDPBackend.MATH):
@@ -144,7 +145,10 @@ def _parts(source: str) -> dict[str, tuple[str, str]]:
             "pipeline, or of a network with its scheduler beside it"
         )
     try:
-        index = diffusers.DiffusionPipeline.load_config(source)
+        with warnings.catch_warnings():
+            # about arguments of its own to the hub's client
+            warnings.simplefilter("ignore")
+            index = diffusers.DiffusionPipeline.load_config(source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -168,4 +168,4 @@ def _known(name: str, prediction: str) -> str:
 
 def _interpolate(x: Tensor | float, at: Tensor, values: Tensor) -> Tensor:
     x = torch.as_tensor(x, dtype=torch.float64)
-    return torch.from_numpy(np.interp(x.cpu().numpy(), at.numpy(), values.numpy())).reshape(x.shape)
+    return torch.from_numpy(np.asarray(np.interp(x.cpu().numpy(), at.numpy(), values.numpy())))
