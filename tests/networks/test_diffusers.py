@@ -272,10 +272,10 @@ def test_pickles_and_foreign_classes_are_refused(tmp_path: Path) -> None:
         load_model(f"diffusers:{home}")
     config = json.loads((home / "config.json").read_text())
     (home / "config.json").write_text(json.dumps(config | {"_class_name": "Evil"}))
-    with pytest.raises(ValueError, match="is a Evil, which diffusers .* lacks"):
+    with pytest.raises(ValueError, match=r"is a Evil, which diffusers .* lacks"):
         load_model(f"diffusers:{home}")
-    with pytest.raises(ValueError, match=r"has no folder scheduler, in it or beside it"):
-        (home / "scheduler" / "scheduler_config.json").unlink()
+    (home / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ValueError, match="has no folder scheduler, in it or beside it"):
         load_model(f"diffusers:{home}")
 
 
@@ -283,7 +283,7 @@ def test_a_hub_id_while_offline_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="nor reach it on the hub .*; download it first and give its directory"):
+    with pytest.raises(ValueError, match=r"nor reach it on the hub .*; download it first and give its directory"):
         load_model("diffusers:nobody/no-such-model")
 
 

@@ -167,5 +167,11 @@ def _known(name: str, prediction: str) -> str:
 
 
 def _interpolate(x: Tensor | float, at: Tensor, values: Tensor) -> Tensor:
+    """Return values at x by linear interpolation between the rising points `at`, constant beyond their ends.
+
+    In torch, as numpy cannot see a tensor while a derivative is taken.
+    """
     x = torch.as_tensor(x, dtype=torch.float64)
-    return torch.from_numpy(np.asarray(np.interp(x.cpu().numpy(), at.numpy(), values.numpy())))
+    right = torch.searchsorted(at, x).clamp(1, len(at) - 1)
+    share = ((x - at[right - 1]) / (at[right] - at[right - 1])).clamp(0, 1)
+    return torch.lerp(values[right - 1], values[right], share)
