@@ -114,6 +114,10 @@ def load_diffusers(
     table = noise_table(scheduler)
     network = _load(source, parts["network"], "the network", torch_dtype=dtype, use_safetensors=True)
     network.to(device).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            # its forward derivative rejects the strides that attention leaves behind
+            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(),))
     trained = _shape(network, source, tuple(shape))
     text = _text_condition(source, network, parts, prompt, device, dtype)
     classes = _classes(network)
