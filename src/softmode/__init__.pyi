@@ -41,6 +41,8 @@ from .exact.gaussian import power_spectrum as power_spectrum
 from .exact.patch import PatchDenoiser as PatchDenoiser
 from .exact.patch import TwoStatePatch as TwoStatePatch
 from .exact.patch import full_dispersion as full_dispersion
+from .guidance import Interval as Interval
+from .guidance import guided_steps as guided_steps
 from .lattice import Lattice as Lattice
 from .lattice import ReceptiveField as ReceptiveField
 from .networks.classifier import Classifier as Classifier

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from softmode.critical import (
 )
 from softmode.estimate import Array, Estimate, bootstrap, median
 from softmode.store import Run
+
+Intercept = Literal["constant mode", "free"]
 
 # a fall of the entropy is marked where it is done by half, its interval by these shares
 FALL = (0.25, 0.5, 0.75)
@@ -59,17 +61,19 @@ class Notion:
         }  # fmt: skip
 
 
-def softness(run: Run, shape: str = "constant mode") -> Array:
+def softness(run: Run, intercept: Intercept = "constant mode") -> Array:
     """Return the convention-free softness log(1 + xi_eq^2) of every trajectory, [trajectory, time].
 
     Args:
         run: A probe.
-        shape: `constant mode`, or `free`: whose intercept never uses it.
+        intercept: Whether the fit of Eq. 69 uses the constant mode, or only shells n >= 1.
     """
-    data = run.arrays
-    k = data["k"].to_numpy()
-    fit = fit_dispersion(1 - data["gain"].to_numpy(), k, "free" if shape == "free" else "constant mode")
-    return fit.softness(math.pi / k[1].min())
+    return softness_of(run.arrays["gain"].to_numpy(), run.arrays["k"].to_numpy(), intercept)
+
+
+def softness_of(gain: Array, k: Array, intercept: Intercept) -> Array:
+    """Return the softness of gains [..., shell, axis] at wavenumbers k [shell, axis], [...]."""
+    return fit_dispersion(1 - gain, k, intercept).softness(math.pi / k[1].min())
 
 
 def critical_window(curves: Array, levels: Array) -> tuple[Estimate, Estimate, Estimate]:
@@ -120,11 +124,14 @@ def growth_notion(run: Run, levels: Array) -> Notion:
     )  # fmt: skip
 
 
-def free_notion(run: Run, levels: Array) -> Notion:
-    """Return the peak of the xi_eq that never uses the constant mode, with its window."""
-    sigma, low, high = critical_window(softness(run, "free"), levels)
-    what = "peak of xi_eq without the constant mode (free intercept)"
-    return Notion("peak_without_constant_mode", sigma, what, "paper Eq. 69, shells n >= 1", low.value, high.value)
+def peak_notion(run: Run, levels: Array, intercept: Intercept) -> Notion:
+    """Return the peak of xi_eq with its window, by one of the two fits."""
+    sigma, low, high = critical_window(softness(run, intercept), levels)
+    name, what = {
+        "constant mode": ("peak_of_xi_eq", "peak of xi_eq from all shells (Eq. 69)"),
+        "free": ("peak_without_constant_mode", "peak of xi_eq from shells n >= 1 alone"),
+    }[intercept]
+    return Notion(name, sigma, what, "paper G.7, H.3", low.value, high.value)
 
 
 def departure_notion(curves: Array, null: Array, levels: Array) -> Notion:

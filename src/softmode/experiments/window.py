@@ -9,30 +9,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from softmode import provenance
+from softmode import guidance, provenance
 from softmode.config import ClonesConfig, ProbeConfig, WindowConfig
-from softmode.critical import fit_dispersion, peak_windows
+from softmode.critical import peak_windows
 from softmode.device import parse_device
 from softmode.estimate import Array, Estimate
 from softmode.experiments import clones, probe
 from softmode.experiments.notions import (
+    Intercept,
     Notion,
     argmax_level,
     clone_notions,
     critical_window,
     departure_notion,
     entropy_notion,
-    free_notion,
     growth_notion,
+    peak_notion,
     softness,
+    softness_of,
 )
 from softmode.experiments.probe_setup import null_model
-from softmode.networks.registry import Model, load_model
+from softmode.guidance import Format
+from softmode.networks.registry import DIFFUSERS, Model, load_model
 from softmode.observe.gains import exact_gains
 from softmode.store import Run, write_json
 
 FILE = "window.json"
 CLONES = "clones"
+# fits of xi_eq, in the order in which a peak is sought
+INTERCEPTS: tuple[Intercept, ...] = ("constant mode", "free")
 
 
 def run(config: WindowConfig, out: str | Path, model: Model | None = None, progress: bool = False) -> Run:
@@ -88,13 +93,14 @@ def analyse(run: Run) -> dict[str, Any]:
             "softmode probe or softmode window"
         )
     _ = run.summary
-    levels, curves = run.arrays["noise_level"].to_numpy(), softness(run)
-    sigma_c, low, high = critical_window(curves, levels)
-    null, origin = null_softness(run, levels)
-    shared = _shared_peak(null, levels, (low.value, sigma_c.value, high.value))
-    notions = _notions(run, curves, null, levels)
+    levels = run.arrays["noise_level"].to_numpy()
+    intercept, (sigma_c, low, high), shared = _first_peak(run, levels)
+    curves = softness(run, intercept)
+    null, origin = null_softness(run, levels, intercept)
+    notions = _notions(run, curves, null, levels, intercept)
     answer = {
         "verdict": "none" if math.isnan(sigma_c.value) or shared else "doubtful" if sigma_c.reason else "found",
+        "intercept": intercept,
         "sigma_c": asdict(sigma_c), "sigma_lo": asdict(low), "sigma_hi": asdict(high),
         "times": {name: _time(run, e.value) for name, e in (("c", sigma_c), ("begin", high), ("end", low))},
         "peaks": peak_windows(np.median(curves, 0), levels).tolist(),
@@ -125,13 +131,29 @@ def read(run: Run) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def null_softness(run: Run, levels: Array) -> tuple[Array | None, str]:
+def _first_peak(run: Run, levels: Array) -> tuple[Intercept, tuple[Estimate, Estimate, Estimate], float]:
+    """Return the fit whose xi_eq has a peak that the null lacks, (sigma_c, sigma_lo, sigma_hi), and the shared peak.
+
+    Eq. 69 first; where it has none, the fit that never uses the constant mode, which a trained network may get wrong.
+    Without either, what Eq. 69 says.
+    """
+    found = []
+    for intercept in INTERCEPTS:
+        window = critical_window(softness(run, intercept), levels)
+        null, _ = null_softness(run, levels, intercept)
+        shared = _shared_peak(null, levels, (window[1].value, window[0].value, window[2].value))
+        found.append((intercept, window, shared))
+        if math.isfinite(window[0].value) and not shared:
+            return found[-1]
+    return found[0]
+
+
+def null_softness(run: Run, levels: Array, intercept: Intercept = "constant mode") -> tuple[Array | None, str]:
     """Return the softness of the Gaussian null [level], and where its spectrum is from: data, samples or none.
 
     Without data of the model's it is the spectrum of the run's own samples, D(x) at the last snapshot.
     """
     data = run.arrays
-    k, shells = data["k"].to_numpy(), int(run.config["shells"])
     if "null_gain" in data:
         gain, origin = data["null_gain"].to_numpy(), "data"
     else:
@@ -139,8 +161,9 @@ def null_softness(run: Run, levels: Array) -> tuple[Array | None, str]:
         if run.config["states"] != "reverse" or len(samples) < 2:
             return None, "none"
         null, x = null_model(samples), torch.zeros(1, *samples.shape[1:], dtype=torch.float64)
+        shells = int(run.config["shells"])
         gain, origin = torch.cat([exact_gains(null, x, s, shells) for s in levels]).numpy(), "samples"
-    return fit_dispersion(1 - gain, k).softness(math.pi / k[1].min()), origin
+    return softness_of(gain, data["k"].to_numpy(), intercept), origin
 
 
 def _shared_peak(null: Array | None, levels: Array, window: tuple[float, float, float]) -> float:
@@ -154,9 +177,11 @@ def _shared_peak(null: Array | None, levels: Array, window: tuple[float, float, 
     return 0.0
 
 
-def _notions(run: Run, curves: Array, null: Array | None, levels: Array) -> list[Notion]:
+def _notions(run: Run, curves: Array, null: Array | None, levels: Array, intercept: Intercept) -> list[Notion]:
+    """Return every notion beside the one that the window is of."""
+    (other,) = (way for way in INTERCEPTS if way != intercept)
     found: list[Notion | None] = [
-        free_notion(run, levels),
+        peak_notion(run, levels, other),
         growth_notion(run, levels),
         None if null is None else departure_notion(curves, null, levels),
         entropy_notion(run, levels),
@@ -183,7 +208,8 @@ def _sentence(answer: dict[str, Any], sigma_c: Estimate, shared: float) -> str:
         return f"no critical window found: {sigma_c.reason}"
     ends = f"{answer['sigma_lo']['value']:.3g} < sigma <= {answer['sigma_hi']['value']:.3g}"
     doubt = f", in doubt: {sigma_c.reason}" if answer["verdict"] == "doubtful" else ""
-    return f"guide where {ends}; the median xi_eq peaks at sigma_c = {sigma_c}{doubt}"
+    what = "xi_eq" if answer["intercept"] == "constant mode" else "xi_eq of shells n >= 1"
+    return f"guide where {ends}; the median {what} peaks at sigma_c = {sigma_c}{doubt}"
 
 
 def _remarks(
@@ -199,10 +225,15 @@ def _remarks(
     if answer["verdict"] == "none":
         return remarks
     argmax, (low, high) = answer["argmax"]["value"], window
+    if answer["intercept"] == "free":
+        remarks.append(
+            "Eq. 69 itself shows no peak here: the window is that of shells n >= 1 alone, which never use the constant "
+            "mode"
+        )
     if not low <= argmax <= high:
         remarks.append(
-            f"the median xi_eq is higher at sigma = {argmax:.3g}, where it has no peak: at low noise a network's "
-            "constant mode is not to be trusted"
+            f"the median xi_eq is higher at sigma = {argmax:.3g}, where no peak stands out: at low noise a network's "
+            "gains are not to be trusted, the constant mode's least"
         )
     for notion in notions:
         sigma = notion.sigma.value
@@ -217,3 +248,17 @@ def _remarks(
             f"a factor {factor:.3g} from sigma_c{errors}"
         )
     return remarks
+
+
+def export(run: Run, form: Format, weight: float, steps: int | None) -> str:
+    """Return the window of a run in a form that a pipeline takes; a model of diffusers lends its scheduler.
+
+    Raises:
+        ValueError: If there is no window, or no step falls into it.
+    """
+    source, scheduler = run.identity["model"]["name"], None
+    if source.startswith(DIFFUSERS):
+        from softmode.networks.diffusers import load_scheduler
+
+        scheduler = load_scheduler(source.removeprefix(DIFFUSERS))
+    return guidance.export(read(run), form, weight, scheduler, steps)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from softmode.estimate import Array, median
 from softmode.experiments import window as windows
-from softmode.experiments.notions import softness
+from softmode.experiments.notions import Intercept, softness
 from softmode.figures.critical_dynamics import caption
 from softmode.figures.length_panel import GAIN
 from softmode.figures.noise_axis import noise_axis
@@ -19,9 +19,14 @@ from softmode.figures.strip import denoised_strip, has_images
 from softmode.report import estimate_of
 from softmode.store import Run
 
+LENGTHS = {
+    "constant mode": r"$\xi_{\mathrm{eq}}$, convention-free, median",
+    "free": r"$\xi_{\mathrm{eq}}$ of shells $n\geq 1$, convention-free, median",
+}
 WINDOW, CENTRE = "#f6d8b0", "#c00000"
 NAMES = {
-    "critical": r"peak of $\xi_{\mathrm{eq}}$",
+    "critical": r"$\sigma_c$ and the window",
+    "peak_of_xi_eq": r"peak of $\xi_{\mathrm{eq}}$, Eq. 69",
     "peak_without_constant_mode": r"$\xi_{\mathrm{eq}}$ without constant mode",
     "growth_of_xi_x": r"growth of $\xi_x$",
     "departure_from_null": "departure from the null",
@@ -51,7 +56,7 @@ def window(run: Run) -> Figure:
     heights = [1.5 if strip_shown else 0.01, 3.2, 0.45 * len(rows) + 0.2]
     figure = Figure(figsize=(11, 1.8 + sum(heights)), layout="constrained")
     strip, curve, notions = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    _lengths(curve, run)
+    _lengths(curve, run, found["intercept"])
     _notions(notions, rows)
     noise_axis(notions, *_limits(run, rows))
     denoised_strip(strip, run) if strip_shown else strip.set_axis_off()
@@ -82,12 +87,12 @@ def _limits(run: Run, rows: list[dict[str, Any]]) -> tuple[float, float]:
     return min(ROOM * max(values), float(levels[0])), max(min(values) / ROOM, float(levels[-1]))
 
 
-def _lengths(ax: Axes, run: Run) -> None:
-    levels, curves = run.arrays["noise_level"].to_numpy(), _length(softness(run))
+def _lengths(ax: Axes, run: Run, intercept: Intercept) -> None:
+    levels, curves = run.arrays["noise_level"].to_numpy(), _length(softness(run, intercept))
     for values in curves:
         ax.plot(levels, values, color=GAIN, linewidth=0.8, alpha=0.3)
-    ax.plot(levels, median(curves), color=GAIN, linewidth=2.2, label=r"$\xi_{\mathrm{eq}}$, convention-free, median")
-    null, origin = windows.null_softness(run, levels)
+    ax.plot(levels, median(curves), color=GAIN, linewidth=2.2, label=LENGTHS[intercept])
+    null, origin = windows.null_softness(run, levels, intercept)
     if null is not None:
         label = "Gaussian null" if origin == "data" else "Gaussian null of the samples"
         ax.plot(levels, _length(null), color=GREY, linestyle="--", linewidth=1.8, label=label, gid="null")

@@ -103,10 +103,7 @@ def load_diffusers(
     Raises:
         ValueError: If diffusers is not installed, the model cannot be read, or lacks what it needs.
     """
-    try:
-        import diffusers
-    except ImportError:
-        raise ValueError(f"model: a diffusers model needs diffusers: pip install '{EXTRA}'") from None
+    diffusers = _diffusers()
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     parts = _parts(source)
@@ -132,15 +129,26 @@ def load_diffusers(
 
 
 def load_scheduler(source: str) -> Any:
-    """Return the scheduler of a model of `load_diffusers`."""
+    """Return the scheduler of a model of `load_diffusers`.
+
+    Raises:
+        ValueError: If diffusers is not installed or there is none.
+    """
+    _diffusers()
     return _load(source, _parts(source)["scheduler"], "the scheduler")
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers
+    except ImportError:
+        raise ValueError(f"model: a diffusers model needs diffusers: pip install '{EXTRA}'") from None
+    return diffusers
 
 
 def _parts(source: str) -> dict[str, tuple[str, str]]:
     """Return (class, folder) of a pipeline's network, scheduler and text encoder, from its index or its folders."""
-    import diffusers
-
-    home = Path(source)
+    diffusers, home = _diffusers(), Path(source)
     if (home / "config.json").is_file():
         return _bare(home)
     if home.exists() and not (home / "model_index.json").is_file():
@@ -181,9 +189,7 @@ def _bare(home: Path) -> dict[str, tuple[str, str]]:
 
 def _load(source: str, part: tuple[str, str], what: str, **settings: Any) -> Any:
     """Return one part of a pipeline, of one of diffusers' own classes: code that comes with weights is never run."""
-    import diffusers
-
-    name, folder = part
+    diffusers, (name, folder) = _diffusers(), part
     known = getattr(diffusers, name, None)
     if known is None:
         raise ValueError(f"model: {what} of {source!r} is a {name}, which diffusers {diffusers.__version__} lacks")
