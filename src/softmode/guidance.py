@@ -44,7 +44,7 @@ class Interval:
 
     def __call__(self, sigma: Tensor) -> Tensor:
         """Return the weight at noise levels of any shape."""
-        return torch.where((sigma > self.low) & (sigma <= self.high), self.weight, 0.0).to(sigma)
+        return ((sigma > self.low) & (sigma <= self.high)).to(sigma) * self.weight
 
 
 def guided_steps(interval: Interval, levels: Tensor) -> list[int]:
@@ -178,16 +178,16 @@ def _comfyui(interval: Interval, scheduler: Any) -> dict[str, float]:
 
 def _snippet(interval: Interval) -> str:
     """Return Python that builds the guider of this interval in diffusers."""
+    low, high, scale = (float(f"{number:.6g}") for number in (interval.low, interval.high, 1 + interval.weight))
+    window = f"{low}, {high}, guidance_scale={scale}"
     return "\n".join((
         "from softmode.networks.diffusers_guider import guidance_callback, sigma_window_guider",
         "",
         "# a modular pipeline",
-        f"guider = sigma_window_guider(pipe.scheduler, {interval.low:.6g}, {interval.high:.6g}, "
-        f"guidance_scale={1 + interval.weight:g})",
+        f"guider = sigma_window_guider(pipe.scheduler, {window})",
         "pipe.update_components(guider=guider)",
         "",
         "# any other pipeline with guidance_scale and callback_on_step_end",
-        f"scale, callback = guidance_callback(pipe.scheduler, steps, {interval.low:.6g}, {interval.high:.6g}, "
-        f"guidance_scale={1 + interval.weight:g})",
+        f"scale, callback = guidance_callback(pipe.scheduler, steps, {window})",
         "pipe(prompt, num_inference_steps=steps, guidance_scale=scale, callback_on_step_end=callback)",
     ))  # fmt: skip

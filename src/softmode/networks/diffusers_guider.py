@@ -39,7 +39,7 @@ def sigma_window_guider(scheduler: Any, low: float, high: float, guidance_scale:
         """Classifier-free guidance in a window of noise levels."""
 
         def _is_cfg_enabled(self) -> bool:
-            if not super()._is_cfg_enabled():
+            if not self._enabled:
                 return False
             # before the loop begins, a pipeline asks whether it will need both branches
             return self._step is None or bool(interval(step_levels(scheduler)[self._step]))
