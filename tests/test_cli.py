@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -76,6 +77,13 @@ def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], mo
         ("probe fashion-mnist --shape 1 30 30 --out {out}", "sides divisible by 4"),
         ("probe fashion-mnist --labels 3 --out {out}", "labels: got 3; expected none"),
         ("probe fashion-mnist-classifier --out {out}", "no denoiser"),
+        ("probe fashion-mnist --prompt tench --out {out}", "is no model of text: leave it out"),
+        ("probe edm2:{file}.pkl --out {out}", "cannot be read"),
+        ("window edm2:{file} --out {out}", "truncated or no safetensors file"),
+        ("window diffusers:{file} --out {out}", "holds neither model_index.json nor config.json"),
+        ("window fashion-mnist-labelled --labels 3,10 --out {out}", "labels: got 10; expected 0 to 9"),
+        ("window fashion-mnist --clones -1 --out {out}", "clones: got -1"),
+        ("window fashion-mnist --t-max 300 --sampler heun --out {out}", "t_max: got 300"),
         ("clones fashion-mnist --copies 0 --out {out}", "copies: got 0"),
         ("train fashion --out {out}", "recipe: got 'fashion'; expected one of fashion-mnist-binary"),
         ("train fashion-mnist --data {out} --out {out}", "lacks train-images-idx3-ubyte"),
@@ -122,6 +130,46 @@ def test_probe_and_clones_of_ones_own_model(
         assert (tmp_path / figure).stat().st_size > 0
         assert str(tmp_path / figure) in printed
     sys.modules.pop("zoo_of_the_cli")
+
+
+def test_a_window_of_ones_own_model_and_its_exports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer, its notions and its figure; then each format from the stored run, with nothing else printed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo_of_the_cli.py").write_text(WINDOW_MODEL)
+    run = str(tmp_path / "run")
+    main(
+        ["window", "python:zoo_of_the_cli:model", "--shells", "3", "--trajectories", "4", "--clones", "0", "--out", run]
+    )
+    printed = capsys.readouterr().out
+    for words in ("critical: peak of the", "growth_of_xi_x", "answer   guide where", "--format json", "window.png"):
+        assert words in printed
+    main(["window", run, "--format", "json", "--sampler-steps", "30", "--weight", "2"])
+    plain = json.loads(capsys.readouterr().out)
+    assert (len(plain["weights"]), plain["guidance_scale"]) == (30, 3.0)
+    main(["window", run, "--format", "sigmas"])
+    assert len(capsys.readouterr().out.split()) == 2
+    main(["window", run, "--format", "comfyui"])
+    assert json.loads(capsys.readouterr().out)["sigma_start"] == plain["sigma_hi"]["value"]
+    main(["window", run, "--format", "diffusers"])
+    assert "sigma_window_guider(pipe.scheduler" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["window", run, "--format", "json", "--sampler-steps", "1"])
+    assert stop.value.code == 2
+    sys.modules.pop("zoo_of_the_cli")
+
+
+WINDOW_MODEL = """
+import torch
+import softmode as sm
+
+def model():
+    field = torch.cos(torch.arange(12) * 0.5235988).expand(12, 12) + 1.2
+    two = sm.EmpiricalDenoiser(torch.stack([field, -field]).unsqueeze(1))
+    return sm.Model("two", sm.VE(), (1, 12, 12), lambda label: two, binary=True)
+"""
 
 
 def test_models_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

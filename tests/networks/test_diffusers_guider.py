@@ -93,7 +93,7 @@ def test_fractions_of_the_steps_would_guide_others() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_classic_pipeline_guides_the_steps_inside_the_window(name: str) -> None:
-    """Stable Diffusion's own loop with the callback: its scheduler is fed what is guided inside, conditional outside."""
+    """Stable Diffusion's own loop with the callback: its scheduler is fed guided noise inside, conditional outside."""
     steps, scheduler = 12, SCHEDULERS[name]()
     unet = diffusers.UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
