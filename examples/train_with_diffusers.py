@@ -1,6 +1,6 @@
 """Train a denoiser of Fashion-MNIST with diffusers' own network, scheduler and recipe; softmode only reads the images.
 
-    python examples/train_with_diffusers.py --out runs/diffusers --epochs 10
+    python examples/train_with_diffusers.py --out runs/diffusers --epochs 6
     softmode window diffusers:runs/diffusers --data runs/diffusers/held_out.npz --out runs/window
 
 The recipe is that of diffusers' tutorial "Train a diffusion model": UNet2DModel, DDPMScheduler of 1000 steps, AdamW, a
@@ -83,7 +83,7 @@ def train(out: Path, epochs: int, batch: int, rate: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/diffusers"))
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=4e-4)
     chosen = parser.parse_args()

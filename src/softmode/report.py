@@ -183,7 +183,8 @@ def print_models() -> None:
     for file in files:
         console.print(file, highlight=False, soft_wrap=True)
     console.print(
-        "a MODEL is one of these names, a path made by softmode train, or python:module:function (returns a Denoiser)",
+        "a MODEL is one of these names, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, "
+        "or python:module:function (returns a Denoiser)",
         highlight=False,
         soft_wrap=True,
     )
