@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -146,6 +147,11 @@ def test_a_window_of_ones_own_model_and_its_exports(
     printed = capsys.readouterr().out
     for words in ("critical: peak of the", "growth_of_xi_x", "answer   guide where", "--format json", "window.png"):
         assert words in printed
+    shown = re.search(r"in steps +(\d+) to (\d+) of 0 to 31, of EDM's sampler", printed)
+    main(["window", run, "--format", "json", "--sampler-steps", "32"])
+    guided = json.loads(capsys.readouterr().out)["steps"]
+    assert shown
+    assert [int(end) for end in shown.groups()] == [guided[0], guided[-1]]
     main(["window", run, "--format", "json", "--sampler-steps", "30", "--weight", "2"])
     plain = json.loads(capsys.readouterr().out)
     assert (len(plain["weights"]), plain["guidance_scale"]) == (30, 3.0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from softmode.denoiser import Guided
-from softmode.guidance import Interval, export, guided_steps, sampler_levels
+from softmode.guidance import Interval, export, guided_steps, sampler_levels, units
 from softmode.process import rho_grid
 
 LOW, HIGH = 0.6, 4.0
@@ -147,6 +148,16 @@ def test_a_scheduler_adds_its_own_units() -> None:
     inside = [i for i, t in enumerate(scheduler.timesteps) if plain["timestep"]["lo"] < t <= plain["timestep"]["hi"]]
     assert plain["steps"] == inside
     assert plain["scheduler"] == "DDIMScheduler"
+
+
+def test_a_window_is_said_in_the_pipelines_units() -> None:
+    """Its timesteps enclose those of the steps it guides; a window between two steps guides none."""
+    scheduler = diffusers.DDIMScheduler()
+    said = dict(units(Interval(LOW, HIGH), scheduler, 25))
+    low, high = (float(number) for number in re.findall(r"\d+\.\d+", said["timestep"]))
+    inside = [i for i, t in enumerate(scheduler.timesteps) if low < t <= high]
+    assert said["steps"].startswith(f"{inside[0]} to {inside[-1]} of 0 to 24, of DDIMScheduler")
+    assert dict(units(Interval(0.6, 0.601), None, 8))["steps"].startswith("none of 0 to 7, of EDM's sampler")
 
 
 def test_no_window_is_not_exported() -> None:

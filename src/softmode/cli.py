@@ -14,6 +14,8 @@ from softmode.config import ClonesConfig, PatchConfig, ProbeConfig, TheoryConfig
 
 BAD_INPUT = 2
 FAILED = 1
+# steps of EDM2's published sampler (karras2024)
+EDM2_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Window:
     weight: float = 1.0
     """Weight w of the guidance in an export, D + w (D - D_guide); a guidance scale of pipelines is 1 + w."""
     sampler_steps: int | None = None
-    """Steps of the pipeline's sampler, to list in an export those that are guided."""
+    """Steps of the pipeline's sampler, to list those that are guided; the table takes 32, EDM2's, when left out."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,13 @@ def _probe(command: Probe) -> None:
 
 def _window(command: Window) -> None:
     from softmode.experiments import window
+    from softmode.guidance import sampler_levels
     from softmode.report import print_window
     from softmode.store import Run, is_run
 
+    steps = command.sampler_steps
+    if steps is not None:
+        sampler_levels(None, steps)  # raises before anything is computed
     if is_run(command.config.model):
         stored = Run.open(command.config.model)
         window.analyse(stored)
@@ -226,10 +232,10 @@ def _window(command: Window) -> None:
         stored = window.run(command.config, command.out, progress=sys.stderr.isatty())
     answer = window.read(stored)
     if command.format == "table":
-        print_window(stored, answer)
+        print_window(stored, answer, window.pipeline_units(stored, EDM2_STEPS if steps is None else steps))
         _figures(str(stored.directory))
         return
-    print(window.export(stored, command.format, command.weight, command.sampler_steps))
+    print(window.export(stored, command.format, command.weight, steps))
 
 
 def _clones(command: Clones) -> None:

@@ -117,6 +117,28 @@ def sampler_levels(scheduler: Any, steps: int) -> Tensor:
     return step_levels(scheduler)
 
 
+def units(interval: Interval, scheduler: Any, steps: int) -> list[tuple[str, str]]:
+    """Return an interval in a pipeline's own units, in words: its timesteps, and the steps that its sampler guides.
+
+    Args:
+        interval: The interval.
+        scheduler: A scheduler of diffusers; None for EDM's sampler, whose timestep is sigma itself.
+        steps: Steps of the sampler.
+
+    Raises:
+        ValueError: If there are too few steps.
+    """
+    levels, found = sampler_levels(scheduler, steps), []
+    name = "EDM's sampler" if scheduler is None else type(scheduler).__name__
+    if scheduler is not None:
+        table = noise_table(scheduler)
+        low, high = (float(table.timestep(level)) for level in _within(interval, table.range).values())
+        found.append(("timestep", f"{low:.4g} < t <= {high:.4g}, of {name}"))
+    guided = torch.nonzero(interval(levels)).flatten().tolist()
+    where = f"{guided[0]} to {guided[-1]}" if guided else "none"
+    return [*found, ("steps", f"{where} of 0 to {len(levels) - 1}, of {name} in {steps} steps")]
+
+
 def _plain(window: Mapping[str, Any], interval: Interval, scheduler: Any, levels: Tensor | None) -> dict[str, Any]:
     """Return the window as plain data."""
     plain: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Tables for the terminal: the critical quantities of a run, and the theory of a patch model."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,8 @@ def print_clones(run: Run) -> None:
     console.print(f"{cost}; {summary['wall_seconds']:.0f} s", highlight=False)
 
 
-def print_window(run: Run, window: Mapping[str, Any]) -> None:
-    """Print the answer of a window first, then every notion on the same scale, and what to do next."""
+def print_window(run: Run, window: Mapping[str, Any], units: Sequence[tuple[str, str]] = ()) -> None:
+    """Print every notion of a window on one scale, then the answer, also in a pipeline's units, and what to do next."""
     console = Console()
     table = Table(title=f"noise levels of {run.directory} at which a sample is decided", title_justify="left")
     for column in ("sigma/alpha", "95 % interval", "its window", "notion"):
@@ -154,7 +154,9 @@ def print_window(run: Run, window: Mapping[str, Any]) -> None:
         console.print(f"note     {remark}", highlight=False, soft_wrap=True)
     if window["verdict"] != "none":
         begin, end = window["times"]["begin"], window["times"]["end"]
-        console.print(f"in time  {end:.4g} < t <= {begin:.4g}, of the process", highlight=False, soft_wrap=True)
+        rows = [("time", f"{end:.4g} < t <= {begin:.4g}, of the process"), *units]
+        for unit, text in rows:
+            console.print(f"{'in ' + unit:<12} {text}", highlight=False, soft_wrap=True)
     console.print(f"[bold]answer[/]   {escape(window['answer'])}", highlight=False, soft_wrap=True)
     if window["verdict"] != "none":
         console.print(

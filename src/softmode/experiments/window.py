@@ -256,9 +256,31 @@ def export(run: Run, form: Format, weight: float, steps: int | None) -> str:
     Raises:
         ValueError: If there is no window, or no step falls into it.
     """
-    source, scheduler = run.identity["model"]["name"], None
-    if source.startswith(DIFFUSERS):
-        from softmode.networks.diffusers import load_scheduler
+    return guidance.export(read(run), form, weight, _scheduler(run), steps)
 
-        scheduler = load_scheduler(source.removeprefix(DIFFUSERS))
-    return guidance.export(read(run), form, weight, scheduler, steps)
+
+def pipeline_units(run: Run, steps: int) -> list[tuple[str, str]]:
+    """Return the window of a run in its pipeline's timesteps, where it has one, and in steps of its sampler.
+
+    Returns:
+        Pairs of a unit and the window in it, in words; none without a window.
+
+    Raises:
+        ValueError: If there are too few steps.
+    """
+    found = read(run)
+    if found["verdict"] == "none":
+        return []
+    return guidance.units(
+        guidance.Interval(found["sigma_lo"]["value"], found["sigma_hi"]["value"]), _scheduler(run), steps
+    )
+
+
+def _scheduler(run: Run) -> Any:
+    """Return the scheduler of a run's model, if it is one of diffusers."""
+    source = run.identity["model"]["name"]
+    if not source.startswith(DIFFUSERS):
+        return None
+    from softmode.networks.diffusers import load_scheduler
+
+    return load_scheduler(source.removeprefix(DIFFUSERS))

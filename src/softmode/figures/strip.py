@@ -26,7 +26,7 @@ def denoised_strip(ax: Axes, run: Run) -> None:
     """
     first, last = np.log(ax.get_xlim())
     levels = run.arrays["snapshot_level"].to_numpy()
-    _draw(ax, run, (np.log(levels) - first) / (last - first))
+    _draw(ax, run, (np.log(levels) - first) / (last - first), "{:.2g}")  # the axis below says of what
 
 
 def even_strip(ax: Axes, run: Run) -> None:
@@ -35,11 +35,11 @@ def even_strip(ax: Axes, run: Run) -> None:
     Source: paper Fig. 1, top.
     """
     count = run.arrays.sizes["snapshot"]
-    _draw(ax, run, (np.arange(count) + 0.5) / count)
+    _draw(ax, run, (np.arange(count) + 0.5) / count, r"$\sigma/\alpha$ = {:.2g}")
 
 
-def _draw(ax: Axes, run: Run, where: Array) -> None:
-    """Draw the images with their centres at shares of the axes' width."""
+def _draw(ax: Axes, run: Run, where: Array, title: str) -> None:
+    """Draw the images with their centres at shares of the axes' width, and their noise levels in the title's form."""
     ax.set_axis_off()
     data = run.arrays
     fields, levels = data["denoised"].to_numpy()[0], data["snapshot_level"].to_numpy()
@@ -50,6 +50,6 @@ def _draw(ax: Axes, run: Run, where: Array) -> None:
     for field, level, x in zip(fields, levels, where, strict=True):
         panel = ax.inset_axes((x - width / 2, 0.0, width, 0.85))
         panel.imshow(visible(field), cmap=COLOURS, norm=NORM, interpolation="nearest")
-        panel.set_title(rf"$\sigma/\alpha$ = {level:.2g}", fontsize="x-small", pad=3)
+        panel.set_title(title.format(level), fontsize="x-small", pad=3)
         panel.set_xticks([])
         panel.set_yticks([])

@@ -113,6 +113,9 @@ def _notions(ax: Axes, rows: list[dict[str, Any]]) -> None:
         if math.isfinite(estimate.low):
             ax.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=4, alpha=0.5)
         ax.plot(estimate.value, place, "o", color=color, markersize=6, gid=row["name"])
+    ax.plot([], [], color="black", linewidth=4, alpha=0.5, label="95 % interval")
+    ax.plot([], [], color="black", linewidth=1.2, marker="|", markersize=9, label="window of the notion itself")
+    ax.legend(loc="best")
     ax.set_yticks(range(len(rows)), [NAMES[row["name"]] for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", color="0.9")

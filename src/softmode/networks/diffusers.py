@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def load_diffusers(
     diffusers = _diffusers()
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
+    # the hub's client logs every retry; what comes of them is said below in one line
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     parts = _parts(source)
     scheduler = _load(source, parts["scheduler"], "the scheduler")
     table = noise_table(scheduler)
