@@ -167,6 +167,76 @@ class ClonesConfig:
 
 
 @dataclass(frozen=True)
+class GuidedConfig:
+    """What every experiment on guidance needs: a model, its guide, a classifier, and how to sample."""
+
+    model: Positional[str]
+    """A name of softmode models, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or
+    python:module:function (returns a Model); it must know classes."""
+    guide: str = "dropped"
+    """What guidance pushes away from: dropped (the model itself without its label), or a MODEL: unconditional, or a
+    weaker one of the same classes (autoguidance)."""
+    classifier: str = "fashion-mnist-classifier"
+    """Tells how well a sample is aligned with its class: a name or a path of softmode models, or dinov2 (dinov2:small,
+    dinov2:PATH; pip install 'softmode[transformers]')."""
+    labels: str = ""
+    """Classes, for example 207,388; when left out, as many as --classes says, evenly spaced."""
+    classes: int = 10
+    """Number of classes (H.5)."""
+    trials: int = 40
+    """Trials per class and condition (H.5); all conditions of a trial start from the same noise."""
+    weight: float = 10.0
+    """Weight w of the guidance, D + w (D - D_guide). The paper says strong, and no number."""
+    sigma_c: float | None = None
+    """Critical noise level sigma/alpha; that of --window when left out."""
+    window: str = ""
+    """Directory of a finished softmode window of the same model; when left out, one is made in OUT/window."""
+    data: str = ""
+    """Real images for the Fréchet distance: a file.npz with images [image, channel, sides] in the model's units; the
+    model's own held-out images when left out."""
+    steps: int = 32
+    """Noise levels of EDM's sampler, rho 7 (H.1); 32 is EDM2's number."""
+    seed: int = 0
+    """Seed of every trial."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Floating type of the states and the networks."""
+    precision: Literal["full", "bfloat16", "float16"] = "full"
+    """Floating type inside the networks while sampling; the classifier computes in float32."""
+    device: str = "cpu"
+    """Device of the states and the networks: cpu, cuda, cuda:1."""
+    block: int = 20
+    """Trials sampled at once and stored together; an interrupted run resumes at its last finished block of a class and
+    condition."""
+
+
+@dataclass(frozen=True)
+class PulseConfig(GuidedConfig):
+    """Guide in a short pulse at sigma_c, at random places and in other ways, and compare the samples (H.4 to H.7)."""
+
+    half_width: float | None = None
+    """Half the pulse's width in sigma, Delta of H.4; half of sigma_c when left out, as the paper gives no number."""
+    interval: tuple[float, float] = (0.19, 1.61)
+    """A given interval of guidance, low and high; the default was published for EDM2-XXL on ImageNet-512
+    (Kynkäänniemi et al. 2024)."""
+
+
+@dataclass(frozen=True)
+class SusceptibilityConfig(GuidedConfig):
+    """Guide in the same pulse at many noise levels, and measure where it changes the samples' alignment most."""
+
+    centres: int = 16
+    """Centres of the pulse, evenly spaced in log sigma."""
+    highest: float = 40.0
+    """Highest centre; no higher than the first noise level."""
+    lowest: float = 0.04
+    """Lowest centre; the grid of the sampler is coarse below."""
+    width: float = 1.0
+    """Width of the pulse in log sigma."""
+    steps: int = 64
+    """Noise levels of EDM's sampler, rho 7 (H.1); twice EDM2's number, so that every pulse holds some."""
+
+
+@dataclass(frozen=True)
 class TheoryConfig:
     """Print every critical time and Ginzburg-Landau parameter of a patch model, without simulation."""
 
@@ -198,6 +268,9 @@ class TrainConfig:
     """Largest norm of the gradient (F.4)."""
     ema: float = 0.999
     """Decay per step of the averaged weights, which are the ones that are kept; shorter at first."""
+    weighting: Literal["noise", "data"] = "noise"
+    """What is to be right at every noise level: the predicted noise (F.4), or the denoised image, weighted as by Karras et
+    al. (2022). The former hardly teaches what the class says of an image in strong noise."""
     label_dropout: float = 0.1
     """Share of images shown without their class to a network with classes."""
     t_max: float = 50.0

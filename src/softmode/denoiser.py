@@ -131,12 +131,14 @@ class Autocast:
 class Guided:
     r"""Classifier-free guidance, $D + w(\sigma)\,(D - D_{\mathrm{guide}})$, as a denoiser.
 
-    A pulse, an interval and constant guidance differ only in w. The guide is called only where some weight is not 0.
+    A pulse, an interval and constant guidance differ only in w. The guide is called only for the states whose weight is
+    not 0.
 
     Args:
         denoiser: The (conditional) denoiser D.
         guide: The denoiser that is pushed away from.
-        weight: w(sigma): maps noise levels (a float64 tensor, scalar or [batch]) to weights of that shape.
+        weight: w(sigma): maps noise levels (a float64 tensor, scalar or [batch]) to weights, scalar or [batch]; these
+            may differ between states of one noise level.
 
     Source: paper H.1 (w = 0 is unguided).
     """
@@ -148,7 +150,14 @@ class Guided:
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return the guided posterior mean, of the shape of x."""
         denoised = self.denoiser(x, sigma)
-        weight = self.weight(torch.as_tensor(sigma, dtype=torch.float64))
-        if not weight.any():
+        weight = per_sample(self.weight(torch.as_tensor(sigma, dtype=torch.float64)), x).to(x.dtype)
+        guided = (weight != 0).flatten().expand(len(x))
+        if not guided.any():
             return denoised
-        return denoised + per_sample(weight, x).to(x.dtype) * (denoised - self.guide(x, sigma))
+        if guided.all():
+            return denoised + weight * (denoised - self.guide(x, sigma))
+        rows = guided.nonzero().flatten()
+        level = torch.as_tensor(sigma, device=x.device)
+        level = level[rows] if level.ndim and len(level) > 1 else level
+        push = weight.expand(len(x), *weight.shape[1:])[rows] * (denoised[rows] - self.guide(x[rows], level))
+        return denoised.index_add(0, rows, push)

@@ -47,6 +47,66 @@ class Interval:
         return ((sigma > self.low) & (sigma <= self.high)).to(sigma) * self.weight
 
 
+def sigma_pulse(centre: float, half_width: float, weight: float) -> Interval:
+    r"""Return the pulse of constant weight where $|\sigma - \sigma_c| \le \Delta$.
+
+    Args:
+        centre: Its centre, a noise level.
+        half_width: Half its width, in sigma; a pulse that would begin below 0 begins there.
+        weight: The weight inside.
+
+    Source: paper H.4.
+    """
+    return Interval(max(centre - half_width, 0.0), centre + half_width, weight)
+
+
+def log_pulse(centre: float, width: float, weight: float) -> Interval:
+    r"""Return the pulse of constant weight where $|\log(\sigma/\sigma_c)| \le$ width / 2.
+
+    Args:
+        centre: Its centre, a noise level.
+        width: Its width in log sigma.
+        weight: The weight inside.
+    """
+    return Interval(centre * math.exp(-width / 2), centre * math.exp(width / 2), weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Pulses:
+    """An interval of its own for every state of a batch: a weight w(sigma) that differs between them.
+
+    Args:
+        low: Lower ends, not included, float64 [batch]; NaN for a state that is never guided.
+        high: Upper ends, included, [batch].
+        weight: The weight inside.
+    """
+
+    low: Tensor
+    high: Tensor
+    weight: float
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        """Return the weights at one noise level, or at one for every state, [batch]."""
+        return ((sigma > self.low) & (sigma <= self.high)).double() * self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class AtLevels:
+    """Guidance at some noise levels of a sampler and no others: a weight w(sigma).
+
+    Args:
+        levels: The guided levels, float64 [level].
+        weight: The weight there.
+    """
+
+    levels: Tensor
+    weight: float
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        """Return the weight at noise levels of any shape."""
+        return torch.isin(sigma, self.levels).to(sigma) * self.weight
+
+
 def guided_steps(interval: Interval, levels: Tensor) -> list[int]:
     """Return the steps that an interval guides.
 

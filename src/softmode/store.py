@@ -23,6 +23,8 @@ import zarr
 from softmode.estimate import Array
 
 DONE = "block_done"
+# dimensions with a chunk for every entry
+SINGLE = ("snapshot", "condition")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Run:
         constants: Mapping[str, tuple[ArraySpec, Array]],
         curves: Mapping[str, ArraySpec],
         block: int,
+        parts: int = 1,
     ) -> "Run":
         """Create a run's directory, or open it if it was begun with the same identity.
 
@@ -83,6 +86,7 @@ class Run:
             constants: Arrays known from the start.
             curves: Arrays to be filled by blocks of trajectories; their first dimension is `trajectory`.
             block: Trajectories per block.
+            parts: Conditions of a block that are written one by one, where curves have the dimension `condition`.
 
         Raises:
             ValueError: If the directory cannot be written, holds foreign files, or a run of another identity.
@@ -105,26 +109,34 @@ class Run:
             _add(group, name, spec, spec.shape)[...] = values
         trajectories = next(iter(curves.values())).shape[0]
         for name, spec in curves.items():
-            # a snapshot can be large: one chunk each, so that writing needs no second copy of them all
-            rest = (1 if dim == "snapshot" else size for dim, size in zip(spec.dims[1:], spec.shape[1:], strict=True))
+            # a snapshot can be large: one chunk each, so that writing needs no second copy of them all; conditions are
+            # written one by one, and no chunk may have two writers
+            rest = (1 if dim in SINGLE else size for dim, size in zip(spec.dims[1:], spec.shape[1:], strict=True))
             _add(group, name, spec, (block, *rest))
         blocks = -(-trajectories // block)
-        _add(group, DONE, ArraySpec(("block",), (blocks,), "bool", {"long_name": "block finished"}), (1,))
+        done = ArraySpec(("block", "part"), (blocks, parts), "bool", {"long_name": "part of a block finished"})
+        _add(group, DONE, done, (1, 1))
         staged.rename(run.directory / "run.zarr")
         return run
 
     def pending(self, block: int, trajectories: int) -> Iterator[tuple[int, range]]:
         """Yield (block, its trajectories) for every block that is not finished."""
-        done = _array(zarr.open_group(self.directory / "run.zarr", mode="r"), DONE)[...]
-        for index in np.flatnonzero(~np.asarray(done)):
-            yield int(index), range(int(index) * block, min((int(index) + 1) * block, trajectories))
+        for index, _, which in self.pending_parts(block, trajectories):
+            yield index, which
 
-    def write(self, index: int, trajectories: range, values: Mapping[str, Array]) -> None:
-        """Write one block's arrays [trajectory, ...], then mark it finished."""
+    def pending_parts(self, block: int, trajectories: int) -> Iterator[tuple[int, int, range]]:
+        """Yield (block, part, the block's trajectories) for every part of a block that is not finished."""
+        done = _array(zarr.open_group(self.directory / "run.zarr", mode="r"), DONE)[...]
+        for index, part in np.argwhere(~np.asarray(done)).tolist():
+            yield index, part, range(index * block, min((index + 1) * block, trajectories))
+
+    def write(self, index: int, trajectories: range, values: Mapping[str, Array], part: int | None = None) -> None:
+        """Write arrays [trajectory, ...] of one block, or of one condition of it, then mark that finished."""
         group = zarr.open_group(self.directory / "run.zarr", mode="r+")
+        rows = slice(trajectories.start, trajectories.stop)
         for name, value in values.items():
-            _array(group, name)[trajectories.start : trajectories.stop] = value
-        _array(group, DONE)[index] = True
+            _array(group, name)[rows if part is None else (rows, part)] = value
+        _array(group, DONE)[index, part or 0] = True
 
     def finish(self) -> None:
         """Consolidate the metadata, once every block is written."""
@@ -147,7 +159,7 @@ class Run:
     def arrays(self) -> xr.Dataset:
         """Every array of the run, of finished trajectories only, with named dimensions and coordinates."""
         data = xr.open_zarr(self.directory / "run.zarr", consolidated=False, chunks=None)
-        finished = np.asarray(data[DONE])
+        finished = np.asarray(data[DONE]).all(1)
         if not finished.all():
             block = int(self.config["block"])
             keep = [i for i in range(data.sizes["trajectory"]) if finished[i // block]]
@@ -208,7 +220,8 @@ def check_directory(directory: str | Path, identity: Mapping[str, Any]) -> None:
                 f"out: {str(directory)!r} holds a run with {changed}; choose another directory or remove it"
             )
         return
-    if path.is_dir() and any(not entry.name.startswith(".run-") for entry in path.iterdir()):
+    # a run inside, such as the window that an experiment measures first, is its own
+    if path.is_dir() and any(not (entry.name.startswith(".run-") or is_run(entry)) for entry in path.iterdir()):
         raise ValueError(f"out: {str(directory)!r} is not empty and holds no softmode run; choose another directory")
     parent = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):

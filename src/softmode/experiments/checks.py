@@ -8,7 +8,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.networks.card import load_weights
-from softmode.networks.registry import CLASSIFIER, Model, find_weights, load_classifier
+from softmode.networks.registry import CLASSIFIER, DINOV2, Model, find_weights, load_classifier
 
 # maps states [batch, channel, *space], at no noise, to logits [batch, class]
 Classify = Callable[[Tensor], Tensor]
@@ -43,6 +43,8 @@ def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Cla
         return None, "", "no agreement of classes: left out on request"
     if name == CLASSIFIER and model.shape != FASHION_MNIST:
         return None, "", f"no agreement of classes: {name} tells those of states {FASHION_MNIST}, not {model.shape}"
+    if name.partition(":")[0] == DINOV2:
+        return _dinov2(name, model, device), "imagenet", ""
     try:
         network = load_classifier(name, device)
         card = load_weights(find_weights(name))[1]  # for what it was trained on, which the network does not know
@@ -57,6 +59,17 @@ def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Cla
     foreign = model.binary and card.values != "binary"
     note = f"{name} was trained on {card.values} images, the states are binary" if foreign else ""
     return lambda x: network(x.float()), card.data, note
+
+
+def _dinov2(name: str, model: Model, device: torch.device) -> Classify:
+    """Return a DINOv2 classifier, for images of any sides; raise a ValueError if the states are others."""
+    if len(model.shape) != 3 or model.shape[0] != 3:
+        raise ValueError(
+            f"classifier: {name!r} tells the classes of RGB images (3, height, width), not of states {model.shape}; "
+            f"decode latents to images first, or use {NONE}"
+        )
+    network = load_classifier(name, device)
+    return lambda x: network(x.float())
 
 
 def check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """What a probe's config determines: the model, its null, its data, the time grid and where on it to measure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -161,6 +162,12 @@ def settle(config: ProbeConfig, model: Model) -> ProbeConfig:
     )
 
 
+def flow_levels(model: Model) -> tuple[float, float]:
+    """Return the first and the last noise level of the paper's probability flow (G.2), within what a model knows."""
+    lowest, highest = model.levels or (0.0, math.inf)
+    return min(FLOW_LEVELS[0], highest), max(FLOW_LEVELS[1], lowest)
+
+
 def default_times(model: Model, ends: tuple[float, float] | None) -> tuple[float, float]:
     """Return the first and the last time of the reverse grid, within what the model knows.
 
@@ -170,7 +177,7 @@ def default_times(model: Model, ends: tuple[float, float] | None) -> tuple[float
     """
     process = model.process
     if ends is None or isinstance(process, VE):
-        first, last = (float(process.time(level)) for level in FLOW_LEVELS)
+        first, last = (float(process.time(level)) for level in flow_levels(model))
     else:
         first, last = ends
     if model.levels is not None:
@@ -218,7 +225,7 @@ def _default_snapshots(process: Process, times: Tensor) -> list[float]:
 
 
 def _given_data(config: ProbeConfig, model: Model) -> Tensor | None:
-    return _read_images(config.data, model.shape) if config.data else None
+    return read_images(config.data, model.shape) if config.data else None
 
 
 def _data(model: Model, label: Label, given: Tensor | None) -> tuple[GaussianDenoiser | None, Tensor | None]:
@@ -255,7 +262,7 @@ def data_of(images: Tensor, labels: Sequence[Label], trajectories: Sequence[int]
     return images[[i // len(labels) for i in trajectories]]
 
 
-def _read_images(path: str, shape: tuple[int, ...]) -> Tensor:
+def read_images(path: str, shape: tuple[int, ...]) -> Tensor:
     """Return the images of an npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:

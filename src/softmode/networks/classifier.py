@@ -1,9 +1,33 @@
-"""A small convolutional classifier, with which the classes of generated images are told."""
+"""What a classifier of images is, and a small convolutional one that tells the classes of generated images."""
+
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128)
+
+
+@runtime_checkable
+class ImageClassifier(Protocol):
+    """Logits of images [batch, channel, height, width] with values in [-1, 1], by a linear map of features."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    def features(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature"]:
+        """Return what the last linear layer sees."""
+
+    def head(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of features."""
+
+    def __call__(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of images."""
 
 
 class Classifier(nn.Module):
@@ -26,7 +50,12 @@ class Classifier(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(WIDTHS[-1], classes)
 
+    def features(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature"]:
+        """Return the average over sites of the last stage, of images with values in [-1, 1]."""
+        means: Tensor = self.layers(x).mean((2, 3))
+        return means
+
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
         """Return the logits of images with values in [-1, 1]."""
-        logits: Tensor = self.head(self.layers(x).mean((2, 3)))
+        logits: Tensor = self.head(self.features(x))
         return logits

@@ -16,7 +16,7 @@ from softmode.data import Images
 from softmode.denoiser import Denoiser, from_noise
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
-from softmode.networks.classifier import Classifier
+from softmode.networks.classifier import Classifier, ImageClassifier
 from softmode.networks.edm2_pickle import load_edm2
 from softmode.process import Process, parse_process
 
@@ -24,6 +24,7 @@ SHIPPED = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 CLASSIFIER = "fashion-mnist-classifier"
 DIFFUSERS = "diffusers:"
+DINOV2 = "dinov2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +140,21 @@ def _labelled(network: nn.Module, label: int | None) -> Callable[[Tensor, Tensor
     return lambda x, t: network(x, t, torch.full((len(x),), label, device=x.device))
 
 
-def load_classifier(source: str = CLASSIFIER, device: torch.device | str = "cpu") -> Classifier:
-    """Return a classifier by name or path.
+def load_classifier(source: str = CLASSIFIER, device: torch.device | str = "cpu") -> ImageClassifier:
+    """Return a classifier.
+
+    Args:
+        source: A shipped name, the path of a weights file or of a directory of softmode train, or `dinov2:` and a
+            directory, or a size (small, base, large, giant), which is downloaded from the hub.
+        device: Device of its weights.
 
     Raises:
         ValueError: If there is none, or it is something else.
     """
+    if source.partition(":")[0] == DINOV2:
+        from softmode.networks.dinov2 import load_dinov2
+
+        return load_dinov2(source, device)
     network, _, _ = load_weights(find_weights(source))
     if not isinstance(network, Classifier):
         raise ValueError(f"classifier: {source!r} is no classifier; use {CLASSIFIER}")
