@@ -10,7 +10,16 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from softmode.config import ClonesConfig, PatchConfig, ProbeConfig, TheoryConfig, TrainConfig, WindowConfig
+from softmode.config import (
+    ClonesConfig,
+    PatchConfig,
+    ProbeConfig,
+    PulseConfig,
+    SusceptibilityConfig,
+    TheoryConfig,
+    TrainConfig,
+    WindowConfig,
+)
 
 BAD_INPUT = 2
 FAILED = 1
@@ -75,6 +84,8 @@ class Window:
     """What to print: a table, or the window alone in a form that a pipeline takes."""
     weight: float = 1.0
     """Weight w of the guidance in an export, D + w (D - D_guide); a guidance scale of pipelines is 1 + w."""
+    check: str = ""
+    """Directory of a finished softmode susceptibility: says whether the window contains the measured maximum of chi."""
     sampler_steps: int | None = None
     """Steps of the pipeline's sampler, to list those that are guided; the table takes 32, EDM2's, when left out."""
 
@@ -91,6 +102,38 @@ class Clones:
     config: tyro.conf.OmitArgPrefixes[ClonesConfig]
     out: str = "runs/clones"
     """Directory of the run: run.zarr, summary.json, figures/."""
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Guide in a short pulse at sigma_c, at random places and in other ways, and compare the samples (H.4 to H.7).
+
+    Example: softmode pulse fashion-mnist-labelled --out runs/pulse
+
+    Example: softmode pulse edm2:s.safetensors --guide edm2:xs.safetensors --classifier dinov2 --out runs/fig4
+
+    An interrupted run is resumed by the same command, at the class, condition and block of trials where it was.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[PulseConfig]
+    out: str = "runs/pulse"
+    """Directory of the run: run.zarr, summary.json, figures/, and window/ where sigma_c is measured."""
+
+
+@dataclass(frozen=True)
+class Susceptibility:
+    """Guide in the same pulse at many noise levels, and measure where it aligns the samples most: chi(sigma).
+
+    Example: softmode susceptibility fashion-mnist-labelled --centres 16 --out runs/chi
+
+    Example: softmode window runs/chi/window --check runs/chi
+
+    An interrupted run is resumed by the same command, at the class, centre and block of trials where it was.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[SusceptibilityConfig]
+    out: str = "runs/chi"
+    """Directory of the run: run.zarr, summary.json, figures/, and window/ where sigma_c is measured."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +190,8 @@ Command = (
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Window, tyro.conf.subcommand("window")]
     | Annotated[Clones, tyro.conf.subcommand("clones")]
+    | Annotated[Pulse, tyro.conf.subcommand("pulse")]
+    | Annotated[Susceptibility, tyro.conf.subcommand("susceptibility")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[ConvertEDM2, tyro.conf.subcommand("convert-edm2")]
@@ -170,6 +215,10 @@ def main(arguments: list[str] | None = None) -> None:
                 _window(command)
             case Clones():
                 _clones(command)
+            case Pulse():
+                _pulse(command)
+            case Susceptibility():
+                _susceptibility(command)
             case Models():
                 _models()
             case Train():
@@ -218,7 +267,9 @@ def _probe(command: Probe) -> None:
 
 def _window(command: Window) -> None:
     from softmode.experiments import window
+    from softmode.experiments.susceptibility_summary import contains
     from softmode.guidance import sampler_levels
+    from softmode.guidance_report import print_check
     from softmode.report import print_window
     from softmode.store import Run, is_run
 
@@ -231,6 +282,9 @@ def _window(command: Window) -> None:
     else:
         stored = window.run(command.config, command.out, progress=sys.stderr.isatty())
     answer = window.read(stored)
+    if command.check:
+        print_check(answer, contains(answer, Run.open(command.check)))
+        return
     if command.format == "table":
         print_window(stored, answer, window.pipeline_units(stored, EDM2_STEPS if steps is None else steps))
         _figures(str(stored.directory))
@@ -244,6 +298,24 @@ def _clones(command: Clones) -> None:
 
     stored = clones.run(command.config, command.out, progress=sys.stderr.isatty())
     print_clones(stored)
+    _figures(command.out)
+
+
+def _pulse(command: Pulse) -> None:
+    from softmode.experiments import pulse
+    from softmode.guidance_report import print_pulse
+
+    stored = pulse.run(command.config, command.out, progress=sys.stderr.isatty())
+    print_pulse(stored)
+    _figures(command.out)
+
+
+def _susceptibility(command: Susceptibility) -> None:
+    from softmode.experiments import susceptibility
+    from softmode.guidance_report import print_susceptibility
+
+    stored = susceptibility.run(command.config, command.out, progress=sys.stderr.isatty())
+    print_susceptibility(stored)
     _figures(command.out)
 
 

@@ -268,9 +268,6 @@ class TrainConfig:
     """Largest norm of the gradient (F.4)."""
     ema: float = 0.999
     """Decay per step of the averaged weights, which are the ones that are kept; shorter at first."""
-    weighting: Literal["noise", "data"] = "noise"
-    """What is to be right at every noise level: the predicted noise (F.4), or the denoised image, weighted as by Karras et
-    al. (2022). The former hardly teaches what the class says of an image in strong noise."""
     label_dropout: float = 0.1
     """Share of images shown without their class to a network with classes."""
     t_max: float = 50.0

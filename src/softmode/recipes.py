@@ -52,8 +52,6 @@ def check(config: TrainConfig) -> Recipe:
         raise ValueError(f"seed: got {config.seed}; expected at least 0")
     if config.precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision: got {config.precision!r}; expected one of auto, float32, bfloat16")
-    if config.weighting not in ("noise", "data"):
-        raise ValueError(f"weighting: got {config.weighting!r}; expected noise or data")
     return RECIPES[config.recipe]
 
 

@@ -159,7 +159,7 @@ class Run:
     def arrays(self) -> xr.Dataset:
         """Every array of the run, of finished trajectories only, with named dimensions and coordinates."""
         data = xr.open_zarr(self.directory / "run.zarr", consolidated=False, chunks=None)
-        finished = np.asarray(data[DONE]).all(1)
+        finished = data[DONE].all("part").to_numpy()
         if not finished.all():
             block = int(self.config["block"])
             keep = [i for i in range(data.sizes["trajectory"]) if finished[i // block]]

@@ -34,8 +34,6 @@ WEIGHTS = "weights.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 300
 # images that go through the U-Net at once on a CPU: a whole batch falls out of its cache and takes twice as long
 CPU_IMAGES_AT_ONCE = 32
-# standard deviation of the data that EDM's weight of the loss assumes (karras2022, Table 1)
-SIGMA_DATA = 0.5
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -230,7 +228,7 @@ class Training:
         for start in range(0, share, at_once):
             part = tuple(term[start : start + at_once] for term in terms)
             with self.workers.hold(self.parallel, last=start + at_once >= share):
-                loss = (self.weight(part) * self.loss(self.parallel, *part)).sum() / share
+                loss = self.loss(self.parallel, *part).sum() / share
                 loss.backward()
             total += loss.detach()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
@@ -255,17 +253,6 @@ class Training:
         t = self.config.t_min * torch.exp(uniform[0] * span)
         labels = torch.where(uniform[1] < self.config.label_dropout, self.recipe.classes, labels)
         return x, t, torch.randn(x.shape, generator=stream, device=self.device), labels
-
-    def weight(self, terms: tuple[Tensor, ...]) -> Tensor | float:
-        r"""Return the weight of each image's loss: 1, or $1 + (\sigma/\alpha)^2/\sigma_d^2$ for the error of D.
-
-        With it the squared error of the noise is that of $D = x - (\sigma/\alpha)\epsilon$ times EDM's weight.
-
-        Source: karras2022, Table 1.
-        """
-        if self.config.weighting == "noise" or self.recipe.architecture == "classifier":
-            return 1.0
-        return (1 + (self.process.noise_level(terms[1]) / SIGMA_DATA).square()).to(terms[0].dtype)
 
     def loss(self, network: nn.Module, x: Tensor, *terms: Tensor) -> Tensor:
         """Return each image's loss, [image]: cross entropy, or the squared error of the noise averaged over sites.

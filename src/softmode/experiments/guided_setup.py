@@ -1,4 +1,4 @@
-"""What an experiment on guidance needs, from its config: denoisers with their guides, a classifier, levels, real data."""
+"""What an experiment on guidance needs, from its config: denoisers, guides, a classifier, levels, real data."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -105,7 +105,9 @@ def prepare(
     if classifier is None:
         classifier = _classifier(config, model, device)
     if classifier.classes <= max(labels):
-        raise ValueError(f"classifier: {config.classifier!r} tells {classifier.classes} classes; labels has {max(labels)}")
+        raise ValueError(
+            f"classifier: {config.classifier!r} tells {classifier.classes} classes; labels has {max(labels)}"
+        )
     denoisers = {label: (model.denoiser(label), _bind_guide(guide, model, label)) for label in labels}
     for denoiser in [each for pair in denoisers.values() for each in pair]:
         check_denoiser(denoiser, model, dtype, device, float(levels[len(levels) // 2]))
@@ -181,9 +183,7 @@ def _classifier(config: GuidedConfig, model: Model, device: torch.device) -> Ima
     return load_classifier(config.classifier, device)
 
 
-def _real(
-    config: GuidedConfig, model: Model, classifier: ImageClassifier, device: torch.device
-) -> tuple[Array, Array]:
+def _real(config: GuidedConfig, model: Model, classifier: ImageClassifier, device: torch.device) -> tuple[Array, Array]:
     """Return features and classes of the real images that came with the model, or of --data."""
     if config.data:
         images = read_images(config.data, model.shape)
@@ -200,4 +200,3 @@ def features_of(images: Tensor, classifier: ImageClassifier, device: torch.devic
     """Return what a classifier's last layer sees of images [image, channel, *space], float32 [image, feature]."""
     parts = [classifier.features(part.to(device, torch.float32)).float().cpu() for part in images.split(AT_ONCE)]
     return torch.cat(parts).numpy()
-

@@ -1,8 +1,8 @@
-"""Guidance pulses (paper H.4): the critical pulse against pulses elsewhere and against other ways to spend the guidance.
+"""Guidance pulses (paper H.4): the critical pulse against pulses elsewhere and other ways to spend the guidance.
 
-The critical pulse is [sigma_c - Delta, sigma_c + Delta]. Every baseline moves or spreads that same pulse in a coordinate
-of its own: rigidly in sigma (the paper's), in log sigma, in the index of the step, evenly over all steps, or thinly over
-all of them.
+The critical pulse is [sigma_c - Delta, sigma_c + Delta]. Every baseline moves or spreads that same pulse in a
+coordinate of its own: rigidly in sigma (the paper's), in log sigma, in the index of the step, evenly over all steps, or
+thinly over all of them.
 """
 
 import math
@@ -18,7 +18,7 @@ from softmode.config import PulseConfig
 from softmode.dynamics import trajectory_seed
 from softmode.experiments import guided_run
 from softmode.experiments.guided import calls_at
-from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
+from softmode.experiments.guided_setup import Condition, Weight, prepare
 from softmode.experiments.pulse_summary import summarise
 from softmode.guidance import AtLevels, Interval, Pulses, sigma_pulse
 from softmode.networks.classifier import ImageClassifier
@@ -41,8 +41,8 @@ def run(
 
     Args:
         config: What to guide and how.
-        out: Directory of the run; one that holds an unfinished run of the same config is resumed. Where the config names
-            no sigma_c and no window, a window is measured in its directory `window` first (H.3).
+        out: Directory of the run; one that holds an unfinished run of the same config is resumed. Where the config
+            names no sigma_c and no window, a window is measured in its directory `window` first (H.3).
         model: The model, where it is at hand; loaded by the config's name when left out.
         guide: The model of the guide, where it is at hand.
         classifier: The classifier, where it is at hand.
@@ -68,8 +68,8 @@ def check(config: PulseConfig) -> None:
         raise ValueError(f"half_width: got {config.half_width}; expected a positive number")
     if config.sigma_c is not None and config.half_width is not None and config.half_width >= config.sigma_c:
         raise ValueError(
-            f"half_width: got {config.half_width:g}; expected less than sigma_c = {config.sigma_c:g}, or the pulse has no "
-            "width in log sigma"
+            f"half_width: got {config.half_width:g}; expected less than sigma_c = {config.sigma_c:g}, or the pulse has "
+            "no width in log sigma"
         )
     Interval(*config.interval, config.weight)
 
@@ -94,8 +94,8 @@ def build(config: PulseConfig, levels: Tensor, window: tuple[float, float] | Non
     if not count or critical.low == 0:
         nearest = float(levels[(levels.log() - math.log(sigma_c)).abs().argmin()])
         raise ValueError(
-            f"half_width: got {half_width:g}; expected below sigma_c = {sigma_c:.4g}, and wide enough that the pulse holds "
-            f"a level of the sampler, the nearest is {nearest:.4g}; or use more steps"
+            f"half_width: got {half_width:g}; expected below sigma_c = {sigma_c:.4g}, and wide enough that the pulse "
+            f"holds a level of the sampler, the nearest is {nearest:.4g}; or use more steps"
         )
     first, last = float(levels[0]), float(levels[-1])
     ratio = math.sqrt(critical.high / critical.low)

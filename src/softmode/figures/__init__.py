@@ -11,13 +11,16 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from softmode.experiments.window import FILE
+from softmode.figures.alignment import alignment
 from softmode.figures.clone_curve import clone_curve
 from softmode.figures.critical_dynamics import critical_dynamics
 from softmode.figures.dispersion import dispersion
 from softmode.figures.gains import gains
 from softmode.figures.patch_states import snapshots
 from softmode.figures.probe_states import samples, states
+from softmode.figures.pulse_twins import paths, twins
 from softmode.figures.response_kernel import response_kernel
+from softmode.figures.susceptibility import susceptibility
 from softmode.figures.window import window
 from softmode.store import Run
 
@@ -62,6 +65,10 @@ def _functions(run: Run) -> Mapping[str, Callable[[Run], Figure]]:
             return every | {"states": states} | sampled | found
         case "clones":
             return {"clones": clone_curve}
+        case "pulse":
+            return {"twins": twins, "alignment": alignment, "paths": paths}
+        case "susceptibility":
+            return {"susceptibility": susceptibility}
         case _:
             return {"snapshots": snapshots, "critical_dynamics": critical_dynamics, "dispersion": dispersion}
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.linalg import qr, svdvals
 from torch import Tensor
 
 from softmode.estimate import Array
@@ -60,8 +61,8 @@ def frechet_distance(a: Float[Array, "sample feature"], b: Float[Array, "other f
     """
     means, centred = zip(*(_centred(np.asarray(x, float)) for x in (a, b)), strict=True)
     # the singular values of a product need no more than the triangular factors
-    left, right = (x if len(x) <= x.shape[1] else np.linalg.qr(x, mode="r") for x in centred)
-    overlap = np.linalg.svd(left @ right.T, compute_uv=False).sum()
+    left, right = (x if len(x) <= x.shape[1] else qr(x, mode="r")[0][: x.shape[1]] for x in centred)
+    overlap = svdvals(left @ right.T).sum()
     return float(((means[0] - means[1]) ** 2).sum() + sum((x**2).sum() for x in centred) - 2 * overlap)
 
 
@@ -71,4 +72,3 @@ def _centred(x: Array) -> tuple[Array, Array]:
         raise ValueError(f"features: got {len(x)}; expected at least two, a covariance needs them")
     mean = x.mean(0)
     return mean, (x - mean) / np.sqrt(len(x) - 1)
-
