@@ -85,6 +85,14 @@ def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], mo
         ("window fashion-mnist-labelled --labels 3,10 --out {out}", "labels: got 10; expected 0 to 9"),
         ("window fashion-mnist --clones -1 --out {out}", "clones: got -1"),
         ("window fashion-mnist --t-max 300 --sampler heun --out {out}", "t_max: got 300"),
+        ("pulse fashion-mnist --out {out}", "model: 'fashion-mnist' has no classes"),
+        ("pulse fashion-mnist-labelled --classes 11 --out {out}", "classes: got 11; expected at most 10"),
+        ("pulse fashion-mnist-labelled --guide fashion --out {out}", "guide: cannot use 'fashion'"),
+        ("pulse fashion-mnist-labelled --classifier none --out {out}", "classifier: got none; alignment needs one"),
+        ("pulse fashion-mnist-labelled --classifier dinov2 --out {out}", "classifier: "),
+        ("pulse fashion-mnist-labelled --window {out} --out {out}", "holds no softmode run"),
+        ("susceptibility fashion-mnist-labelled --centres 2 --out {out}", "centres: got 2"),
+        ("window fashion-mnist-labelled --sampler-steps 1 --out {out}", "sampler_steps: got 1"),
         ("clones fashion-mnist --copies 0 --out {out}", "copies: got 0"),
         ("train fashion --out {out}", "recipe: got 'fashion'; expected one of fashion-mnist-binary"),
         ("train fashion-mnist --data {out} --out {out}", "lacks train-images-idx3-ubyte"),
@@ -176,6 +184,47 @@ def model():
     two = sm.EmpiricalDenoiser(torch.stack([field, -field]).unsqueeze(1))
     return sm.Model("two", sm.VE(), (1, 12, 12), lambda label: two, binary=True)
 """
+
+
+def test_pulses_and_the_susceptibility_of_a_shipped_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as little sampling as there can be: tables, figures, and a window that is checked against chi."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    few = ["fashion-mnist-labelled", "--labels", "1,8", "--trials", "2", "--steps", "10", "--block", "2"]
+    main(["pulse", *few, "--sigma-c", "3", "--half-width", "2", "--out", "pulse"])
+    printed = capsys.readouterr().out
+    for words in ("sigma_c = 3", "random_log", "pooled over classes", "twins.png", "alignment.png", "paths.png"):
+        assert words in printed
+    main(["window", "fashion-mnist-labelled", "--labels", "1,8", "--steps", "16", "--trajectories", "4", "--clones", "0",
+          "--out", "window"])  # fmt: skip
+    main(
+        [
+            "susceptibility",
+            *few,
+            "--centres",
+            "3",
+            "--width",
+            "3",
+            "--sigma-c",
+            "3",
+            "--window",
+            "window",
+            "--out",
+            "chi",
+        ]
+    )
+    assert "maximum  of chi of logit" in capsys.readouterr().out
+    main(["window", "window", "--check", "chi"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("window   ")
+    assert printed.count("check    chi of") == 3
+    main(["figures", "chi"])
+    assert "susceptibility.png" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["window", "window", "--check", "pulse"])
+    assert stop.value.code == 2
 
 
 def test_models_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

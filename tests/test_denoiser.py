@@ -147,6 +147,27 @@ def test_interval_weight_acts_on_its_own_states_only():
         assert len(calls) == times
 
 
+def test_the_guide_sees_only_the_states_that_are_guided():
+    """With a weight of its own for every state, at one noise level or at one of each; the others keep every bit."""
+    x, weights = normal(4, 2, 3, 4), torch.tensor([0.0, 2.0, 0.0, -1.0], dtype=torch.float64)
+    denoiser, other, seen = prototypes(), TwoPrototypes(normal(2, 3, 4, seed=6)), []
+
+    def guide(states, sigma):
+        seen.append((states, sigma))
+        return other(states, sigma)
+
+    model = Guided(denoiser, guide, lambda sigma: weights)
+    for sigma in (0.7, LEVELS):
+        seen.clear()
+        out, plain = model(x, sigma), denoiser(x, sigma)
+        assert torch.equal(out[[0, 2]], plain[[0, 2]])
+        expected = plain + weights[:, None, None, None] * (plain - other(x, sigma))
+        torch.testing.assert_close(out, expected, rtol=1e-13, atol=1e-13)
+        ((states, level),) = seen
+        assert torch.equal(states, x[[1, 3]])
+        assert torch.equal(level, LEVELS[[1, 3]] if sigma is LEVELS else torch.tensor(0.7, dtype=torch.float64))
+
+
 def test_guidance_is_a_denoiser_again():
     """A guided denoiser can be guided: the weights of nested guidance by one guide multiply up as 1 + w."""
     x = normal(4, 2, 3, 4)

@@ -11,7 +11,17 @@ import pytest
 import torch
 
 from softmode.denoiser import Guided
-from softmode.guidance import Interval, export, guided_steps, sampler_levels, units
+from softmode.guidance import (
+    AtLevels,
+    Interval,
+    Pulses,
+    export,
+    guided_steps,
+    log_pulse,
+    sampler_levels,
+    sigma_pulse,
+    units,
+)
 from softmode.process import rho_grid
 
 LOW, HIGH = 0.6, 4.0
@@ -59,6 +69,31 @@ def test_a_guide_is_called_inside_the_interval_alone() -> None:
 def test_impossible_intervals_are_refused(low: float, high: float, weight: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Interval(low, high, weight)
+
+
+def test_pulses_have_their_width_in_their_coordinate() -> None:
+    pulse = sigma_pulse(3.0, 1.0, 2.0)
+    assert (pulse.low, pulse.high, pulse.weight) == (2.0, 4.0, 2.0)
+    assert sigma_pulse(0.5, 1.0, 1.0).low == 0
+    pulse = log_pulse(3.0, math.log(4), 2.0)
+    assert (pulse.low, pulse.high) == pytest.approx((1.5, 6.0))
+
+
+def test_pulses_of_a_batch_are_each_an_interval() -> None:
+    """At one level or at one for each; one without ends guides nothing."""
+    low, high = torch.tensor([[1.0, 2.0], [math.nan, math.nan], [0.0, math.inf]]).T.double()
+    pulses = Pulses(low, high, 3.0)
+    for level in (0.5, 1.0, 1.5, 2.0, 2.5):
+        expected = [float(Interval(1.0, 2.0, 3.0)(torch.tensor(level))), 0.0, 3.0]
+        assert pulses(torch.tensor(level, dtype=torch.float64)).tolist() == expected
+    assert pulses(torch.tensor([1.5, 1.5, 1.5], dtype=torch.float64)).tolist() == [3.0, 0.0, 3.0]
+
+
+def test_guidance_at_levels_is_at_these_alone() -> None:
+    levels = rho_grid(levels=8)
+    weight = AtLevels(levels[[2, 5]], 1.5)
+    assert torch.stack([weight(level) for level in levels]).tolist() == [0, 0, 1.5, 0, 0, 1.5, 0, 0]
+    assert float(weight(levels[2] * (1 + 1e-9))) == 0
 
 
 def test_an_interval_between_two_steps_is_an_error() -> None:

@@ -95,6 +95,29 @@ def test_foreign_directories_are_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "other"]
 
 
+def test_conditions_of_a_block_are_written_and_resumed_one_by_one(tmp_path: Path) -> None:
+    """Each has a chunk and a flag of its own; a trajectory is shown once all of its conditions are there."""
+    curves = {"p": ArraySpec(("trajectory", "condition"), (5, 3), "float64", {})}
+    run = Run.create(tmp_path / "run", IDENTITY, {}, curves, 2, parts=3)
+    everything = [(b, c, t) for b, t in enumerate((range(2), range(2, 4), range(4, 5))) for c in range(3)]
+    assert list(run.pending_parts(2, 5)) == everything
+    stored = zarr.open_group(tmp_path / "run" / "run.zarr", mode="r")["p"]
+    assert stored.chunks == (2, 1)
+    for index, part, trajectories in everything[:4]:
+        run.write(index, trajectories, {"p": np.full(len(trajectories), 10.0 * index + part)}, part)
+    assert list(run.pending_parts(2, 5)) == everything[4:]
+    np.testing.assert_array_equal(stored[...][:3], [[0, 1, 2], [0, 1, 2], [10, np.nan, np.nan]])
+    config = IDENTITY["config"]["block"]
+    assert Run.open(tmp_path / "run").arrays.sizes["trajectory"] == config == 2
+
+
+def test_a_run_inside_a_directory_does_not_make_it_foreign(tmp_path: Path) -> None:
+    """An experiment may measure a window in its own directory first."""
+    create(tmp_path / "run" / "window")
+    create(tmp_path / "run")
+    assert (tmp_path / "run" / "run.zarr").is_dir()
+
+
 def test_opening_what_is_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     """The message names the command."""
     with pytest.raises(ValueError, match="softmode patch --out"):

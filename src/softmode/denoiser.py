@@ -150,14 +150,14 @@ class Guided:
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return the guided posterior mean, of the shape of x."""
         denoised = self.denoiser(x, sigma)
-        weight = per_sample(self.weight(torch.as_tensor(sigma, dtype=torch.float64)), x).to(x.dtype)
+        level = torch.as_tensor(sigma, dtype=torch.float64)
+        weight = per_sample(self.weight(level), x).to(x.dtype)
         guided = (weight != 0).flatten().expand(len(x))
         if not guided.any():
             return denoised
         if guided.all():
             return denoised + weight * (denoised - self.guide(x, sigma))
         rows = guided.nonzero().flatten()
-        level = torch.as_tensor(sigma, device=x.device)
         level = level[rows] if level.ndim and len(level) > 1 else level
         push = weight.expand(len(x), *weight.shape[1:])[rows] * (denoised[rows] - self.guide(x[rows], level))
         return denoised.index_add(0, rows, push)

@@ -121,7 +121,9 @@ def subset(weight: Weight, trials: list[int]) -> Weight:
 
 def test_a_pulse_of_its_own_for_every_trial_is_that_pulse() -> None:
     guidance = setup()
-    low, high = torch.tensor([[1.0, 9.0], [0.1, 0.5], [np.nan, np.nan], [0.0, 99.0], [50.0, 90.0], [2.0, 4.0]]).T.double()
+    low, high = torch.tensor(
+        [[1.0, 9.0], [0.1, 0.5], [np.nan, np.nan], [0.0, 99.0], [50.0, 90.0], [2.0, 4.0]]
+    ).T.double()
     cond = Condition("tested", "", "", lambda _l, trials: Pulses(low[trials], high[trials], 2.0))
     found = guided.guided(guidance, 0, range(6), cond, guided.unguided(guidance, 0, range(6))).final
     for i in range(6):

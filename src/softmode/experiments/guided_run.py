@@ -46,7 +46,7 @@ def critical_level(
     else:
         if not is_run(out):
             check_directory(out, {})
-        settings = window_config(config, guidance.labels, clones)
+        settings = window_config(guidance, clones)
         answer = windows.read(windows.run(settings, Path(out) / WINDOW, guidance.model, progress))
     found = answer["verdict"] != "none"
     if config.sigma_c is None and not found:

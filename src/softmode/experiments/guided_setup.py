@@ -122,15 +122,18 @@ def prepare(
     return Guidance(config, model, denoisers, classifier, levels, real, dtype, device)
 
 
-def window_config(config: GuidedConfig, labels: Sequence[int], clones: int) -> WindowConfig:
+def window_config(guidance: Guidance, clones: int) -> WindowConfig:
     """Return the config of the window that an experiment measures for itself: all its classes, four trajectories each.
 
     Source: paper H.3.
     """
+    config, labels = guidance.config, guidance.labels
+    # a small lattice has fewer shells than the default
+    most = (min(guidance.model.shape[1:]) - 1) // 2
     return WindowConfig(
         config.model, labels=",".join(map(str, labels)), trajectories=max(4 * len(labels), clones), clones=clones,
-        seed=config.seed, dtype=config.dtype, precision=config.precision, device=config.device, block=config.block,
-        classifier=config.classifier,
+        shells=min(WindowConfig.shells, most), seed=config.seed, dtype=config.dtype, precision=config.precision,
+        device=config.device, block=config.block, classifier=config.classifier,
     )  # fmt: skip
 
 
