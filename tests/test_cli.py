@@ -197,24 +197,10 @@ def test_pulses_and_the_susceptibility_of_a_shipped_network(
     printed = capsys.readouterr().out
     for words in ("sigma_c = 3", "random_log", "pooled over classes", "twins.png", "alignment.png", "paths.png"):
         assert words in printed
-    main(["window", "fashion-mnist-labelled", "--labels", "1,8", "--steps", "16", "--trajectories", "4", "--clones", "0",
-          "--out", "window"])  # fmt: skip
-    main(
-        [
-            "susceptibility",
-            *few,
-            "--centres",
-            "3",
-            "--width",
-            "3",
-            "--sigma-c",
-            "3",
-            "--window",
-            "window",
-            "--out",
-            "chi",
-        ]
-    )
+    probed = ["--labels", "1,8", "--steps", "16", "--trajectories", "4", "--clones", "0"]
+    main(["window", "fashion-mnist-labelled", *probed, "--out", "window"])
+    chi = ["--centres", "3", "--width", "3", "--sigma-c", "3", "--window", "window"]
+    main(["susceptibility", *few, *chi, "--out", "chi"])
     assert "maximum  of chi of logit" in capsys.readouterr().out
     main(["window", "window", "--check", "chi"])
     printed = capsys.readouterr().out

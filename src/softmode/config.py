@@ -95,7 +95,8 @@ class ProbeConfig:
     portion: Literal["cut", "clip"] = "cut"
     """Positive portion of C(r) in Eq. 63: cut at its first zero, or clip negative values (the literal reading)."""
     classifier: str = "none"
-    """Tells the class of D(x), whose entropy is followed: a name or a path of softmode models; none leaves it out."""
+    """Tells the class of D(x), whose entropy is followed: a name or a path of softmode models, dinov2 or dinov2:PATH
+    for RGB images; none leaves it out."""
     seed: int = 0
     """Seed of every trajectory."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -118,8 +119,8 @@ class WindowConfig(ProbeConfig):
     """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
     levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
     classifier: str = "fashion-mnist-classifier"
-    """Tells the class of D(x) and of clones: a name or a path of softmode models; none leaves classes out. A classifier
-    of Fashion-MNIST is left out by itself where the states are others."""
+    """Tells the class of D(x) and of clones: a name or a path of softmode models, dinov2 or dinov2:PATH for RGB images;
+    none leaves classes out. A classifier of Fashion-MNIST is left out by itself where the states are others."""
     clones: int = 16
     """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
     clone_steps: int = 300
@@ -134,7 +135,8 @@ class ClonesConfig:
     """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
     convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser)."""
     classifier: str = "fashion-mnist-classifier"
-    """Tells the class of a final state: a name or a path; none leaves the agreement of classes out."""
+    """Tells the class of a final state: a name or a path, dinov2 or dinov2:PATH for RGB images; none leaves the
+    agreement of classes out."""
     trajectories: int = 32
     """Independent trajectories that are copied."""
     copies: int = 1
