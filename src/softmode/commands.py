@@ -1,4 +1,4 @@
-"""The commands of the command line, their options and their help. Nothing heavy is imported, so that help is instant."""
+"""The commands of the command line, their options and their help. Nothing heavy is imported: help is instant."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
