@@ -133,6 +133,8 @@ def test_a_pulse_of_its_own_for_every_trial_is_that_pulse() -> None:
 
 def test_results_do_not_depend_on_blocks_or_on_other_trials_and_classes() -> None:
     whole, part = setup(), setup(labels="1", trials=4)
+    starts = [guided.unguided(whole, label, range(6)).states[:, 0] for label in (0, 1)]
+    assert len(torch.cat(starts).flatten(1).unique(dim=0)) == 12, "every trial of every class has noise of its own"
     conditions = build(replace(whole.config, half_width=1.5), whole.levels, (1.0, 6.0))
     assert [c.name for c in conditions] == [
         "unguided", "critical", "random", "random_log", "random_step", "spread", "constant", "window", "interval"

@@ -137,6 +137,8 @@ def test_conditions_are_counted_by_hand(stored: Run) -> None:
         assert row["probability"]["stderr"] == pytest.approx(probability.mean(1).std(ddof=1) / math.sqrt(3))
         features = data["features"].to_numpy()[:, place].reshape(3, 6, -1)
         assert row["diversity"]["value"] == pytest.approx(np.mean([diversity(f) for f in features]))
+        without = [np.mean([diversity(np.delete(f, i, 0)) for f in features]) for i in range(6)]
+        assert row["diversity"]["stderr"] == pytest.approx(math.sqrt(5) * np.std(without))
         assert row["frechet"]["value"] == pytest.approx(frechet_distance(features.reshape(18, -1), real))
         assert row["frechet_change"]["value"] == pytest.approx(
             row["frechet"]["value"] - rows["unguided"]["frechet"]["value"]
