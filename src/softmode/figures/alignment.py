@@ -14,6 +14,8 @@ BASELINE = "random"
 SHOWN = {"probability": r"$\Delta p$", "logit": r"$\Delta z$"}
 CLASS, POOLED, DOUBT = "tab:blue", "#c00000", "0.6"
 LEVEL = 0.05
+# room for a legend, as a share of what is drawn
+HEADROOM = 0.22
 NAMES = {
     "unguided": "no guidance",
     "random": "random pulse,\nuniform in\n$\\sigma$ (paper)",
@@ -61,7 +63,7 @@ def _by_class(ax: Axes, row: dict, symbol: str) -> None:  # type: ignore[type-ar
         ax.plot(place, estimate.value, "o", color=color, gid="class")
     ax.plot([], [], "o", color=CLASS, label=f"p < {LEVEL:g}, flipped signs of trials")
     ax.plot([], [], "o", color=DOUBT, label=f"p ≥ {LEVEL:g}")
-    ax.legend(loc="best")
+    _legend(ax)
     ax.set_xticks(range(len(row["by_class"])), [str(entry["label"]) for entry in row["by_class"]])
     ax.set_xlabel("class")
     ax.set_ylabel(f"{symbol}, critical − random")
@@ -80,7 +82,14 @@ def _pooled(ax: Axes, rows: list[dict], symbol: str) -> None:  # type: ignore[ty
             ax.annotate(text, (place + 0.06, estimate.value), (4, 4), textcoords="offset points", fontsize="x-small")
     ax.plot([], [], "o", color=CLASS, alpha=0.4, label="class")
     ax.plot([], [], "D", color=POOLED, label="mean over classes, 95 %, p corrected (Holm)")
-    ax.legend(loc="best")
+    _legend(ax)
     ax.set_xticks(range(len(rows)), [NAMES[row["baseline"]] for row in rows], fontsize="x-small")
     ax.set_xlim(-0.5, len(rows) - 0.2)
     ax.set_ylabel(f"{symbol}, critical − condition")
+
+
+def _legend(ax: Axes) -> None:
+    """Put the legend above what is drawn."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + HEADROOM * (high - low))
+    ax.legend(loc="upper right")
