@@ -104,9 +104,8 @@ def _mark(entry: Mapping[str, Any]) -> str:
 def print_susceptibility(run: Run) -> None:
     """Print chi at every centre, its maximum, and how far that is from sigma_c."""
     summary, console = run.summary, Console()
-    table = Table(title=f"{run.directory}: gain per unit of w d log sigma", title_justify="left")
-    for column in ("sigma/alpha", "levels", "guided p", "chi of p", "chi of logit", "chi of rms change"):
-        table.add_column(column, no_wrap=True, justify="right")
+    title = f"{run.directory}: chi, the gain per unit of w d log sigma"
+    table = _table(title, "sigma/alpha", "levels", "guided p", "chi of p", "chi of logit", "of rms change")
     for place, centre in enumerate(summary["centres"]):
         row = summary["conditions"][place + 1]
         chi = [str(estimate_of(summary["curves"][name][place])) for name in summary["curves"]]
@@ -121,9 +120,8 @@ def print_susceptibility(run: Run) -> None:
             f"{_interval(distance)}, sigma_c = {sigma_c}",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
-    console.print(
-        f"next     softmode window {run.directory}/window --check {run.directory}", highlight=False, soft_wrap=True
-    )
+    window = run.config["window"] or f"{run.directory}/window"
+    console.print(f"next     softmode window {window} --check {run.directory}", highlight=False, soft_wrap=True)
 
 
 def print_check(window: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -50,8 +50,11 @@ def susceptibility(run: Run) -> Figure:
     for ax in panels:
         _mark(ax, summary["sigma_c"]["value"], None if found is None else windows.read(found))
     noise_axis(panels[-1], *interval(centres))
-    for ax in panels:
-        ax.legend(loc="best", fontsize="small")
+    for ax in panels[: len(PANELS)]:
+        ax.legend(loc="upper right", fontsize="small")
+    if found is not None:
+        # below the axis, as its curves fill the panel
+        panels[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize="small")
     figure.suptitle(
         f"{caption(run)}\npulses of width {config['width']:g} in log sigma",
         parse_math=False,
