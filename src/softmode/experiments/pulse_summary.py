@@ -68,7 +68,7 @@ def condition_table(run: Run) -> list[dict[str, Any]]:
             "guided_steps": {"mean": float(guided.mean()), "least": int(guided.min()), "most": int(guided.max())},
             "unguided_trials": int((guided == 0).sum()),
             "guide_calls": float(at["guide_calls"].mean()),
-            "dose": float(dose(at["weight"], run.arrays["level"].to_numpy()).mean()),
+            "dose": float(dose(at["weight"], run.arrays["level"].to_numpy()).sum(-1).mean()),
             "diversity": asdict(_over_trials(_mean_diversity, features[place])),
         }
         if real is not None:
@@ -91,13 +91,13 @@ def real_features(run: Run) -> Array | None:
 
 
 def dose(weight: Array, levels: Array) -> Array:
-    r"""Return the guidance $\int w\,d\log\sigma$ that a sampler gives, by the trapezoid rule of Heun's steps, [...].
+    r"""Return the guidance $\int w\,d\log\sigma$ that a sampler gives in each step, by Heun's trapezoid rule, [..., step].
 
     Args:
         weight: Weights at the levels [..., level].
         levels: Falling noise levels [level]; the last step, to no noise, is left out.
     """
-    return (0.5 * (weight[..., 1:] + weight[..., :-1]) * -np.diff(np.log(levels))).sum(-1)
+    return 0.5 * (weight[..., 1:] + weight[..., :-1]) * -np.diff(np.log(levels))
 
 
 def comparison_table(run: Run) -> list[dict[str, Any]]:

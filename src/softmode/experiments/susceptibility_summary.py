@@ -47,19 +47,21 @@ def summarise(run: Run, seconds: float) -> dict[str, Any]:
 
 def given_centres(run: Run) -> Array:
     """Return the centre of every pulse in log sigma, weighted with the guidance that the sampler gave, [centre]."""
-    levels = run.arrays["level"].to_numpy()
-    weight = run.arrays["weight"].to_numpy()[0, 1:]
-    share = 0.5 * (weight[:, 1:] + weight[:, :-1]) * -np.diff(np.log(levels))
-    middle = 0.5 * (np.log(levels[1:]) + np.log(levels[:-1]))
-    return np.exp((share * middle).sum(1) / share.sum(1))
+    levels, given = np.log(run.arrays["level"].to_numpy()), _dose(run)
+    middle = 0.5 * (levels[1:] + levels[:-1])
+    return np.exp((given * middle).sum(1) / given.sum(1))
 
 
 def gain_curves(run: Run, measure: str) -> Array:
     """Return a measure's gain over the unguided twin per unit of w d log sigma, [trajectory, centre]."""
     values = by_trial(run, measure)
     gain = (values[1:] - values[:1]).reshape(len(values) - 1, -1)
-    given = dose(run.arrays["weight"].to_numpy()[0, 1:], run.arrays["level"].to_numpy())
-    return (gain / given[:, None]).T
+    return (gain / _dose(run).sum(1)[:, None]).T
+
+
+def _dose(run: Run) -> Array:
+    """Return the guidance that the sampler gave in every step, [centre, step]; it is the same for all trials."""
+    return dose(run.arrays["weight"].to_numpy()[0, 1:], run.arrays["level"].to_numpy())
 
 
 def argmax_of(curves: Array, centres: Array) -> Estimate:
