@@ -94,7 +94,7 @@ def test_random_pulses_have_the_critical_one_s_width_in_their_own_coordinate() -
     """Places are uniform there: quartiles over 2000 trials within 4 standard errors, which are small."""
     trials = range(2000)
     conditions = {c.name: c for c in pulse.build(settled(), LEVELS, None)}
-    ends = {n: conditions[n].weight(1, trials) for n in ("random", "random_log")}  # type: ignore[misc]
+    ends = {n: conditions[n].weight(1, trials) for n in ("random", "random_log")}
     sigma, log = ends["random"], ends["random_log"]
     centre = sigma.high - 1.5
     assert torch.allclose(sigma.low, (centre - 1.5).clamp(min=0))
@@ -119,9 +119,9 @@ def test_a_random_place_belongs_to_its_trial() -> None:
     (cond,) = (c for c in pulse.build(settled(), LEVELS, None) if c.name == "random")
     assert cond.weight is not None
     every, some = cond.weight(1, range(5)), cond.weight(1, [3])
-    assert every.high[3] == some.high[0]  # type: ignore[attr-defined]
-    assert len(set(every.high.tolist())) == 5  # type: ignore[attr-defined]
-    assert cond.weight(2, [3]).high[0] != some.high[0]  # type: ignore[attr-defined]
+    assert every.high[3] == some.high[0]
+    assert len(set(every.high.tolist())) == 5
+    assert cond.weight(2, [3]).high[0] != some.high[0]
 
 
 def test_conditions_are_counted_by_hand(stored: Run) -> None:

@@ -91,7 +91,7 @@ def real_features(run: Run) -> Array | None:
 
 
 def dose(weight: Array, levels: Array) -> Array:
-    r"""Return the guidance $\int w\,d\log\sigma$ that a sampler gives in each step, by Heun's trapezoid rule, [..., step].
+    r"""Return the guidance $\int w\,d\log\sigma$ of each step, by Heun's trapezoid rule, [..., step].
 
     Args:
         weight: Weights at the levels [..., level].

@@ -1,5 +1,8 @@
 """How much better the critical pulse aligns samples than every other condition (paper Fig. 4B)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,7 +57,7 @@ def alignment(run: Run) -> Figure:
     return figure
 
 
-def _by_class(ax: Axes, row: dict, symbol: str) -> None:  # type: ignore[type-arg] # plain JSON
+def _by_class(ax: Axes, row: Mapping[str, Any], symbol: str) -> None:
     ax.axhline(0, color="0.4", linewidth=1)
     for place, entry in enumerate(row["by_class"]):
         estimate, sure = estimate_of(entry), entry["p"] is not None and entry["p"] < LEVEL
@@ -69,7 +72,7 @@ def _by_class(ax: Axes, row: dict, symbol: str) -> None:  # type: ignore[type-ar
     ax.set_ylabel(f"{symbol}, critical − random")
 
 
-def _pooled(ax: Axes, rows: list[dict], symbol: str) -> None:  # type: ignore[type-arg] # plain JSON
+def _pooled(ax: Axes, rows: Sequence[Mapping[str, Any]], symbol: str) -> None:
     ax.axhline(0, color="0.4", linewidth=1)
     for place, row in enumerate(rows):
         values = [entry["value"] for entry in row["by_class"]]
