@@ -158,6 +158,6 @@ class Guided:
         if guided.all():
             return denoised + weight * (denoised - self.guide(x, sigma))
         rows = guided.nonzero().flatten()
-        level = level[rows] if level.ndim and len(level) > 1 else level
+        level = level[rows.to(level.device)] if level.ndim and len(level) > 1 else level
         push = weight.expand(len(x), *weight.shape[1:])[rows] * (denoised[rows] - self.guide(x[rows], level))
         return denoised.index_add(0, rows, push)
