@@ -22,11 +22,12 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time sampling, probing and training against the straightforward ways
+bench: $(STAMP) ## time sampling, probing, training and guidance against the straightforward ways
 	$(BIN)/python benchmarks/patch_sampling.py
 	$(BIN)/python benchmarks/trained_networks.py gains
 	$(BIN)/python benchmarks/trained_networks.py probe
 	$(BIN)/python benchmarks/trained_networks.py training
+	$(BIN)/python benchmarks/guidance.py
 
 clean: ## remove the environment, caches and build outputs; runs/ is kept
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.networks.card import load_weights
+from softmode.networks.classifier import ImageClassifier
 from softmode.networks.registry import CLASSIFIER, DINOV2, Model, find_weights, load_classifier
 
 # maps states [batch, channel, *space], at no noise, to logits [batch, class]
@@ -34,6 +35,12 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
 
 
 def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Classify | None, str, str]:
+    """Return what `find_classifier` does, the classifier as a function of states of any floating type."""
+    network, data, note = find_classifier(name, model, device)
+    return None if network is None else lambda x: network(x.float()), data, note
+
+
+def find_classifier(name: str, model: Model, device: torch.device) -> tuple[ImageClassifier | None, str, str]:
     """Return the classifier of a name or path, or None, its data set, and a note for the summary.
 
     Raises:
@@ -58,18 +65,17 @@ def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Cla
         )
     foreign = model.binary and card.values != "binary"
     note = f"{name} was trained on {card.values} images, the states are binary" if foreign else ""
-    return lambda x: network(x.float()), card.data, note
+    return network, card.data, note
 
 
-def _dinov2(name: str, model: Model, device: torch.device) -> Classify:
+def _dinov2(name: str, model: Model, device: torch.device) -> ImageClassifier:
     """Return a DINOv2 classifier, for images of any sides; raise a ValueError if the states are others."""
     if len(model.shape) != 3 or model.shape[0] != 3:
         raise ValueError(
             f"classifier: {name!r} tells the classes of RGB images (3, height, width), not of states {model.shape}; "
             f"decode latents to images first, or use {NONE}"
         )
-    network = load_classifier(name, device)
-    return lambda x: network(x.float())
+    return load_classifier(name, device)
 
 
 def check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:

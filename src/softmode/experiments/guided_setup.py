@@ -12,12 +12,12 @@ from softmode.config import GuidedConfig, WindowConfig
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.checks import NONE, check_classifier, check_denoiser, named_classifier
+from softmode.experiments.checks import NONE, check_classifier, check_denoiser, find_classifier
 from softmode.experiments.curves import check_counts
 from softmode.experiments.labels import parse_labels
 from softmode.experiments.probe_setup import flow_levels, read_images
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model, load_classifier, load_model
+from softmode.networks.registry import Model, load_model
 from softmode.process import rho_grid
 
 DROPPED = "dropped"
@@ -180,10 +180,10 @@ def _common_levels(model: Model, guide: Model) -> tuple[float, float]:
 def _classifier(config: GuidedConfig, model: Model, device: torch.device) -> ImageClassifier:
     if config.classifier == NONE:
         raise ValueError("classifier: got none; alignment needs one, by name or path")
-    known, _, note = named_classifier(config.classifier, model, device)
-    if known is None:
+    found, _, note = find_classifier(config.classifier, model, device)
+    if found is None:
         raise ValueError(f"classifier: {note}; name another with --classifier")
-    return load_classifier(config.classifier, device)
+    return found
 
 
 def _real(config: GuidedConfig, model: Model, classifier: ImageClassifier, device: torch.device) -> tuple[Array, Array]:
