@@ -235,6 +235,14 @@ def test_bad_input(change: dict, message: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_another_experiments_directory_is_left_alone(stored: Run) -> None:
+    """No window is measured into it first."""
+    before = sorted(path.name for path in stored.directory.iterdir())
+    with pytest.raises(ValueError, match=r"out: .* holds a run of pulse; choose another directory"):
+        susceptibility.run(replace(SHORT, sigma_c=None), stored.directory, model(), None, Nearest())
+    assert sorted(path.name for path in stored.directory.iterdir()) == before
+
+
 def test_models_that_cannot_be_guided_are_refused(tmp_path: Path) -> None:
     free = Model("free", VE(), (1, 8, 8), lambda _label: model().denoiser(0))
     with pytest.raises(ValueError, match="model: 'corners' has no classes"):

@@ -15,7 +15,7 @@ from softmode.experiments import pulse, susceptibility, window
 from softmode.figures import draw
 from softmode.figures.alignment import NAMES, alignment
 from softmode.figures.fields import visible
-from softmode.figures.pulse_twins import MARK, paths, twins
+from softmode.figures.pulse_twins import paths, twins
 from softmode.figures.susceptibility import PANELS
 from softmode.figures.susceptibility import susceptibility as chi_figure
 from softmode.networks.registry import Model
@@ -85,7 +85,6 @@ def test_paths_part_at_the_framed_levels(pulsed: Run) -> None:
         if any(patch.get_gid() == "pulse" and patch.get_edgecolor()[0] > 0.7 for patch in ax.patches)
     ]
     assert framed == 2 * np.flatnonzero((levels > 1) & (levels <= 3)).tolist()
-    assert MARK.startswith("#c0")
     shown = images(figure)
     count = len(levels)
     for k in range(count):

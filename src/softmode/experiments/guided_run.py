@@ -19,18 +19,20 @@ WINDOW = "window"
 
 
 def critical_level(
-    guidance: Guidance, out: str | Path, clones: int, progress: bool
+    experiment: str, guidance: Guidance, out: str | Path, clones: int, progress: bool
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the critical noise level and the window, if one was found: given, of a stored window, or measured now.
 
     Args:
-        guidance: The experiment.
+        experiment: Name of the experiment.
+        guidance: What it needs.
         out: Its directory; a window that is measured now goes to the directory `window` in it.
         clones: Trajectories that are copied for the window's clone curve; 0 leaves that out.
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: If the stored window is of another model, or no window is found and no level is given.
+        ValueError: If the stored window is of another model, the directory holds something else, or no window is found
+            and no level is given.
 
     Source: paper H.3.
     """
@@ -46,6 +48,8 @@ def critical_level(
     else:
         if not is_run(out):
             check_directory(out, {})
+        elif (held := Run.open(out).identity["experiment"]) != experiment:
+            raise ValueError(f"out: {str(out)!r} holds a run of {held}; choose another directory or remove it")
         settings = window_config(guidance, clones)
         answer = windows.read(windows.run(settings, Path(out) / WINDOW, guidance.model, progress))
     found = answer["verdict"] != "none"

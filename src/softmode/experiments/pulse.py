@@ -54,7 +54,7 @@ def run(
     """
     guidance = prepare(config, model, guide, classifier)
     check(config)
-    sigma_c, window = guided_run.critical_level(guidance, out, clones=0, progress=progress)
+    sigma_c, window = guided_run.critical_level("pulse", guidance, out, clones=0, progress=progress)
     half_width = config.half_width if config.half_width is not None else sigma_c / 2
     settled = replace(config, sigma_c=sigma_c, half_width=half_width)
     guidance = replace(guidance, config=settled)

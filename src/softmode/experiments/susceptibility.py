@@ -46,7 +46,7 @@ def run(
     """
     guidance = prepare(config, model, guide, classifier)
     conditions = build(config, guidance.levels)
-    sigma_c, _ = guided_run.critical_level(guidance, out, CLONES, progress)
+    sigma_c, _ = guided_run.critical_level("susceptibility", guidance, out, CLONES, progress)
     settled: Guidance = replace(guidance, config=replace(config, sigma_c=sigma_c))
     return guided_run.run("susceptibility", settled, conditions, out, summarise, progress)
 

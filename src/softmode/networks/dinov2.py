@@ -61,7 +61,7 @@ class DINOv2(nn.Module):
         head: The linear layer.
         preprocessing: From images to the backbone's pixels.
 
-    Source: paper H.6.
+    Source: paper H.6; oquab2023.
     """
 
     channels = 3
