@@ -1,190 +1,255 @@
-"""The command line: from a command to its experiment, and what is printed. Heavy imports wait until one runs."""
+"""The command line: commands made from the list of experiments, parsing, and what is printed. Heavy imports wait."""
 
+import contextlib
+import difflib
+import io
+import os
 import sys
 import warnings
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from softmode.commands import (
-    Clones,
-    Command,
-    ConvertEDM2,
-    Figures,
-    Models,
-    Patch,
-    Probe,
-    Pulse,
-    Susceptibility,
-    Theory,
-    Train,
-    Window,
+from softmode.experiments import EXPERIMENTS
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DESCRIPTION = (
+    "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
 )
+# longest message that is printed
+LONGEST = 600
 
-BAD_INPUT = 2
-FAILED = 1
-# steps of EDM2's published sampler (karras2024)
-EDM2_STEPS = 32
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that are at hand: name, data, size, quality and where the weights are.
+
+    Example: softmode models
+    """
+
+
+@dataclass(frozen=True)
+class ConvertEDM2:
+    """Write the network of an official EDM2 pickle as safetensors, without running anything that the pickle holds.
+
+    Example: softmode convert-edm2 edm2-img64-s.pkl edm2-img64-s.safetensors
+
+    The result is a MODEL for every other command: softmode probe edm2:edm2-img64-s.safetensors --labels 207
+    """
+
+    source: Positional[str]
+    """The pickle."""
+    target: Positional[str]
+    """The safetensors file to write."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Redraw the figures of a stored run, and its report.
+
+    Example: softmode figures runs/patch
+    """
+
+    directory: Positional[str]
+    """Directory of the run."""
+
+
+class Command(NamedTuple):
+    """A command: where the dataclass of its options is, the default of --out if it has one, and what runs it."""
+
+    module: str
+    options: str
+    run: Callable[[Any], None]
+    out: str = ""
+
+
+def _experiment(name: str, options: Any) -> None:
+    from softmode.experiments.call import experiment
+    from softmode.runs.engine import execute
+
+    chosen = experiment(name)
+    output = getattr(options, "output", None)
+    if output is not None:
+        output.check(options.config)
+    run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
+    written = None if output is None else output.text(run)
+    if written is None:
+        _show(run)
+    else:
+        print(written)
+
+
+def _show(run: Any) -> None:
+    from softmode.runs.html import write_page
+    from softmode.runs.report import print_run
+
+    figures = run.draw()
+    print_run(run, write_page(run, figures), figures)
+
+
+def _figures(options: Any) -> None:
+    from softmode.experiments.call import looks
+
+    for run in looks(options.config.directory):
+        run.store.verify()
+        _show(run)
+
+
+def _theory(options: Any) -> None:
+    from softmode.experiments.theory.analyse import theory
+    from softmode.runs.report import print_results
+
+    print_results(theory(options.config), tables=None)
+
+
+def _models(_options: Any) -> None:
+    from softmode.networks.listing import models_table
+    from softmode.runs.report import print_table, say
+
+    table, files = models_table()
+    print_table(table)
+    for name, path in files:
+        say("weights", f"{name}: {path}")
+
+
+def _train(options: Any) -> None:
+    from softmode.runs.report import say
+    from softmode.training.train import train_network
+
+    say("weights", str(train_network(options.config, options.out, progress=sys.stderr.isatty())))
+
+
+def _convert_edm2(options: Any) -> None:
+    from softmode.networks.edm2_pickle import convert_edm2
+    from softmode.runs.report import say
+
+    convert_edm2(options.config.source, options.config.target)
+    say("weights", options.config.target)
+
+
+def commands() -> dict[str, Command]:
+    """Return every command by name, the experiments first."""
+    found = {
+        name: Command(f"{package}.config", "Config", lambda options, name=name: _experiment(name, options), f"runs/{name}")
+        for name, package in EXPERIMENTS.items()
+    }
+    return found | {
+        "theory": Command("softmode.experiments.theory.config", "Config", _theory),
+        "models": Command("softmode.cli", "Models", _models),
+        "train": Command("softmode.training.config", "TrainConfig", _train, "runs/train"),
+        "convert-edm2": Command("softmode.cli", "ConvertEDM2", _convert_edm2),
+        "figures": Command("softmode.cli", "Figures", _figures),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; exit code 2 for unusable input, 1 for a run that failed."""
-    command = tyro.cli(Command, args=arguments, prog="softmode", description=DESCRIPTION)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path that the terminal cannot show stops no run
     warnings.showwarning = _show_warning  # type: ignore[assignment] # the rest of its arguments does not matter
     try:
-        match command:
-            case Patch():
-                _patch(command)
-            case Theory():
-                _theory(command)
-            case Probe():
-                _probe(command)
-            case Window():
-                _window(command)
-            case Clones():
-                _clones(command)
-            case Pulse():
-                _pulse(command)
-            case Susceptibility():
-                _susceptibility(command)
-            case Models():
-                _models()
-            case Train():
-                _train(command)
-            case ConvertEDM2():
-                _convert_edm2(command)
-            case Figures():
-                _figures(command.directory)
+        _dispatch(sys.argv[1:] if arguments is None else arguments)
     except ValueError as error:
         _fail(str(error), BAD_INPUT)
+    except MemoryError:
+        _fail("memory: there is not enough of it for this; use a smaller size, shape or block", BAD_INPUT)
+    except BrokenPipeError:
+        # whoever read the output has closed it; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(FAILED) from None
     except (ArithmeticError, OSError) as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt:
-        _fail("interrupted: the same command resumes at the last finished block", 130)
+        _fail("interrupted: the same command goes on from the last finished block or checkpoint", INTERRUPTED)
 
 
-DESCRIPTION = (
-    "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
-)
-
-
-def _patch(command: Patch) -> None:
-    from softmode.experiments import patch
-    from softmode.report import print_quantities
-
-    stored = patch.run(command.config, command.out, progress=sys.stderr.isatty())
-    print_quantities(stored)
-    _figures(command.out)
-
-
-def _theory(command: Theory) -> None:
-    from softmode.report import print_theory
-
-    print_theory(command.config)
-
-
-def _probe(command: Probe) -> None:
-    from softmode.experiments import probe
-    from softmode.report import print_probe, print_quantities
-
-    stored = probe.run(command.config, command.out, progress=sys.stderr.isatty())
-    print_quantities(stored)
-    print_probe(stored)
-    _figures(command.out)
-
-
-def _window(command: Window) -> None:
-    from softmode.experiments import window
-    from softmode.experiments.susceptibility_summary import contains
-    from softmode.guidance import sampler_levels
-    from softmode.guidance_report import print_check
-    from softmode.report import print_window
-    from softmode.store import Run, is_run
-
-    steps = command.sampler_steps
-    if steps is not None:
-        sampler_levels(None, steps)  # raises before anything is computed
-    if is_run(command.config.model):
-        stored = Run.open(command.config.model)
-        window.analyse(stored)
-    else:
-        stored = window.run(command.config, command.out, progress=sys.stderr.isatty())
-    answer = window.read(stored)
-    if command.check:
-        print_check(answer, contains(answer, Run.open(command.check)))
+def _dispatch(arguments: list[str]) -> None:
+    known = commands()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(known))
         return
-    if command.format == "table":
-        print_window(stored, answer, window.pipeline_units(stored, EDM2_STEPS if steps is None else steps))
-        _figures(str(stored.directory))
-        return
-    print(window.export(stored, command.format, command.weight, steps))
+    name, *rest = arguments
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+        hint = f"did you mean softmode {' or softmode '.join(near)}?" if near else "softmode --help lists them"
+        raise ValueError(f"command: there is no {name!r}; {hint}")
+    known[name].run(_parse(name, known[name], rest))
 
 
-def _clones(command: Clones) -> None:
-    from softmode.experiments import clones
-    from softmode.report import print_clones
-
-    stored = clones.run(command.config, command.out, progress=sys.stderr.isatty())
-    print_clones(stored)
-    _figures(command.out)
-
-
-def _pulse(command: Pulse) -> None:
-    from softmode.experiments import pulse
-    from softmode.guidance_report import print_pulse
-
-    stored = pulse.run(command.config, command.out, progress=sys.stderr.isatty())
-    print_pulse(stored)
-    _figures(command.out)
+def _overview(known: dict[str, Command]) -> str:
+    """Return every command with its first line, in place of a help page that would import all of them."""
+    width = max(map(len, known)) + 2
+    lines = [f"  {name:<{width}}{_options(known[name])[0].__doc__.partition(chr(10))[0]}" for name in known]
+    return "\n".join(
+        ["usage: softmode COMMAND ...", "", DESCRIPTION, "", *lines, "", "softmode COMMAND --help explains one of them."]
+    )
 
 
-def _susceptibility(command: Susceptibility) -> None:
-    from softmode.experiments import susceptibility
-    from softmode.guidance_report import print_susceptibility
-
-    stored = susceptibility.run(command.config, command.out, progress=sys.stderr.isatty())
-    print_susceptibility(stored)
-    _figures(command.out)
+def _options(command: Command) -> tuple[type[Any], type[Any] | None]:
+    """Return the dataclass of a command's options, and that of what it prints, if it can print several things."""
+    module = import_module(command.module)
+    return getattr(module, command.options), getattr(module, "Output", None)
 
 
-def _models() -> None:
-    from softmode.report import print_models
+def _parse(name: str, command: Command, arguments: list[str]) -> Any:
+    """Return the options of a command line, checked.
 
-    print_models()
+    Raises:
+        ValueError: In one line, for whatever is wrong with them.
+    """
+    from softmode.settings import check
+
+    config, output = _options(command)
+    parts: list[Any] = [("config", OmitArgPrefixes[config])]  # type: ignore[valid-type]
+    if output is not None:
+        parts.append(("output", OmitArgPrefixes[output], field(default_factory=output)))
+    if command.out:
+        parts.append(("out", Annotated[str, arg(help=f"Directory of the {'training' if name == 'train' else 'run'}.")],
+                      command.out))  # fmt: skip
+    whole = make_dataclass(config.__name__, parts, frozen=True)
+    whole.__doc__ = config.__doc__
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = tyro.cli(whole, args=arguments, prog=f"softmode {name}", description=config.__doc__)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(f"{_first_words(said.getvalue())}; see softmode {name} --help") from None
+    check(options.config)
+    if output is not None:
+        check(options.output)
+    return options
 
 
-def _train(command: Train) -> None:
-    from softmode.training import train
-
-    path = train(command.config, command.out, progress=sys.stderr.isatty())
-    Console().print(f"weights  {path}", soft_wrap=True, highlight=False)
-
-
-def _convert_edm2(command: ConvertEDM2) -> None:
-    from softmode.networks.edm2_pickle import convert_edm2
-
-    convert_edm2(command.source, command.target)
-    Console().print(f"weights  {command.target}", soft_wrap=True, highlight=False)
+def _first_words(box: str) -> str:
+    """Return what tyro says in a box, up to its first rule, as one line."""
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    told = [line.strip() for line in lines]
+    end = next((i for i, line in enumerate(told) if line.startswith("──")), len(told))
+    return " ".join(line for line in told[:end] if line)
 
 
-def _figures(directory: str) -> None:
-    from softmode.figures import draw
-    from softmode.store import Run
-
-    console = Console()
-    paths = draw(Run.open(directory))
-    console.print(f"summary  {Path(directory) / 'summary.json'}", soft_wrap=True, highlight=False)
-    for path in paths:
-        console.print(f"figure   {path}", soft_wrap=True, highlight=False)
-
-
-def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
-    Console(stderr=True).print(f"[bold red]error[/] {escape(line)}", soft_wrap=True, highlight=False)
+def _fail(message: str, code: int) -> NoReturn:
+    _say("error", message)
     raise SystemExit(code)
 
 
 def _show_warning(message: Warning | str, *_rest: object) -> None:
-    Console(stderr=True).print(f"[bold yellow]warning[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+    _say("warning", str(message))
+
+
+def _say(label: str, message: str) -> None:
+    """Print one line to standard error, whatever the message holds."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    color = {"error": "red", "warning": "yellow"}[label]
+    Console(stderr=True).print(f"[bold {color}]{label}[/] {escape(line)}", soft_wrap=True, highlight=False)

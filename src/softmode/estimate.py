@@ -1,8 +1,9 @@
 """A measured number with its uncertainty, and the bootstrap over trajectories that gives it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,28 @@ class Estimate:
     def exact(cls, value: float, reason: str = "") -> "Estimate":
         """Return a number known without sampling error."""
         return cls(value, 0.0, 0, value, value, reason)
+
+    @classmethod
+    def missing(cls, samples: int, reason: str) -> "Estimate":
+        """Return a number that could not be found, and why."""
+        return cls(math.nan, math.nan, samples, reason=reason)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Estimate":
+        """Return the estimate that `plain` wrote; null becomes NaN."""
+        numbers = {n: math.nan if plain[n] is None else float(plain[n]) for n in ("value", "stderr", "low", "high")}
+        return cls(**numbers, samples=int(plain["samples"]), reason=str(plain["reason"]))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the estimate as JSON's own types; NaN and infinity become null."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in brackets; `exact` of an exact number, nothing where there is none."""
+        if self.samples == 0 and math.isfinite(self.value):
+            return "exact"
+        return f"[{self.low:.3g}, {self.high:.3g}]" if math.isfinite(self.low) and math.isfinite(self.high) else ""
 
     def __str__(self) -> str:
         """Return the value with its standard error in parentheses on the last digits, 1.234(5)."""

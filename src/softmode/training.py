@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softmode import provenance
+from softmode.runs import provenance
 from softmode.config import TrainConfig
 from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
@@ -25,7 +25,7 @@ from softmode.held_out import accuracy, loss_by_level
 from softmode.networks.card import Card, check_state, read_tensors, save_weights, write_tensors
 from softmode.networks.registry import start_from
 from softmode.process import VP
-from softmode.progress import training_bar
+from softmode.runs.progress import training_bar
 from softmode.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16
 from softmode.workers import Workers
 

@@ -10,7 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softmode.exact.empirical import check_prior
+from softmode.files import sha256
 from softmode.lattice import ReceptiveField
+
+# values of all patterns of a random dictionary, some 100 MB
+MOST_VALUES = 10**7
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +100,11 @@ def random_dictionary(patterns: int, seed: int, receptive_field: ReceptiveField)
 
     Source: paper Eqs. 23 and 24.
     """
-    if patterns < 1:
-        raise ValueError(f"dictionary: got random:{patterns}; expected at least one pattern, for example random:8")
+    if not 1 <= patterns <= MOST_VALUES // receptive_field.size:
+        raise ValueError(
+            f"dictionary: got random:{patterns}; expected 1 to {MOST_VALUES // receptive_field.size} patterns of "
+            f"{receptive_field.size} sites, for example random:8"
+        )
     signs = _random_signs(patterns, seed, receptive_field)
     prior = torch.full((2 * patterns,), 0.5 / patterns, dtype=torch.float64)
     return PatchDictionary(receptive_field, torch.cat([signs, -signs]), prior)
@@ -143,6 +150,11 @@ def parse_dictionary(text: str, seed: int, receptive_field: ReceptiveField) -> P
     if text.endswith(".npz"):
         return _load_dictionary(text, receptive_field)
     raise ValueError(f"dictionary: got {text!r}; expected paper, two-state, random:8 or a file.npz")
+
+
+def dictionary_inputs(text: str) -> dict[str, str]:
+    """Return the digest of the file that a dictionary is read from; nothing where it is made by its name."""
+    return {"dictionary": sha256(Path(text))} if text.endswith(".npz") else {}
 
 
 def _load_dictionary(path: str, receptive_field: ReceptiveField) -> PatchDictionary:

@@ -1,6 +1,8 @@
 """Spatial correlations along a trajectory: correlation functions, their lengths, structure factors."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -9,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softmode.lattice import Lattice
+from softmode.observe.state import State, Variable
 
 LUMINANCE = (0.2989, 0.5870, 0.1140)
 Portion = Literal["cut", "clip"]
@@ -150,3 +153,78 @@ def structure_length(at_zero: Tensor, at_k_min: Tensor, k_min: float) -> Tensor:
     Source: cooper1982, the standard second-moment estimator on a periodic lattice.
     """
     return (at_zero / at_k_min - 1).sqrt() / (2 * math.sin(0.5 * k_min))
+
+
+@dataclass(frozen=True)
+class SignCorrelation:
+    """The correlation function of sign(x)."""
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        return {"sign_correlation": Variable(("distance",), "C(r) of sign(x)", "1", "Eq. 62")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return C(r) of every trajectory."""
+        return {"sign_correlation": sign_correlation(state.x)}
+
+
+@dataclass(frozen=True)
+class SignLength:
+    """The correlation length of sign(x).
+
+    Args:
+        portion: Positive portion of C(r) in Eq. 63.
+    """
+
+    portion: Portion = "cut"
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        return {"xi_sign": Variable((), "correlation length xi_x of sign(x)", "site", "Eq. 63")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return the length of every trajectory."""
+        return {"xi_sign": first_moment_length(sign_correlation(state.x), self.portion)}
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """The second-moment correlation length of x.
+
+    Args:
+        portion: Positive portion of the connected C(r).
+    """
+
+    portion: Portion = "cut"
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        return {"xi_moment": Variable((), "second-moment correlation length of x", "site", "G.3", "state")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return the length of every trajectory."""
+        return {"xi_moment": second_moment_length(connected_correlation(state.x), self.portion)}
+
+
+@dataclass(frozen=True)
+class StructureFactor:
+    """The structure factor of shells 0..shells along each axis.
+
+    Args:
+        shells: Highest shell.
+    """
+
+    shells: int
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        what = "structure factor |x_k|^2 / N"
+        return {"structure_factor": Variable(("shell", "axis"), what, "1", "|x_k|^2 / N", "state")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return S(k) of every trajectory."""
+        return {"structure_factor": structure_factor(state.x, self.shells)}

@@ -7,7 +7,9 @@ channel], how much of a push in one channel (last) comes back in each channel. `
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser, ExactDenoiser, per_sample
 from softmode.lattice import Lattice
+from softmode.observe.state import State, Variable
 from softmode.process import VP
+
+Method = Literal["multiplexed", "difference", "jvp"]
 
 
 def exact_gains(
@@ -242,3 +247,55 @@ def _project(
             column[:, n, axis, phase] = (mode * response(mode, pushed)).flatten(2).sum(2)
         columns.append(column.mean(3))
     return _gains(columns, by_channel)
+
+
+@dataclass(frozen=True)
+class ModeGains:
+    """The gains of the lowest shells of Fourier modes.
+
+    Args:
+        shells: Highest shell.
+        method: All modes at once with signs, one by one by differences, or by forward-mode automatic differentiation.
+        by_channel: Whether to push one channel at a time.
+        seed: Seed of the signs.
+        places: Index of each measurement by the grid index of its time; signs cancel over consecutive ones.
+    """
+
+    shells: int = 6
+    method: Method = "difference"
+    by_channel: bool = False
+    seed: int = 0
+    places: Mapping[int, int] | None = None
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        channels = ("channel", "pushed") if self.by_channel else ()
+        return {"gain": Variable(("shell", "axis", *channels), "mode gain G_n", "1", "v.(dD/dx)v", "state")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return the gains of every trajectory."""
+        seen = state.denoiser, state.edm, state.sigma, self.shells
+        if self.method == "difference":
+            return {"gain": difference_gains(*seen, by_channel=self.by_channel)}
+        if self.method == "jvp":
+            return {"gain": jvp_gains(*seen, self.by_channel)}
+        place = state.step if self.places is None else self.places[state.step]
+        modes = 2 * Lattice.of(state.x).dimensions * self.shells
+        signs = mode_signs(modes, state.trajectories, place, self.seed)
+        return {"gain": multiplexed_gains(*seen, signs, by_channel=self.by_channel)}
+
+
+@dataclass(frozen=True)
+class PatchKernel:
+    """The site-averaged Jacobian row of a patch model, from which all its gains follow in closed form."""
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """Description of what it returns."""
+        return {"kernel": Variable(("omega",), "site-averaged Jacobian row of D", "1", "Eq. 7")}
+
+    def __call__(self, state: State) -> Mapping[str, Tensor]:
+        """Return the row of every trajectory."""
+        kernel: Callable[[Tensor, Tensor], Tensor] = state.denoiser.kernel  # type: ignore[attr-defined]
+        return {"kernel": kernel(state.edm, state.sigma)}

@@ -1,0 +1,211 @@
+"""Every published notion of when a generation is critical, as noise levels on one axis, from a probe and its clones."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from softmode.critical import (
+    PROMINENCE,
+    crossing_times,
+    estimate_times,
+    fit_dispersion,
+    growth_rate,
+    highest_window,
+    onset_time,
+    peak_time,
+    peak_windows,
+    smooth,
+)
+from softmode.estimate import Array, Estimate, bootstrap, median
+from softmode.runs.run import Run
+
+Intercept = Literal["constant mode", "free"]
+
+# a fall of the entropy is marked where it is done by half, its interval by these shares
+FALL = (0.25, 0.5, 0.75)
+# least fall of the entropy (nats) that is one: a tenth of a coin's
+LEAST_FALL = 0.07
+
+
+@dataclass(frozen=True)
+class Notion:
+    """One answer to the question where along the noise levels a sample is decided.
+
+    Args:
+        name: Stable identifier.
+        sigma: Noise level sigma/alpha.
+        definition: What it is, in one line.
+        source: Equation, section or key of the publication.
+        low: Lower end of the interval that the notion itself gives; NaN without one.
+        high: Its upper end.
+    """
+
+    name: str
+    sigma: Estimate
+    definition: str
+    source: str
+    low: float = math.nan
+    high: float = math.nan
+
+    def plain(self, sigma_c: Estimate) -> dict[str, Any]:
+        """Return the notion as plain data, with its distance from sigma_c in log sigma."""
+        distance, stderr = math.nan, math.nan
+        if math.isfinite(self.sigma.value) and math.isfinite(sigma_c.value):
+            distance = math.log(self.sigma.value / sigma_c.value)
+            stderr = math.hypot(*(e.stderr / e.value for e in (self.sigma, sigma_c)))
+        return {
+            "name": self.name, **asdict(self.sigma), "definition": self.definition, "source": self.source,
+            "interval": [self.low, self.high], "distance": distance, "distance_stderr": stderr,
+        }  # fmt: skip
+
+
+def softness(run: Run, intercept: Intercept = "constant mode") -> Array:
+    """Return the convention-free softness log(1 + xi_eq^2) of every trajectory, [trajectory, time].
+
+    Args:
+        run: A probe.
+        intercept: Whether the fit of Eq. 69 uses the constant mode, or only shells n >= 1.
+    """
+    return softness_of(run.dataset["gain"].to_numpy(), run.dataset["k"].to_numpy(), intercept)
+
+
+def softness_of(gain: Array, k: Array, intercept: Intercept) -> Array:
+    """Return the softness of gains [..., shell, axis] at wavenumbers k [shell, axis], [...]."""
+    return fit_dispersion(1 - gain, k, intercept).softness(math.pi / k[1].min())
+
+
+def critical_window(curves: Array, levels: Array) -> tuple[Estimate, Estimate, Estimate]:
+    """Estimate (sigma_c, sigma_lo, sigma_hi): the highest peak of the median softness and its window.
+
+    A resample's window is that of its peak nearest to the median's own, if it is not nearer to another of these.
+
+    Args:
+        curves: Softness [trajectory, level].
+        levels: Falling noise levels [level].
+
+    Source: paper G.7 and H.3; the window is ours, at half the prominence.
+    """
+    centre = median(curves)
+    reference, every = highest_window(centre, levels), peak_windows(centre, levels)
+    if np.isnan(reference[0]):
+        none = Estimate(math.nan, math.nan, len(curves), reason="the median xi_eq has no peak that stands out")
+        return none, none, none
+
+    def statistic(curve: Array) -> Array:
+        found = peak_windows(curve, levels)
+        if curve is not centre and len(found):
+            nearest = found[np.abs(np.log(found[:, 0] / reference[0])).argmin()]
+            of = every[np.abs(np.log(every[:, 0] / nearest[0])).argmin()]
+            found = nearest[None] if of[0] == reference[0] else found[:0]
+        if curve is centre:
+            found = reference[None]
+        return found[0] if len(found) else np.full(3, np.nan)
+
+    sigma_c, high, low = bootstrap(curves, statistic, centre=lambda rows: centre if rows is curves else median(rows))
+    return sigma_c, low, high
+
+
+def argmax_level(curves: Array, levels: Array) -> Estimate:
+    """Estimate where the smoothed median softness is highest, the ends included: the literal reading of H.3."""
+    return bootstrap(curves, lambda curve: np.array([levels[int(smooth(curve, levels).argmax())]]))[0]
+
+
+def growth_notion(run: Run, levels: Array) -> Notion:
+    """Return where xi_x grows fastest in log sigma; its interval begins at the onset."""
+    xi = run.dataset[run.identity["model"]["xi"]].to_numpy()
+    growth = growth_rate(xi, levels)
+    (fastest,) = estimate_times(growth, levels, peak_time) or [_missing(xi, "xi_x is nowhere defined")]
+    onset = onset_time(median(growth), levels)
+    return Notion(
+        "growth_of_xi_x", fastest, "fastest growth of xi_x; interval from its onset (10 % of that)", "paper E.7",
+        fastest.value, onset,
+    )  # fmt: skip
+
+
+def peak_notion(run: Run, levels: Array, intercept: Intercept) -> Notion:
+    """Return the peak of xi_eq with its window, by one of the two fits."""
+    sigma, low, high = critical_window(softness(run, intercept), levels)
+    name, what = {
+        "constant mode": ("peak_of_xi_eq", "peak of xi_eq from all shells (Eq. 69)"),
+        "free": ("peak_without_constant_mode", "peak of xi_eq from shells n >= 1 alone"),
+    }[intercept]
+    return Notion(name, sigma, what, "paper G.7, H.3", low.value, high.value)
+
+
+def departure_notion(curves: Array, null: Array, levels: Array) -> Notion:
+    """Return where the median softness leaves the Gaussian null's for good, by more than PROMINENCE.
+
+    It leaves it downwards: an exact score's gains cannot exceed the null's on average, and a model that decides between
+    discrete alternatives stiffens where the null, which never decides, goes on softening.
+
+    Args:
+        curves: Softness [trajectory, level].
+        null: The null's [level].
+        levels: Falling noise levels [level].
+    """
+    what = f"softness log(1 + xi_eq^2) leaves the Gaussian null's, by more than {PROMINENCE}, for good"
+
+    def last_crossing(curve: Array) -> Array:
+        beyond = np.abs(smooth(curve - null, levels)) - PROMINENCE
+        crossings = crossing_times(beyond, levels)
+        return crossings[-1:] if len(crossings) and beyond[-1] > 0 else np.full(1, np.nan)
+
+    (sigma,) = bootstrap(curves, last_crossing)
+    if math.isnan(sigma.value):
+        sigma = _missing(curves, "it ends within that distance of the null's")
+    return Notion("departure_from_null", sigma, what, "MMSE <= linear MMSE")
+
+
+def entropy_notion(run: Run, levels: Array) -> Notion | None:
+    """Return where the mean entropy of a classifier's classes of D(x) has fallen by half; None without a classifier."""
+    if "class_entropy" not in run.dataset:
+        return None
+    curves = run.dataset["class_entropy"].to_numpy()
+    what = "mean entropy of the class of D(x) has fallen by half; interval by a quarter and three quarters"
+
+    def crossings(curve: Array) -> Array:
+        curve = smooth(curve, levels)
+        top = int(curve.argmax())
+        fall = curve[top] - curve[-1]
+        if fall < LEAST_FALL:
+            return np.full(len(FALL), np.nan)
+        # the last time above: afterwards the class is decided
+        last = [int(np.flatnonzero(curve >= curve[top] - share * fall)[-1]) for share in FALL]
+        return np.array([_between(curve, levels, i, curve[top] - s * fall) for i, s in zip(last, FALL, strict=True)])
+
+    first, half, last = bootstrap(curves, crossings, centre=lambda rows: np.asarray(rows.mean(0)))
+    if math.isnan(half.value):
+        half = _missing(curves, f"the mean entropy falls by less than {LEAST_FALL} nats")
+    return Notion("posterior_class_entropy", half, what, "ambrogioni2025", last.value, first.value)
+
+
+def _between(curve: Array, levels: Array, i: int, height: float) -> float:
+    """Return the level between i and i + 1 at which a falling curve takes a height, by interpolation in log."""
+    if i + 1 == len(curve):
+        return float(levels[i])
+    share = (curve[i] - height) / (curve[i] - curve[i + 1])
+    return float(levels[i] * (levels[i + 1] / levels[i]) ** share)
+
+
+def clone_notions(run: Run) -> list[Notion]:
+    """Return where the copies of a trajectory begin to agree, in sign and, if known, in class."""
+    levels = {q["name"].removesuffix("_level"): q for q in run.summary["noise_levels"]}
+    table = run.summary["agreement"]
+    notions = []
+    for kind, what in (("sign", "clones agree in the sign of a site"), ("class", "clones agree in their class")):
+        if f"{kind}_agreement" not in levels:
+            continue
+        q = levels[f"{kind}_agreement"]
+        numbers = {n: math.nan if q[n] is None else q[n] for n in ("value", "stderr", "low", "high")}
+        sigma = Estimate(**numbers, samples=q["samples"], reason=q["reason"])
+        rows = [row["value"] for row in table[kind]]
+        threshold = run.summary["threshold"]
+        definition = f"{what}: the mean rises through {threshold} (from {rows[0]:.2f} to {rows[-1]:.2f})"
+        notions.append(Notion(f"clone_{kind}_agreement", sigma, definition, "biroli2024"))
+    return notions
+
+
+def _missing(curves: Array, reason: str) -> Estimate:
+    return Estimate(math.nan, math.nan, len(curves), reason=reason)

@@ -1,0 +1,1 @@
+"""What figures share: axes, lines, fields, marks and how they are saved."""

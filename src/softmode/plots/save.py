@@ -1,0 +1,64 @@
+"""How figures look and how they are written: the same file, byte for byte, whenever they are drawn again."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+
+DPI = 200
+LAYOUTS = 4
+# over matplotlib's own defaults, so that a user's settings do not change the figures
+STYLE: dict[str, Any] = {
+    "figure.dpi": DPI,
+    "font.size": 13,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which figures are drawn."""
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+    return context
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and PDF; each file appears under its name only when it is complete."""
+    # the canvases draw a figure once, and one for layout and PNG measures its texts once; savefig would take four times
+    png = FigureCanvasAgg(figure)
+    _settle(figure)
+    writers: dict[str, Callable[[Path], object]] = {
+        "png": png.print_png,
+        # matplotlib leaves this method of its own without types
+        "pdf": lambda path: FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None}),  # type: ignore[no-untyped-call]
+    }
+    paths = []
+    for kind, write in writers.items():
+        path = stem.parent / f"{stem.name}.{kind}"
+        staged = stem.parent / f".{stem.name}.{kind}.partial"
+        try:
+            write(staged)
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out until its axes stay in place, and keep that: axes and tick labels depend on each other."""
+    engine = figure.get_layout_engine()
+    places = np.zeros((len(figure.axes), 4))
+    for _ in range(LAYOUTS):
+        if engine is not None:
+            engine.execute(figure)
+        before, places = places, np.array([ax.get_position().bounds for ax in figure.axes])
+        if np.allclose(places, before, atol=2e-2, rtol=0):
+            break
+    figure.set_layout_engine("none")

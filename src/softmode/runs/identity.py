@@ -1,0 +1,43 @@
+"""What a run's arrays are a function of: fingerprints of live functions, and how much a state of a model costs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from softmode.denoiser import Denoiser
+from softmode.model import Model
+
+# noise levels at which a denoiser's fingerprint is taken
+LEVELS = (0.1, 1.0, 10.0)
+# bytes of activations per site: some sixteen float32 fields of 64 channels, as a U-Net of moderate width keeps at once
+ACTIVATIONS = 4096
+
+
+def fingerprint(
+    function: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> float:
+    """Return one number that another function would not give: a run must not be resumed with other weights."""
+    # no regular pattern: a symmetric model may send one to zero
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    with torch.no_grad():
+        return float(f"{float(function(x).double().square().mean()):.5g}")
+
+
+def fingerprints(
+    denoisers: Mapping[int | None, Denoiser], model: Model, device: torch.device, dtype: torch.dtype
+) -> dict[str, list[float]]:
+    """Return the fingerprints of a model's denoiser of each class, at several noise levels."""
+    return {
+        "all" if label is None else str(label): [
+            fingerprint(lambda x, d=denoiser, s=sigma: d(x, s), model.shape, device, dtype) for sigma in LEVELS
+        ]
+        for label, denoiser in denoisers.items()
+    }
+
+
+def state_bytes(model: Model, dtype: torch.dtype) -> float:
+    """Return about how much memory one state of a model takes while its network computes."""
+    sites = math.prod(float(side) for side in model.shape[1:])
+    return sites * (ACTIVATIONS + 8 * model.shape[0] * dtype.itemsize)

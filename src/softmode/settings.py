@@ -1,0 +1,225 @@
+"""Options that experiments share, each defined once, with its bounds and the source of its default.
+
+An experiment's config is a dataclass that inherits the groups it needs and adds its own fields. This module imports
+nothing heavy, so that the command line can print its help at once.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tyro.conf import Positional
+from tyro.constructors import PrimitiveConstructorSpec
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Range of a number that a user chooses; it must be finite.
+
+    Args:
+        low: Least value.
+        high: Greatest value.
+        above: Value that must be exceeded.
+        below: Value that must not be reached.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is finite and in range."""
+        return math.isfinite(value) and self.low <= value <= self.high and self.above < value < self.below
+
+    def __str__(self) -> str:
+        """Return what is expected, in words."""
+        if self == Bounds(above=0):
+            return "a positive number"
+        parts = [f"above {self.above:.15g}"] if self.above > -math.inf else []
+        parts += [f"at least {self.low:.15g}"] if self.low > -math.inf else []
+        parts += [f"below {self.below:.15g}"] if self.below < math.inf else []
+        parts += [f"at most {self.high:.15g}"] if self.high < math.inf else []
+        return " and ".join(parts) or "a finite number"
+
+
+def _labels(words: list[str]) -> tuple[int, ...]:
+    return tuple(int(part) for word in words for part in word.split(",") if part.strip())
+
+
+LABELS = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="CLASS[,CLASS ...]",
+    instance_from_str=_labels,
+    is_instance=lambda value: isinstance(value, tuple),
+    str_from_instance=lambda labels: [",".join(map(str, labels))],
+)
+
+Seed = Annotated[int, Bounds(0, 2**63 - 1)]
+Count = Annotated[int, Bounds(1, 10**9)]
+Steps = Annotated[int, Bounds(1, 10**7)]
+Time = Annotated[float, Bounds(above=0)]
+Positive = Annotated[float, Bounds(above=0)]
+Labels = Annotated[tuple[Annotated[int, Bounds(0, 10**6)], ...], LABELS]
+Precision = Literal["full", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How a run is computed."""
+
+    seed: Seed = 0
+    """Seed of every random number."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Floating type of the states and the network."""
+    device: str = "cpu"
+    """Device of the states and the network: cpu, cuda, cuda:1."""
+    block: Count = 8
+    """Trajectories computed at once and stored together; an interrupted run resumes at its last finished block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyModel:
+    """Which model, and as what."""
+
+    model: Positional[str]
+    """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
+    convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser or a Model)."""
+    labels: Labels = ()
+    """Classes, for example 207,388, dealt out to the trajectories in turn; all classes together when left out."""
+    prompt: str | None = None
+    """Prompt of every trajectory, for a model of text."""
+    schedule: str = ""
+    """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
+    shape: tuple[Annotated[int, Bounds(1, 2**20)], ...] = ()
+    """Channels and sides of a state, for example 1 28 28; the model's own when left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The time grid of a sampler."""
+
+    t_max: Time | None = None
+    """First time T of the reverse grid, in the process's own time. When left out: 50 (F.5); for VE or Heun, noise level
+    80 (G.2); the highest that the model knows, where that is lower."""
+    t_min: Time | None = None
+    """Last time of the reverse grid. When left out: 0.001 (F.5); for VE or Heun, noise level 0.002 (G.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What is measured along a generation, and where."""
+
+    shells: Annotated[int, Bounds(3, 10**6)] = 6
+    """Highest Fourier shell (E.9)."""
+    snapshots: tuple[Time, ...] = ()
+    """Times at which to keep states; some, evenly spaced in log, when left out."""
+    portion: Literal["cut", "clip"] = "cut"
+    """Positive portion of C(r) in Eq. 63: cut at its first zero, or clip negative values (the literal reading)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchModel:
+    """A local patch model, which is known exactly."""
+
+    receptive_field: str = "box:5"
+    """box:5 (odd side), ball:2.5 (radius), cross:2 (arm) or offsets:0,0;0,1;1,0."""
+    dimensions: Annotated[int, Bounds(1, 3)] = 2
+    """Number of axes, 1 to 3."""
+    dictionary: str = "paper"
+    """paper (ten patterns, E.1), two-state (the minimal model), random:8 (with their flips), or a file.npz with
+    patterns and prior."""
+    schedule: str = "vp:1"
+    """vp:1 (constant beta, E.3), vp-linear:0.1:20, vp-cosine:0.008 or ve."""
+
+
+Config = TypeVar("Config")
+
+
+def make(config: type[Config], values: dict[str, Any]) -> Config:
+    """Return a config of some values; lists become tuples and a path its name, as Python's users write them.
+
+    Raises:
+        ValueError: If a name is no field, naming the nearest ones, or a value is out of range.
+    """
+    known = [field.name for field in fields(config)]  # type: ignore[arg-type] # a dataclass, which no type can say
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+            raise ValueError(f"{name}: {config.__name__} has no such setting; did you mean {' or '.join(near)}?")
+    settings = config(**{name: _plain(value) for name, value in values.items()})
+    check(settings)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | range):
+        return tuple(value)
+    return str(value) if hasattr(value, "__fspath__") else value
+
+
+def check(settings: Any) -> None:
+    """Raise a ValueError for the first field of a dataclass that is of another type or out of its range."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        problem = _problem(value, hints[field.name])
+        if problem:
+            raise ValueError(f"{field.name}: got {_short(value)}; expected {problem}")
+
+
+def as_config(settings: Any) -> dict[str, Any]:
+    """Return a config as plain data, as a run keeps it."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+
+
+def _problem(value: Any, hint: Any) -> str:
+    """Return what was expected of a value of some annotated type, or nothing if it is that."""
+    bounds = [extra for extra in _extras(hint) if isinstance(extra, Bounds)]
+    kind = _bare(hint)
+    if get_origin(kind) in (Union, UnionType):
+        choices = get_args(kind)
+        return "" if any(not _problem(value, choice) for choice in choices) else _problem(value, choices[0])
+    if get_origin(kind) is Literal:
+        return "" if value in get_args(kind) else "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return _tuple_problem(value, get_args(kind))
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return next((str(bound) for bound in bounds or [Bounds()] if not bound.holds(value)), "")
+    if kind in (int, float):
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "a whole number" if kind is int else "a number"
+        return next((str(bound) for bound in bounds if not bound.holds(value)), "")
+    if kind is None or kind is type(None):
+        return "" if value is None else "None"
+    return "" if isinstance(value, kind) else {str: "text", bool: "true or false"}.get(kind, kind.__name__)
+
+
+def _tuple_problem(value: Any, items: Sequence[Any]) -> str:
+    if not isinstance(value, tuple):
+        return "several values"
+    if items[-1] is not Ellipsis:
+        if len(value) != len(items):
+            return f"{len(items)} values"
+        problems: Iterator[str] = (_problem(each, item) for each, item in zip(value, items, strict=True))
+    else:
+        problems = (_problem(each, items[0]) for each in value)
+    return next((f"each {problem}" for problem in problems if problem), "")
+
+
+def _extras(hint: Any) -> tuple[Any, ...]:
+    return (*hint.__metadata__, *_extras(hint.__origin__)) if get_origin(hint) is Annotated else ()
+
+
+def _bare(hint: Any) -> Any:
+    return _bare(hint.__origin__) if get_origin(hint) is Annotated else hint
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
