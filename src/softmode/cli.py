@@ -98,7 +98,7 @@ def _probe(command: Probe) -> None:
 def _window(command: Window) -> None:
     from softmode.experiments import window
     from softmode.experiments.susceptibility_summary import contains
-    from softmode.guidance import sampler_levels
+    from softmode.guidance.export import sampler_levels
     from softmode.guidance_report import print_check
     from softmode.report import print_window
     from softmode.store import Run, is_run

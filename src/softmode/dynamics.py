@@ -17,6 +17,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.process import Process
+from softmode.rounding import above
 
 Observable = Callable[[Denoiser, Process, Tensor, Tensor], Tensor]
 Stepper = Callable[..., Iterator[Tensor]]
@@ -79,7 +80,7 @@ def trajectory_seed(seed: int, *key: int) -> int:
 
 def check_start(process: Process, t_max: float, dtype: torch.dtype) -> None:
     """Raise a ValueError unless a process can start at t_max: in its range, with x / alpha representable."""
-    if t_max > process.t_end:
+    if above(t_max, process.t_end):
         raise ValueError(f"t_max: got {t_max:g}; expected at most {process.t_end:g}, where this schedule ends")
     level = float(process.noise_level(t_max))
     if not level < math.sqrt(torch.finfo(dtype).max):

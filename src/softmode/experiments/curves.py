@@ -12,6 +12,7 @@ from softmode.critical import fit_dispersion, growth_rate
 from softmode.estimate import Array
 from softmode.lattice import Lattice
 from softmode.process import Convention, Process
+from softmode.rounding import within
 from softmode.store import ArraySpec
 
 SPACE = ("z", "y", "x")
@@ -108,7 +109,7 @@ def nearest_steps(name: str, wanted: Sequence[float], times: Tensor) -> list[int
         ValueError: If a time lies outside the grid.
     """
     first, last = float(times[0]), float(times[-1])
-    if not all(last * (1 - 1e-9) <= t <= first * (1 + 1e-9) for t in wanted):
+    if not all(within(t, last, first) for t in wanted):
         raise ValueError(f"{name}: got {[float(t) for t in wanted]}; expected times in [{last:g}, {first:g}]")
     return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
 

@@ -8,8 +8,9 @@ import torch
 from diffusers.modular_pipelines import PipelineState
 from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffusionXLDenoiseStep
 
-from softmode.guidance import Interval, guided_steps, sampler_levels
-from softmode.networks.diffusers_guider import UNGUIDED, guidance_callback, sigma_window_guider
+from softmode.guidance.export import sampler_levels
+from softmode.guidance.guider import UNGUIDED, guidance_callback, sigma_window_guider
+from softmode.guidance.weights import Interval, guided_steps
 from softmode.networks.diffusers_scheduler import noise_table
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

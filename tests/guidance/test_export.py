@@ -11,17 +11,8 @@ import pytest
 import torch
 
 from softmode.denoiser import Guided
-from softmode.guidance import (
-    AtLevels,
-    Interval,
-    Pulses,
-    export,
-    guided_steps,
-    log_pulse,
-    sampler_levels,
-    sigma_pulse,
-    units,
-)
+from softmode.guidance.export import export, sampler_levels, units
+from softmode.guidance.weights import AtLevels, Interval, Pulses, guided_steps, log_pulse, sigma_pulse
 from softmode.process import rho_grid
 
 LOW, HIGH = 0.6, 4.0
