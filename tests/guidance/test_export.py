@@ -1,4 +1,4 @@
-"""Windows as guidance: which steps an interval guides, and what every export says of them."""
+"""Windows in the forms that pipelines take: every export guides the same steps."""
 
 import json
 import math
@@ -7,15 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
-from softmode.denoiser import Guided
 from softmode.guidance.export import export, sampler_levels, units
-from softmode.guidance.weights import AtLevels, Interval, Pulses, guided_steps, log_pulse, sigma_pulse
-from softmode.process import rho_grid
+from softmode.guidance.weights import Interval, guided_steps
+from softmode.networks.diffusers_scheduler import is_flow, noise_table
 
 LOW, HIGH = 0.6, 4.0
+
+
+def flow_unipc(shift: float) -> Any:
+    return diffusers.UniPCMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift
+    )  # fmt: skip
+
+
+def nudged(level: float, ulps: int, flow: bool = False) -> float:
+    """Return a level some float32 steps away; those of a flow are steps of s = sigma / (1 + sigma)."""
+    number = np.float32(level / (1 + level) if flow else level)
+    for _ in range(abs(ulps)):
+        number = np.nextafter(number, np.float32(math.copysign(math.inf, ulps)))
+    return float(number) / (1 - float(number)) if flow else float(number)
 
 
 def estimate(value: float | None) -> dict[str, Any]:
@@ -26,71 +40,6 @@ WINDOW = {
     "verdict": "found", "answer": "guide where", "sigma_c": estimate(1.5), "sigma_lo": estimate(LOW),
     "sigma_hi": estimate(HIGH), "model": {"name": "tiny"},
 }  # fmt: skip
-
-
-def test_an_interval_is_open_below_and_closed_above() -> None:
-    sigma = torch.tensor([0.5, 1.0, 1.5, 2.0, 2.5], dtype=torch.float64)
-    assert Interval(1.0, 2.0, 0.7)(sigma).tolist() == [0.0, 0.0, 0.7, 0.7, 0.0]
-    assert float(Interval(1.0, 2.0)(torch.tensor(2.0))) == 1.0
-
-
-def test_a_guide_is_called_inside_the_interval_alone() -> None:
-    """As the weight of a guided denoiser: the extrapolation inside, the denoiser itself outside."""
-    calls = []
-
-    def guide(x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
-        calls.append(float(torch.as_tensor(sigma)))
-        return torch.zeros_like(x)
-
-    guided = Guided(lambda x, _s: 0.5 * x, guide, Interval(1.0, 2.0, 3.0))
-    x = torch.ones(1, 1, 2, 2)
-    outs = [float(guided(x, sigma).mean()) for sigma in (0.5, 1.5, 3.0)]
-    assert outs == [0.5, 2.0, 0.5]
-    assert calls == [1.5]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "weight", "message"),
-    [
-        (2.0, 1.0, 1.0, r"interval: got \(2, 1\]"),
-        (-1.0, 1.0, 1.0, "interval: got"),
-        (1.0, 2.0, math.nan, "weight: got nan"),
-    ],
-)
-def test_impossible_intervals_are_refused(low: float, high: float, weight: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Interval(low, high, weight)
-
-
-def test_pulses_have_their_width_in_their_coordinate() -> None:
-    pulse = sigma_pulse(3.0, 1.0, 2.0)
-    assert (pulse.low, pulse.high, pulse.weight) == (2.0, 4.0, 2.0)
-    assert sigma_pulse(0.5, 1.0, 1.0).low == 0
-    pulse = log_pulse(3.0, math.log(4), 2.0)
-    assert (pulse.low, pulse.high) == pytest.approx((1.5, 6.0))
-
-
-def test_pulses_of_a_batch_are_each_an_interval() -> None:
-    """At one level or at one for each; one without ends guides nothing."""
-    low, high = torch.tensor([[1.0, 2.0], [math.nan, math.nan], [0.0, math.inf]]).T.double()
-    pulses = Pulses(low, high, 3.0)
-    for level in (0.5, 1.0, 1.5, 2.0, 2.5):
-        expected = [float(Interval(1.0, 2.0, 3.0)(torch.tensor(level))), 0.0, 3.0]
-        assert pulses(torch.tensor(level, dtype=torch.float64)).tolist() == expected
-    assert pulses(torch.tensor([1.5, 1.5, 1.5], dtype=torch.float64)).tolist() == [3.0, 0.0, 3.0]
-
-
-def test_guidance_at_levels_is_at_these_alone() -> None:
-    levels = rho_grid(levels=8)
-    weight = AtLevels(levels[[2, 5]], 1.5)
-    assert torch.stack([weight(level) for level in levels]).tolist() == [0, 0, 1.5, 0, 0, 1.5, 0, 0]
-    assert float(weight(levels[2] * (1 + 1e-9))) == 0
-
-
-def test_an_interval_between_two_steps_is_an_error() -> None:
-    levels = rho_grid(levels=8)
-    with pytest.raises(ValueError, match=r"sampler_steps: none of these 8 falls into \(2.6, 3\]; the nearest are at"):
-        guided_steps(Interval(2.6, 3.0), levels)
 
 
 def edm_loop(levels: torch.Tensor, weight: Any) -> list[int]:
@@ -127,20 +76,36 @@ def test_plain_exports_guide_the_same_steps_of_a_sigma_loop(steps: int) -> None:
     assert plain["guidance_scale"] == 3.0
 
 
-def test_an_end_that_is_a_level_is_treated_alike() -> None:
-    """A level equal to the upper end is guided and one equal to the lower is not, by ComfyUI's closed rule too."""
-    levels = rho_grid(levels=20)
-    window = WINDOW | {"sigma_lo": estimate(float(levels[12])), "sigma_hi": estimate(float(levels[8]))}
-    comfy = json.loads(export(window, "comfyui", 1.0))
-    expected = [8, 9, 10, 11]
-    assert edm_loop(levels, lambda _i, s: 1.0 * (comfy["sigma_end"] <= s <= comfy["sigma_start"])) == expected
-    assert json.loads(export(window, "json", 1.0, None, 20))["steps"] == expected
+@pytest.mark.parametrize("ulps", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("kind", ["edm", "euler", "flow"])
+def test_an_end_that_is_a_level_is_treated_alike(kind: str, ulps: int) -> None:
+    """A level that equals an end up to float32 is guided at the upper and not at the lower one, by every export.
+
+    Where a comparison takes the last digits for a difference, one of the two ends slips on each side.
+    """
+    name = {"euler": "EulerDiscreteScheduler", "flow": "FlowMatchEulerDiscreteScheduler"}.get(kind)
+    scheduler = getattr(diffusers, name)() if name else None
+    levels = sampler_levels(scheduler, 20)
+    low, high = (nudged(float(levels[i]), ulps, flow=kind == "flow") for i in (12, 3))
+    window = WINDOW | {"sigma_lo": estimate(low), "sigma_hi": estimate(high)}
+    expected = list(range(3, 12))
+    plain = json.loads(export(window, "json", 1.0, scheduler, 20))
+    lines = [line.split() for line in export(window, "sigmas", 1.0, scheduler, 20).splitlines()]
+    comfy = json.loads(export(window, "comfyui", 1.0, scheduler))
+    theirs = levels / (1 + levels) if kind == "flow" else levels
+    assert plain["steps"] == [i for i, weight in enumerate(plain["weights"]) if weight] == expected
+    assert [i for i, line in enumerate(lines) if float(line[2])] == expected
+    assert [i for i, s in enumerate(theirs) if comfy["sigma_end"] <= s <= comfy["sigma_start"]] == expected
+    assert dict(units(Interval(low, high), scheduler, 20))["steps"].startswith("3 to 11 of 0 to 19")
+    ends = re.search(r"guider\(pipe.scheduler, (\S+), (\S+), guidance", export(window, "diffusers", 1.0))
+    assert ends
+    assert guided_steps(Interval(*map(float, ends.groups())), levels) == expected
 
 
 def percent_to_sigma(scheduler: Any, percent: float) -> float:
     """ComfyUI's own rule, by kind: log sigma linear in the timestep (1 - p) 999; of a flow its shifted time."""
-    if "FlowMatch" in type(scheduler).__name__:
-        t, shift = 1 - percent, scheduler.config.shift
+    if is_flow(scheduler):
+        t, shift = 1 - percent, scheduler.config.get("shift") or scheduler.config.flow_shift
         return shift * t / (1 + (shift - 1) * t)
     log_sigmas = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().log().double()
     t = (1 - percent) * 999
@@ -154,8 +119,9 @@ def percent_to_sigma(scheduler: Any, percent: float) -> float:
         diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
         diffusers.DDPMScheduler(),
         diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        flow_unipc(5.0),
     ],
-    ids=["sd", "ddpm", "flow"],
+    ids=["sd", "ddpm", "flow", "flow-unipc"],
 )
 def test_comfyui_s_percents_are_its_sigmas(scheduler: Any) -> None:
     """Percents and sigmas of the export name the same ends; of a flow ComfyUI's sigma is the flow's time."""
@@ -163,13 +129,14 @@ def test_comfyui_s_percents_are_its_sigmas(scheduler: Any) -> None:
     assert comfy["start_percent"] < comfy["end_percent"]
     for side in ("start", "end"):
         assert percent_to_sigma(scheduler, comfy[f"{side}_percent"]) == pytest.approx(comfy[f"sigma_{side}"], rel=1e-4)
-    if "Flow" in type(scheduler).__name__:
-        assert comfy["sigma_start"] == pytest.approx(HIGH / (1 + HIGH))
+    if is_flow(scheduler):
+        assert comfy["sigma_start"] == pytest.approx(HIGH / (1 + HIGH), rel=1e-5)
 
 
 def test_a_scheduler_adds_its_own_units() -> None:
     scheduler = diffusers.DDIMScheduler()
     plain = json.loads(export(WINDOW, "json", 1.0, scheduler, 25))
+    assert scheduler.num_inference_steps is None, "the pipeline's own scheduler is left as it is"
     scheduler.set_timesteps(25)
     inside = [i for i, t in enumerate(scheduler.timesteps) if plain["timestep"]["lo"] < t <= plain["timestep"]["hi"]]
     assert plain["steps"] == inside
@@ -180,6 +147,7 @@ def test_a_window_is_said_in_the_pipelines_units() -> None:
     """Its timesteps enclose those of the steps it guides; a window between two steps guides none."""
     scheduler = diffusers.DDIMScheduler()
     said = dict(units(Interval(LOW, HIGH), scheduler, 25))
+    scheduler.set_timesteps(25)
     low, high = (float(number) for number in re.findall(r"\d+\.\d+", said["timestep"]))
     inside = [i for i, t in enumerate(scheduler.timesteps) if low < t <= high]
     assert said["steps"].startswith(f"{inside[0]} to {inside[-1]} of 0 to 24, of DDIMScheduler")
@@ -190,8 +158,75 @@ def test_no_window_is_not_exported() -> None:
     nothing = WINDOW | {"verdict": "none", "answer": "no critical window found: flat", "sigma_c": estimate(None)}
     with pytest.raises(ValueError, match="window: there is nothing to export, no critical window found: flat"):
         export(nothing, "json", 1.0)
-    with pytest.raises(ValueError, match="sampler_steps: got 1; expected at least 2"):
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 100_001, 10**10])
+def test_impossible_numbers_of_steps_are_refused_before_their_levels_are_made(steps: int) -> None:
+    """1e10 levels would be 80 GB."""
+    for scheduler in (None, diffusers.EulerDiscreteScheduler()):
+        with pytest.raises(ValueError, match=f"sampler_steps: got {steps}; expected 1 to 100000"):
+            sampler_levels(scheduler, steps)
+
+
+def test_more_steps_than_a_scheduler_takes_are_refused_in_its_words() -> None:
+    with pytest.raises(ValueError, match="sampler_steps: got 1500, of which DDIMScheduler makes no schedule") as error:
+        sampler_levels(diffusers.DDIMScheduler(), 1500)
+    assert len(str(error.value)) < 300
+
+
+def test_one_and_two_steps_are_answered() -> None:
+    """Turbo models take as few: EDM's one is at its highest level, a scheduler's where it puts it."""
+    assert sampler_levels(None, 1).tolist() == [80.0]
+    assert sampler_levels(None, 2).tolist() == [80.0, 0.002]
+    turbo = diffusers.EulerDiscreteScheduler(timestep_spacing="trailing")
+    highest = noise_table(turbo).range[1]
+    for steps in (1, 2):
+        levels = sampler_levels(turbo, steps)
+        assert (len(levels), float(levels[0])) == (steps, pytest.approx(highest))
+        said = dict(units(Interval(highest / 2, 2 * highest), turbo, steps))
+        assert said["steps"].startswith(f"0 to 0 of 0 to {steps - 1}, of EulerDiscreteScheduler in {steps} step")
+    assert json.loads(export(WINDOW | {"sigma_hi": estimate(100.0)}, "json", 1.0, None, 1))["weights"] == [1.0]
+    with pytest.raises(
+        ValueError, match=r"sampler_steps: none of these 1 falls into \(0.6, 4\]; the nearest are at 80"
+    ):
         export(WINDOW, "json", 1.0, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("shift", "percent", "above"), [(1.0, 0.1, 5), (3.0, 0.25, 11), (5.0, 5 / 14, 15), (8.0, 8 / 17, 19)]
+)
+def test_percents_of_a_flow_know_its_shift_by_either_name(shift: float, percent: float, above: int) -> None:
+    """At sigma = 9, s = 0.9: t = s / (shift - (shift - 1) s); so many of 40 steps lie above."""
+    scheduler = flow_unipc(shift)
+    assert noise_table(scheduler).percent(9.0) == pytest.approx(percent)
+    assert noise_table(scheduler).level_at_percent(percent) == pytest.approx(9.0)
+    assert int((sampler_levels(scheduler, 40) > 9).sum()) == above
+    match = diffusers.FlowMatchEulerDiscreteScheduler()
+    match.set_shift(shift)
+    assert noise_table(match).percent(9.0) == pytest.approx(percent)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "last"),
+    [
+        (diffusers.EulerDiscreteScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing"), 999.0),
+        (diffusers.DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing"), 999.0),
+        (diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing"), 999.0),
+        (diffusers.FlowMatchEulerDiscreteScheduler(), 1000.0),
+        (flow_unipc(3.0), 999.0),
+    ],
+    ids=["euler-zero-snr", "ddim-zero-snr", "ddpm-cosine", "flow", "flow-unipc"],
+)  # fmt: skip
+def test_the_printed_timesteps_enclose_a_first_step_of_hardly_any_signal(scheduler: Any, last: float) -> None:
+    """A window of all high levels guides the first step, so its range of timesteps holds that step's."""
+    window = Interval(LOW, math.inf)
+    said = dict(units(window, scheduler, 10))
+    assert said["steps"].startswith("0 to ")
+    scheduler.set_timesteps(10)
+    assert float(scheduler.timesteps[0]) == last
+    low, high = (float(number) for number in re.findall(r"[\d.]+", said["timestep"])[:2])
+    guided = [i for i, t in enumerate(scheduler.timesteps.tolist()) if low < t <= high]
+    assert said["steps"].startswith(f"{guided[0]} to {guided[-1]} of")
 
 
 def test_the_snippet_is_python_that_names_what_exists(tmp_path: Path) -> None:

@@ -131,7 +131,10 @@ def noise_table(scheduler: Any) -> NoiseTable:
     squares = scheduler.alphas_cumprod.double()
     squares = squares.where(squares > 0, NO_SIGNAL)
     levels = ((1 - squares) / squares).sqrt()
-    timesteps = torch.arange(len(levels), dtype=torch.float64)
+    # Euler's last level may lie below those just before it
+    kept = levels < levels[-1]
+    kept[-1] = True
+    timesteps, levels = torch.arange(len(levels), dtype=torch.float64)[kept], levels[kept]
     if config.get("timestep_type") == "continuous":
         timesteps = levels.log() / 4
     return NoiseTable("vp", timesteps, levels, _known(name, prediction))
