@@ -13,6 +13,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.process import VE, Convention, Process, log_grid, rho_grid
+from softmode.rounding import above, within
 from softmode.streams import TrajectoryNoise
 
 # Euler-Maruyama's relative error of the local stationary variance above which a grid is called too coarse
@@ -289,7 +290,7 @@ def flow_ends(process: Process) -> tuple[float, float]:
 
 def check_start(process: Process, t_max: float, dtype: torch.dtype) -> None:
     """Raise a ValueError unless a process can start at t_max: in its range, with x / alpha representable."""
-    if t_max > process.t_end:
+    if above(t_max, process.t_end):
         raise ValueError(f"t_max: got {t_max:g}; expected at most {process.t_end:g}, where this schedule ends")
     level = float(process.noise_level(t_max))
     if not level < math.sqrt(torch.finfo(dtype).max):
@@ -316,7 +317,7 @@ def nearest_steps(name: str, wanted: Sequence[float], times: Float[Tensor, " tim
         ValueError: If a time lies outside the grid.
     """
     first, last = float(times[0]), float(times[-1])
-    if not all(last * (1 - 1e-6) <= t <= first * (1 + 1e-6) for t in wanted):
+    if not all(within(t, last, first) for t in wanted):
         raise ValueError(f"{name}: got {[float(t) for t in wanted]}; expected times in [{last:g}, {first:g}]")
     return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
 

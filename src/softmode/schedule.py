@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softmode.rounding import TABLE, above, within
+
 Time = Tensor | float
 
 
@@ -75,7 +77,7 @@ class Linear(Schedule):
         integral = as_time(integral)
         root = (self.start**2 + 2 * (self.end - self.start) * integral).sqrt()
         t = 2 * integral / (self.start + root)
-        return torch.where(t <= self.t_end, t, math.nan)
+        return torch.where(above(t, self.t_end, TABLE), math.nan, t)
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,11 @@ class Custom(Schedule):
         from scipy.optimize import brentq
 
         def invert(target: float) -> float:
-            if not 0 <= target <= self._integral(self.t_end):
+            last = self._integral(self.t_end)
+            if not within(target, 0.0, last, TABLE):
                 return math.nan
+            if target >= last:
+                return self.t_end
             return float(brentq(lambda t: self._integral(t) - target, 0.0, self.t_end, xtol=1e-30, rtol=1e-14))
 
         return self._map(invert, integral)

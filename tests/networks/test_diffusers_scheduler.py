@@ -1,6 +1,7 @@
 """Noise levels of diffusers' schedulers: what they themselves say, both ways, in every unit."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from softmode.networks.diffusers_scheduler import noise_table, step_at, step_levels
 from softmode.process import VP
+from softmode.rounding import rounding_at, within
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -81,8 +83,7 @@ def test_the_network_is_called_with_the_scheduler_s_timesteps(variant: str) -> N
     scheduler = make(variant)
     scheduler.set_timesteps(8)
     table, levels = noise_table(scheduler), step_levels(scheduler)
-    low, high = table.range
-    inside = (levels >= low) & (levels <= high)
+    inside = within(levels, *table.range, rounding_at(levels))
     assert int(inside.sum()) >= len(levels) - 2
     ours, theirs = table.timestep(levels[inside]), scheduler.timesteps.double()[inside]
     # Karras and DPM schedules round; and some compute their timestep in float32
@@ -111,7 +112,7 @@ def test_every_unit_goes_both_ways(variant: str) -> None:
     assert len(calls) == len(scheduler.timesteps)
     for i, level in enumerate(calls.tolist()):
         at = step_at(calls, level)
-        assert calls[at] == level
+        assert float(calls[at]) == pytest.approx(level)
         assert at <= i
 
 
@@ -146,10 +147,38 @@ def test_calls_between_two_levels_have_their_own() -> None:
     torch.testing.assert_close(levels[::2], scheduler.sigmas[:-3:2].double(), rtol=1e-3, atol=0)
 
 
-def test_schedules_without_signal_stop_before_the_infinite_level() -> None:
-    table = noise_table(make("ddim-zero-snr"))
-    assert len(table.levels) < 1000
-    assert math.isfinite(table.range[1])
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
+@pytest.mark.parametrize("betas", [{}, SCALED], ids=["linear", "scaled"])
+def test_schedules_without_signal_end_at_a_finite_level(name: str, betas: dict[str, Any]) -> None:
+    """Zero signal is given Euler's alpha^2 = 2^-24, level 4096; networks are asked below, where there is some."""
+    table = noise_table(getattr(diffusers, name)(**betas, rescale_betas_zero_snr=True))
+    assert (float(table.timesteps[-1]), float(table.levels[-1])) == (999.0, pytest.approx(4096.0, rel=1e-6))
+    assert bool((table.levels.diff() > 0).all())
+    assert 100 < table.range[1] < 3163
+
+
+@variants
+@pytest.mark.parametrize("ulps", [-2, -1, 1, 2])
+def test_last_digits_of_a_table_s_ends_change_nothing(variant: str, ulps: int) -> None:
+    """A table of another processor: its ends are some float32 steps away, and the same steps lie in its range."""
+    scheduler = make(variant)
+    scheduler.set_timesteps(8)
+    table, calls = noise_table(scheduler), step_levels(scheduler)
+    moved = replace(table, levels=table.levels.clone())
+    for end in (0, -1):
+        sigma = table.amplitudes(table.levels[end])[1]
+        # flows keep s in float32, the others the level
+        number = (sigma if table.kind == "flow" else table.levels[end]).float() * (1 + ulps * 2.0**-23)
+        moved.levels[end] = number.double() / (1 - number.double()) if table.kind == "flow" else number.double()
+        assert moved.levels[end] != table.levels[end]
+    ends = torch.tensor(table.range, dtype=torch.float64)
+    torch.testing.assert_close(moved.timestep(ends), table.timestep(ends), rtol=1e-5, atol=1e-2)
+    inside = [within(calls, *t.range, rounding_at(calls)) for t in (table, moved)]
+    assert inside[0].tolist() == inside[1].tolist()
+    torch.testing.assert_close(moved.timestep(calls[inside[0]]), table.timestep(calls[inside[0]]), rtol=1e-5, atol=1e-2)
+    for level in table.range:
+        assert moved.percent(level) == pytest.approx(table.percent(level), abs=1e-5)
+        assert step_at(calls, level * (1 + ulps * 2.0**-23)) == step_at(calls, level)
 
 
 @pytest.mark.parametrize(

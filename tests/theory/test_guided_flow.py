@@ -9,7 +9,7 @@ from scipy.integrate import quad, solve_ivp
 from softmode.denoiser import Guided
 from softmode.dynamics import heun, simulate
 from softmode.exact.mixture import GaussianMixture
-from softmode.guidance import Interval
+from softmode.guidance.weights import Interval
 from softmode.process import VE, log_grid
 from softmode.theory.guided_flow import (
     class_flow,

@@ -18,7 +18,7 @@ Two classes about any midpoint are the same once it is subtracted.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,10 +27,30 @@ from scipy.integrate import quad_vec
 from scipy.special import expit
 from torch import Tensor
 
-from softmode.guidance import Interval
+from softmode.rounding import within
 
 # standard deviations beyond which a standard normal's weight is below float64's smallest relative step
 TAIL = 12.0
+
+
+@runtime_checkable
+class Pulse(Protocol):
+    """Guidance of constant weight between two noise levels, such as `guidance.weights.Interval`."""
+
+    @property
+    def low(self) -> float:
+        """Lower end, sigma/alpha."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end, above it."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Weight w between them."""
+        ...
 
 
 def class_flow(x: Tensor, mean: Tensor, spread: float, sigma_from: float, sigma_to: float) -> Tensor:
@@ -61,7 +81,7 @@ def class_flow(x: Tensor, mean: Tensor, spread: float, sigma_from: float, sigma_
     return mean + math.hypot(spread, sigma_to) / math.hypot(spread, sigma_from) * (x - mean)
 
 
-def pulse_factor(pulse: Interval, spread: float, guide_spread: float) -> float:
+def pulse_factor(pulse: Pulse, spread: float, guide_spread: float) -> float:
     r"""Return the factor by which a pulse scales the deviation from the class mean, for a guide of another spread.
 
     Both denoisers are those of one Gaussian class of mean mu_c, the guide's of spread s_g: a caricature of guidance by
@@ -101,7 +121,7 @@ class PulseResponse(NamedTuple):
 
 
 def pulse_response(
-    pulse: Interval,
+    pulse: Pulse,
     projection: Float[Tensor, " batch"],
     mean_norm: float,
     spread: float,
@@ -134,7 +154,7 @@ def pulse_response(
     Source: paper H.1, to first order in w.
     """
     _check_model(mean_norm, spread, sigma_max, sigma_end)
-    if not sigma_end <= pulse.low or not pulse.high <= sigma_max:
+    if not all(within(level, sigma_end, sigma_max) for level in (pulse.low, pulse.high)):
         raise ValueError(
             f"pulse: got ({pulse.low:g}, {pulse.high:g}]; expected it between sigma_end = {sigma_end:g} and "
             f"sigma_max = {sigma_max:g}"
@@ -185,7 +205,7 @@ def susceptibility(
     """
     _check_model(mean_norm, spread, sigma_max, sigma_end)
     sigma = sigma.double()
-    if not bool(((sigma >= sigma_end) & (sigma <= sigma_max)).all()):
+    if not bool(within(sigma, sigma_end, sigma_max).all()):
         raise ValueError(
             f"sigma: got {sigma.flatten().tolist()[:4]}...; expected levels from {sigma_end:g} to {sigma_max:g}"
         )

@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softmode.rounding import above, rounding_at, within
+
 Kind = Literal["vp", "flow", "edm"]
 
 # shares of a flow's range that are left out at its ends, where the level or its log is infinite
 FLOW_ENDS = (1e-3, 1 - 1e-3)
 # points of the table of a scheduler that is continuous
 POINTS = 2001
-# relative distance beyond the ends of a range that is taken for rounding
-ROUNDING = 1e-6
+# highest level of a vp table at which a network is asked: hardly any signal is left
+HIGHEST = 10**3.5
+# alpha^2 that Euler gives to a schedule without signal at its end, whose level is infinite: level 4096
+NO_SIGNAL = 2.0**-24
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +53,8 @@ class NoiseTable:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest noise level."""
-        return float(self.levels[0]), float(self.levels[-1])
+        """Lowest and highest noise level at which a network can be asked; a sampler may begin above."""
+        return float(self.levels[0]), float(self.levels[self.levels < HIGHEST][-1])
 
     def level(self, timestep: Tensor | float) -> Tensor:
         """Return the noise level at timesteps of any shape; its log is linear between the entries."""
@@ -60,11 +64,11 @@ class NoiseTable:
         """Return the timestep at noise levels of any shape: the inverse of `level`.
 
         Raises:
-            ValueError: If a level is beyond the scheduler's range.
+            ValueError: If a level is beyond the table by more than rounding.
         """
         level = torch.as_tensor(level, dtype=torch.float64)
-        low, high = self.range
-        if not bool(((level >= low * (1 - ROUNDING)) & (level <= high * (1 + ROUNDING))).all()):
+        low, high = float(self.levels[0]), float(self.levels[-1])
+        if not bool(within(level, low, high, rounding_at(level)).all()):
             raise ValueError(
                 f"sigma: got {float(level.min()):.4g} to {float(level.max()):.4g}; expected noise levels in "
                 f"[{low:.4g}, {high:.4g}], which this scheduler knows"
@@ -110,7 +114,10 @@ def noise_table(scheduler: Any) -> NoiseTable:
     prediction = config.get("prediction_type", "epsilon")
     if is_flow(scheduler):
         s = torch.linspace(*FLOW_ENDS, POINTS, dtype=torch.float64)
-        timesteps, shift = s * config.get("num_train_timesteps", 1000), float(config.get("shift") or 1.0)
+        timesteps = s * config.get("num_train_timesteps", 1000)
+        # set_shift does not change the config; schedulers with use_flow_sigmas name it flow_shift
+        settable = hasattr(type(scheduler), "shift")
+        shift = float((scheduler.shift if settable else config.get("shift") or config.get("flow_shift")) or 1.0)
         return NoiseTable("flow", timesteps, s / (1 - s), "flow", shift=shift)
     if name.startswith("EDM"):
         ends = config["sigma_min"], config["sigma_max"]
@@ -122,9 +129,11 @@ def noise_table(scheduler: Any) -> NoiseTable:
             "so its noise levels are not known; use DDPM, DDIM, Euler, Heun, DPM-Solver, EDM or FlowMatch"
         )
     squares = scheduler.alphas_cumprod.double()
+    squares = squares.where(squares > 0, NO_SIGNAL)
     levels = ((1 - squares) / squares).sqrt()
-    # schedules rescaled to zero signal end at an infinite level
-    kept = torch.isfinite(levels) & (squares > 1e-7)
+    # Euler's last level may lie below those just before it
+    kept = levels < levels[-1]
+    kept[-1] = True
     timesteps, levels = torch.arange(len(levels), dtype=torch.float64)[kept], levels[kept]
     if config.get("timestep_type") == "continuous":
         timesteps = levels.log() / 4
@@ -154,8 +163,8 @@ def step_levels(scheduler: Any) -> Tensor:
 
 
 def step_at(levels: Tensor, level: float) -> int:
-    """Return the first step whose noise level is at most the given one; the number of steps if none is."""
-    return int((levels > level).sum())
+    """Return the first step whose noise level is at most the given one, up to rounding; their number if none is."""
+    return int(above(levels, level, rounding_at(level)).sum())
 
 
 def _known(name: str, prediction: str) -> str:

@@ -21,6 +21,7 @@ from softmode.lattice import Lattice
 from softmode.networks.registry import Model, load_model
 from softmode.observe.gains import mode_field
 from softmode.process import VE, Convention, Process, log_grid, rho_grid
+from softmode.rounding import TABLE, within
 
 DEFAULT_SNAPSHOTS = 8
 # noise levels, in units of the data, between which the default snapshots lie
@@ -193,7 +194,7 @@ def check_levels(model: Model, t_max: float, t_min: float) -> None:
     lowest, highest = model.levels
     for name, t in (("t_max", t_max), ("t_min", t_min)):
         level = float(model.process.noise_level(t))
-        if not lowest * (1 - 1e-6) <= level <= highest * (1 + 1e-6):
+        if not within(level, lowest, highest, TABLE):
             raise ValueError(
                 f"{name}: got {t:g}, noise level {level:.4g}; {model.name!r} knows those in "
                 f"[{lowest:.4g}, {highest:.4g}]: leave {name} out"

@@ -20,7 +20,7 @@ from softmode.experiments import guided_run
 from softmode.experiments.guided import calls_at
 from softmode.experiments.guided_setup import Condition, Weight, prepare
 from softmode.experiments.pulse_summary import summarise
-from softmode.guidance import AtLevels, Interval, Pulses, sigma_pulse
+from softmode.guidance.weights import AtLevels, Interval, Pulses, sigma_pulse
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.registry import Model
 from softmode.runs.run import Run

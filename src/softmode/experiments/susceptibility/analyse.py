@@ -14,7 +14,8 @@ from softmode.estimate import NORMAL_95, Array, Estimate, bootstrap
 from softmode.experiments import window as windows
 from softmode.experiments.guided_run import WINDOW
 from softmode.experiments.pulse_summary import by_trial, condition_table, dose
-from softmode.runs.run import Run
+from softmode.rounding import above
+from softmode.store import Run
 
 # what chi is of: measure -> what it is
 GAINS = {"probability": "probability of the target class", "logit": "logit of the target class"}
@@ -99,9 +100,11 @@ def contains(window: Mapping[str, Any], run: Run) -> list[dict[str, Any]]:
     low, high = window["sigma_lo"]["value"], window["sigma_hi"]["value"]
     rows = []
     for measure, argmax in run.summary["argmax"].items():
-        inside = None if low is None else low < argmax["value"] <= high
-        ends = [argmax["low"], argmax["high"]]
-        certain = inside is not None and None not in ends and all((low < end <= high) == inside for end in ends)
+        inside, *ends = [
+            None if low is None or level is None else above(level, low) and not above(level, high)
+            for level in (argmax["value"], argmax["low"], argmax["high"])
+        ]
+        certain = inside is not None and ends == [inside, inside]
         rows.append({"measure": measure, "argmax": argmax, "inside": inside, "certain": certain})
     return rows
 
@@ -112,7 +115,7 @@ def _sigma_c(run: Run) -> Estimate:
     home = Path(config["window"]) if config["window"] else run.directory / WINDOW
     if (home / windows.FILE).is_file():
         found = windows.read(Run.open(home))["sigma_c"]
-        if found["value"] == config["sigma_c"]:
+        if found["value"] is not None and math.isclose(found["value"], config["sigma_c"]):
             numbers = {n: math.nan if found[n] is None else found[n] for n in ("value", "stderr", "low", "high")}
             return Estimate(**numbers, samples=found["samples"], reason=found["reason"])
     return Estimate.exact(float(config["sigma_c"]))

@@ -12,10 +12,11 @@ from softmode.config import SusceptibilityConfig
 from softmode.experiments import guided_run
 from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
 from softmode.experiments.susceptibility_summary import summarise
-from softmode.guidance import log_pulse
+from softmode.guidance.weights import log_pulse
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.registry import Model
-from softmode.runs.run import Run
+from softmode.rounding import TABLE, within
+from softmode.store import Run
 
 # trajectories that are copied for the clone curve of a window that is measured for the experiment
 CLONES = 16
@@ -68,7 +69,8 @@ def build(config: SusceptibilityConfig, levels: Tensor) -> list[Condition]:
     if not 0 < config.width < math.inf:
         raise ValueError(f"width: got {config.width}; expected a positive number")
     first, last = float(levels[0]), float(levels[-1])
-    if not last <= config.lowest < config.highest <= first:
+    known = all(within(level, last, first, TABLE) for level in (config.lowest, config.highest))
+    if not known or config.lowest >= config.highest:
         raise ValueError(
             f"lowest, highest: got {config.lowest:g} and {config.highest:g}; expected rising noise levels in "
             f"[{last:.4g}, {first:.4g}], those of the sampler"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from softmode import guidance, provenance
+from softmode import provenance
 from softmode.config import ClonesConfig, ProbeConfig, WindowConfig
 from softmode.critical import peak_windows
 from softmode.device import parse_device
@@ -29,10 +29,12 @@ from softmode.experiments.notions import (
     softness_of,
 )
 from softmode.experiments.probe_setup import null_model
-from softmode.guidance import Format
+from softmode.guidance import export as pipelines
+from softmode.guidance.weights import Interval
 from softmode.networks.registry import DIFFUSERS, Model, load_model
 from softmode.observe.gains import exact_gains
-from softmode.runs.store import Run, write_json
+from softmode.rounding import within
+from softmode.store import Run, write_json
 
 FILE = "window.json"
 CLONES = "clones"
@@ -172,7 +174,7 @@ def _shared_peak(null: Array | None, levels: Array, window: tuple[float, float, 
     if null is None or math.isnan(centre):
         return 0.0
     for peak, begin, end in peak_windows(null, levels):
-        if low <= peak <= high or end <= centre <= begin:
+        if within(peak, low, high) or within(centre, end, begin):
             return float(peak)
     return 0.0
 
@@ -230,14 +232,14 @@ def _remarks(
             "Eq. 69 itself shows no peak here: the window is that of shells n >= 1 alone, which never use the constant "
             "mode"
         )
-    if not low <= argmax <= high:
+    if not within(argmax, low, high):
         remarks.append(
             f"the median xi_eq is higher at sigma = {argmax:.3g}, where no peak stands out: at low noise a network's "
             "gains are not to be trusted, the constant mode's least"
         )
     for notion in notions:
         sigma = notion.sigma.value
-        if not math.isfinite(sigma) or low <= sigma <= high:
+        if not math.isfinite(sigma) or within(sigma, low, high):
             continue
         plain = notion.plain(sigma_c)
         side, factor = ("above", sigma / sigma_c.value) if sigma > high else ("below", sigma_c.value / sigma)
@@ -250,13 +252,13 @@ def _remarks(
     return remarks
 
 
-def export(run: Run, form: Format, weight: float, steps: int | None) -> str:
+def export(run: Run, form: pipelines.Format, weight: float, steps: int | None) -> str:
     """Return the window of a run in a form that a pipeline takes; a model of diffusers lends its scheduler.
 
     Raises:
         ValueError: If there is no window, or no step falls into it.
     """
-    return guidance.export(read(run), form, weight, _scheduler(run), steps)
+    return pipelines.export(read(run), form, weight, _scheduler(run), steps)
 
 
 def pipeline_units(run: Run, steps: int) -> list[tuple[str, str]]:
@@ -266,14 +268,12 @@ def pipeline_units(run: Run, steps: int) -> list[tuple[str, str]]:
         Pairs of a unit and the window in it, in words; none without a window.
 
     Raises:
-        ValueError: If there are too few steps.
+        ValueError: If there are too few or too many steps.
     """
     found = read(run)
     if found["verdict"] == "none":
         return []
-    return guidance.units(
-        guidance.Interval(found["sigma_lo"]["value"], found["sigma_hi"]["value"]), _scheduler(run), steps
-    )
+    return pipelines.units(Interval(found["sigma_lo"]["value"], found["sigma_hi"]["value"]), _scheduler(run), steps)
 
 
 def _scheduler(run: Run) -> Any:

@@ -1,0 +1,188 @@
+"""A window of guidance in the forms that pipelines take: noise levels, timesteps, percents, steps, or Python."""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from softmode.guidance.weights import Interval, guided_steps
+from softmode.networks.diffusers_scheduler import NoiseTable, is_flow, noise_table, step_levels
+from softmode.process import rho_grid
+from softmode.rounding import rounding_at
+
+Format = Literal["json", "sigmas", "comfyui", "diffusers"]
+
+# more steps than any sampler takes; their levels fit into memory many times over
+MOST_STEPS = 100_000
+
+
+def export(
+    window: Mapping[str, Any], form: Format, weight: float, scheduler: Any = None, steps: int | None = None
+) -> str:
+    """Return the window of a run in a form that a pipeline takes.
+
+    Args:
+        window: The answer of `softmode window`, with `sigma_c`, `sigma_lo` and `sigma_hi`.
+        form: `json`: everything, for one's own code; `sigmas`: a line per step; `comfyui`: the ends in ComfyUI's sigma
+            and percent; `diffusers`: Python that builds a guider bound to the scheduler.
+        weight: Weight w inside the window.
+        scheduler: The pipeline's scheduler of diffusers; steps are those of EDM's sampler when left out.
+        steps: Steps of the sampler.
+
+    Raises:
+        ValueError: If there is no window, no step falls into it, or the form needs a scheduler.
+    """
+    if window["verdict"] == "none":
+        raise ValueError(f"window: there is nothing to export, {window['answer']}")
+    interval = Interval(window["sigma_lo"]["value"], window["sigma_hi"]["value"], weight)
+    levels = None if steps is None else sampler_levels(scheduler, steps)
+    match form:
+        case "json":
+            return json.dumps(_plain(window, interval, scheduler, levels), indent=2)
+        case "sigmas":
+            return _sigmas(interval, levels)
+        case "comfyui":
+            return json.dumps(_comfyui(interval, scheduler), indent=2)
+        case "diffusers":
+            return _snippet(interval)
+
+
+def sampler_levels(scheduler: Any, steps: int) -> Tensor:
+    """Return the noise levels at which a sampler of so many steps calls its network, [call].
+
+    Args:
+        scheduler: A scheduler of diffusers, which is left as it is; None for EDM's sampler, sigma 80 to 0.002 with rho
+            7, whose one step is at 80.
+        steps: Steps of the sampler.
+
+    Raises:
+        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take so many.
+    """
+    if not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"sampler_steps: got {steps}; expected 1 to {MOST_STEPS}")
+    if scheduler is None:
+        return rho_grid(levels=max(steps, 2))[:steps]
+    # the pipeline's own keeps its timesteps
+    scheduler = copy.deepcopy(scheduler)
+    try:
+        scheduler.set_timesteps(steps)
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(
+            f"sampler_steps: got {steps}, of which {type(scheduler).__name__} makes no schedule: {reason}"
+        ) from None
+    return step_levels(scheduler)
+
+
+def units(interval: Interval, scheduler: Any, steps: int) -> list[tuple[str, str]]:
+    """Return an interval in a pipeline's own units, in words: its timesteps, and the steps that its sampler guides.
+
+    Args:
+        interval: The interval.
+        scheduler: A scheduler of diffusers; None for EDM's sampler, whose timestep is sigma itself.
+        steps: Steps of the sampler.
+
+    Raises:
+        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take so many.
+    """
+    levels, found = sampler_levels(scheduler, steps), []
+    name = "EDM's sampler" if scheduler is None else type(scheduler).__name__
+    if scheduler is not None:
+        low, high = _timesteps(interval, noise_table(scheduler)).values()
+        found.append(("timestep", f"{low:.4g} < t <= {high:.4g}, of {name}"))
+    guided = torch.nonzero(interval(levels)).flatten().tolist()
+    where = f"{guided[0]} to {guided[-1]}" if guided else "none"
+    return [*found, ("steps", f"{where} of 0 to {len(levels) - 1}, of {name} in {steps} step{'s' * (steps > 1)}")]
+
+
+def _plain(window: Mapping[str, Any], interval: Interval, scheduler: Any, levels: Tensor | None) -> dict[str, Any]:
+    """Return the window as plain data."""
+    plain: dict[str, Any] = {
+        "convention": "guide where sigma_lo < sigma <= sigma_hi; sigma is the EDM noise level sigma/alpha; "
+        "D + weight * (D - D_guide), a guidance scale of 1 + weight",
+        **{name: _number(window[name]) for name in ("sigma_c", "sigma_lo", "sigma_hi")},
+        "weight": interval.weight,
+        "guidance_scale": 1 + interval.weight,
+        "verdict": window["verdict"],
+        "model": window["model"]["name"],
+    }
+    if scheduler is not None:
+        table = noise_table(scheduler)
+        plain["scheduler"] = type(scheduler).__name__
+        plain["timestep"] = _timesteps(interval, table)
+        plain["percent"] = {name: table.percent(level) for name, level in _within(interval, table).items()}
+    if levels is not None:
+        plain["steps"] = guided_steps(interval, levels)
+        plain["levels"], plain["weights"] = levels.tolist(), interval(levels).tolist()
+    return plain
+
+
+def _number(estimate: Mapping[str, Any]) -> dict[str, float]:
+    return {name: estimate[name] for name in ("value", "stderr", "low", "high")}
+
+
+def _within(interval: Interval, table: NoiseTable) -> dict[str, float]:
+    """Return the ends of an interval, cut to the levels of a scheduler's table."""
+    lowest, highest = float(table.levels[0]), float(table.levels[-1])
+    return {"lo": min(max(interval.low, lowest), highest), "hi": min(max(interval.high, lowest), highest)}
+
+
+def _timesteps(interval: Interval, table: NoiseTable) -> dict[str, float]:
+    """Return the ends of an interval in a scheduler's timesteps, which enclose those of the steps that it guides."""
+    if table.kind == "flow":
+        # its table is cut, but its first step is at s = 1
+        last = float(table.timesteps[-1]) / _flow_time(float(table.levels[-1]))
+        return {"lo": last * _flow_time(interval.low), "hi": last * _flow_time(interval.high)}
+    return {name: float(table.timestep(level)) for name, level in _within(interval, table).items()}
+
+
+def _flow_time(level: float) -> float:
+    return level / (1 + level) if math.isfinite(level) else 1.0
+
+
+def _sigmas(interval: Interval, levels: Tensor | None) -> str:
+    """Return one line per step, `step sigma weight`, or without steps the two ends."""
+    if levels is None:
+        return f"{interval.low:.9g} {interval.high:.9g}"
+    guided_steps(interval, levels)
+    weights = interval(levels).tolist()
+    return "\n".join(f"{i} {s:.6g} {w:g}" for i, (s, w) in enumerate(zip(levels.tolist(), weights, strict=True)))
+
+
+def _comfyui(interval: Interval, scheduler: Any) -> dict[str, float]:
+    """Return the window as ComfyUI's nodes take it: active where sigma_end <= sigma <= sigma_start.
+
+    Its sigma is the EDM noise level, but of a flow the time s = sigma / (1 + sigma). Both ends are raised by half of
+    what is taken for rounding: a level at the lower end, which is closed there, is not guided, and one at the upper end
+    is. Percents are those of its `percent_to_sigma`.
+    """
+    low, high = (end * (1 + rounding_at(end) / 2) for end in (interval.low, interval.high))
+    if scheduler is None:
+        return {"sigma_start": high, "sigma_end": low}
+    table = noise_table(scheduler)
+    inside = _within(Interval(low, high), table)
+    percents = {"start_percent": table.percent(inside["hi"]), "end_percent": table.percent(inside["lo"])}
+    if is_flow(scheduler):
+        low, high = _flow_time(low), _flow_time(high)
+    return {"sigma_start": high, "sigma_end": low, **percents}
+
+
+def _snippet(interval: Interval) -> str:
+    """Return Python that builds the guider of this interval in diffusers."""
+    low, high, scale = (float(f"{number:.9g}") for number in (interval.low, interval.high, 1 + interval.weight))
+    window = f"{low}, {high}, guidance_scale={scale}"
+    return "\n".join((
+        "from softmode.guidance.guider import guidance_callback, sigma_window_guider",
+        "",
+        "# a modular pipeline",
+        f"guider = sigma_window_guider(pipe.scheduler, {window})",
+        "pipe.update_components(guider=guider)",
+        "",
+        "# any other pipeline with guidance_scale and callback_on_step_end",
+        f"scale, callback = guidance_callback(pipe.scheduler, steps, {window})",
+        "pipe(prompt, num_inference_steps=steps, guidance_scale=scale, callback_on_step_end=callback)",
+    ))  # fmt: skip
