@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +40,7 @@ def patches(x: Tensor, field: ReceptiveField) -> Tensor:
     return torch.stack([x[(slice(None), 0, *index)] for index in around], 1)
 
 
-def orders(errors: Sequence[Any]) -> list[Any]:
-    """Return the order of convergence at every halving of the step: log2 of the ratio of consecutive errors."""
-    return [torch.as_tensor(coarse / fine).log2() for coarse, fine in itertools.pairwise(errors)]
+def orders(errors: Sequence[float] | Tensor) -> Tensor:
+    """Return the order of convergence at every halving of the step, of errors [step, ...]: [step - 1, ...]."""
+    errors = torch.as_tensor(errors, dtype=torch.float64)
+    return (errors[:-1] / errors[1:]).log2()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from softmode.exact.dictionary import PatchDictionary
+from softmode.exact.dictionary import PatchDictionary, paper_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.mixture import GaussianMixture
+from softmode.exact.patch import PatchDenoiser
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.networks.registry import Model
 from softmode.process import VE, VP, Process
@@ -40,6 +41,11 @@ def probabilities(*weights: float) -> Tensor:
 def real_dictionary(field: ReceptiveField, *weights: float, seed: int = 3) -> PatchDictionary:
     """Return real patterns of unequal norm, without any symmetry; a weight of 0 switches a pattern off."""
     return PatchDictionary(field, normal(len(weights), field.size, seed=seed), probabilities(*weights))
+
+
+def patch_denoiser() -> PatchDenoiser:
+    """Return the paper's dictionary on patches of 3 by 3: a local score that is not linear."""
+    return PatchDenoiser(paper_dictionary(0, ReceptiveField.box(3, 2)))
 
 
 def ornstein_zernike(*space: int, mass: float = 0.3, strength: float = 3.0) -> Tensor:

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from helpers.errors import refused
 from helpers.random import normal
-from softmode.dynamics import TrajectoryNoise, initial_state, simulate, trajectory_seed
+from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.observe.clones import Clones, class_agreement, clone, over_pairs, sign_agreement
 from softmode.process import VE, VP, log_grid
@@ -129,20 +129,6 @@ def test_a_copy_is_the_trajectory_run_on_from_its_state_with_other_noise() -> No
             own = TrajectoryNoise(5, range(3), copy=(k, c))
             alone = simulate(denoiser, VP(), parent.snapshots[:, snapshot], times[k:], own).state
             assert torch.equal(clones.copies[:, place, c], alone)
-
-
-def test_every_stream_is_another() -> None:
-    """Parents and copies of two seeds, trajectories, times and copies all draw other numbers."""
-    keys = [(i, *copy) for i in range(3) for copy in [(), *((k, c) for k in range(4) for c in range(3))]]
-    assert len({trajectory_seed(seed, *key) for seed in (0, 1) for key in keys}) == 2 * len(keys)
-    drawn = [
-        TrajectoryNoise(seed, [key[0]], copy=key[1:]).fill_(torch.empty(1, 2000, dtype=torch.float64))
-        for seed in (0, 1) for key in keys
-    ]  # fmt: skip
-    correlation = torch.corrcoef(torch.cat(drawn)) - torch.eye(2 * len(keys))
-    assert correlation.abs().max() < 5 / math.sqrt(2000)
-    own = torch.empty(1, 4), torch.empty(1, 4)
-    assert torch.equal(TrajectoryNoise(2, [7], copy=()).fill_(own[0]), TrajectoryNoise(2, [7]).fill_(own[1]))
 
 
 def test_copies_differ_and_agree_ever_more_until_they_are_the_trajectory() -> None:
