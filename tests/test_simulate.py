@@ -118,7 +118,8 @@ def test_measurements_and_snapshots_are_taken_where_asked(stepper):
     torch.testing.assert_close(run.values["moment"], run.values["state"].square().mean((2, 3, 4)))
     for i, k in ((1, 4), (2, 5)):
         shorter = simulate(denoiser, process, x, times[: k + 1], TrajectoryNoise(1, range(3)), stepper=stepper)
-        assert torch.equal(shorter.state, run.snapshots[:, i])
+        # a vector of times of another length may round its exponentials otherwise
+        torch.testing.assert_close(shorter.state, run.snapshots[:, i], rtol=1e-12, atol=1e-12)
 
 
 def test_nothing_measured_gives_empty_arrays():

@@ -61,7 +61,7 @@ def test_dense_jacobian_is_the_derivative(shape, sigma):
     for i in range(2):
         expected = jacobian(partial(denoiser, sigma=sigma), x[i : i + 1])
         torch.testing.assert_close(found[i], expected, rtol=1e-11, atol=1e-12)
-        torch.testing.assert_close(found[i], found[i].T, rtol=0, atol=1e-14)
+        torch.testing.assert_close(found[i], found[i].T, rtol=0, atol=1e-13)
     contracted = torch.einsum("bij,bj->bi", found, v.flatten(1)).reshape(v.shape)
     torch.testing.assert_close(denoiser.jvp(x, sigma, v), contracted, rtol=1e-12, atol=1e-12)
 
@@ -71,7 +71,7 @@ def test_jacobian_takes_noise_levels_per_state():
     denoiser, x = EmpiricalDenoiser(normal(4, 1, 6)), normal(3, 1, 6, seed=1)
     levels = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     expected = torch.cat([denoiser.jacobian(x[i : i + 1], float(levels[i])) for i in range(3)])
-    torch.testing.assert_close(denoiser.jacobian(x, levels), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(denoiser.jacobian(x, levels), expected, rtol=1e-12, atol=1e-13)
     assert denoiser.jacobian(x.float(), levels).dtype == torch.float32
 
 
@@ -110,7 +110,7 @@ def test_log_density_is_the_mixture():
     squared = torch.stack([(x - sign * model.mu).flatten(1).square().sum(1) for sign in (1, -1)])
     expected = torch.logsumexp(-squared / (2 * sigma**2), 0) + model.mu.square().sum() / (2 * sigma**2) - math.log(2)
     torch.testing.assert_close(model.log_density(x, sigma), expected, rtol=1e-12, atol=1e-12)
-    assert float(model.log_density(0 * x[:1], 1.0)) == pytest.approx(0, abs=1e-15)
+    assert float(model.log_density(0 * x[:1], 1.0)) == pytest.approx(0, abs=1e-13)
     for dtype in (torch.float32, torch.float64):
         assert model.log_density(1e3 * x.to(dtype), 1e-2).isfinite().all()
         assert model.log_density(x.to(dtype), 1e-2).dtype == dtype
@@ -124,7 +124,7 @@ def test_two_prototypes_lose_stability_at_sigma_equal_mu():
     torch.testing.assert_close(model.jvp(zero, critical, mu[None]), mu[None], rtol=1e-13, atol=1e-13)
     across = normal(1, 1, 4, 4, seed=3)
     across -= (across * mu).sum() / mu.square().sum() * mu
-    assert model.jvp(zero, critical, across).abs().max() < 1e-14
+    assert model.jvp(zero, critical, across).abs().max() < 1e-13
 
 
 def test_gains_keep_their_digits_in_float32():
@@ -192,4 +192,4 @@ def test_gains_of_every_wave_vector_sum_to_the_trace():
         gains = denoiser.dispersion(x, 0.9, Lattice(space).wave_vectors()).flatten(1)
         trace = denoiser.jacobian(x, 0.9).diagonal(dim1=1, dim2=2).sum(1)
         torch.testing.assert_close(gains.sum(1), trace, rtol=1e-12, atol=1e-13)
-        assert (gains > -1e-14).all()
+        assert (gains > -1e-13).all()

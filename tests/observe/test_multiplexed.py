@@ -22,11 +22,8 @@ def test_crosstalk_cancels_over_a_full_set_of_times_and_of_trajectories(shape):
     """For any linear map the mean over n consecutive times, or n trajectories, is the map's gain to rounding."""
     shells, axes = (min(shape[1:]) - 1) // 2, len(shape) - 1
     modes = 2 * axes * shells
-    order, denoiser, x = (
-        order_of(modes),
-        LinearDenoiser(normal(math.prod(shape), math.prod(shape))),
-        normal(1, *shape, seed=1),
-    )
+    order, size, x = order_of(modes), math.prod(shape), normal(1, *shape, seed=1)
+    denoiser = LinearDenoiser(normal(size, size))
     expected = difference_gains(denoiser, x, 1.0, shells, 1e-3)[0]
     times = range(5, 5 + order)
     over_times = torch.cat(
@@ -43,9 +40,8 @@ def test_unbiased_over_seeds():
     """One state's estimate averages to the map's gains over the seeds of the signs, within 4 standard errors."""
     denoiser, x, shells = LinearDenoiser(normal(36, 36)), normal(1, 1, 6, 6, seed=1), 2
     expected = difference_gains(denoiser, x, 1.0, shells, 1e-3)[0]
-    gains = torch.cat(
-        [multiplexed_gains(denoiser, x, 1.0, shells, mode_signs(8, [1], 4, seed), 1e-3) for seed in range(2000)]
-    )
+    signs = torch.cat([mode_signs(8, [1], 4, seed) for seed in range(2000)])
+    gains = multiplexed_gains(denoiser, x.expand(2000, 1, 6, 6), 1.0, shells, signs, 1e-3)
     stderr = gains.std(0) / math.sqrt(len(gains))
     assert float(stderr[1:].max()) < 0.06
     assert bool(((gains.mean(0) - expected).abs() <= 4 * stderr + 1e-9).all())
