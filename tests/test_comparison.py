@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from softmode import comparison
 from softmode.comparison import compare, holm, over_classes, sign_flip_p
 from softmode.estimate import jackknife
 
@@ -21,8 +22,9 @@ def test_flipped_signs_are_all_counted() -> None:
     assert math.isnan(sign_flip_p(np.ones(1)))
 
 
-def test_p_values_of_no_difference_are_uniform() -> None:
-    """For 40 trials, where signs are drawn: within 4 standard errors, themselves at most 0.02."""
+def test_p_values_of_no_difference_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For 40 trials, where signs are drawn: within 4 standard errors, themselves at most 0.026."""
+    monkeypatch.setattr(comparison, "PERMUTATIONS", 999)  # p-values in steps of 1/1000 are as uniform, and faster
     rng = np.random.default_rng(0)
     p = np.array([sign_flip_p(rng.normal(size=40)) for _ in range(400)])
     for level in (0.05, 0.2, 0.5):

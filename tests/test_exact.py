@@ -6,40 +6,25 @@ import math
 import pytest
 import torch
 
+from helpers.models import LOPSIDED, PROCESSES, probabilities, real_dictionary, skewed_spectrum
+from helpers.random import normal
 from softmode.critical import fit_dispersion
 from softmode.denoiser import score
-from softmode.exact.dictionary import PatchDictionary, paper_dictionary
+from softmode.exact.dictionary import paper_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser, TwoPrototypes
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch, full_dispersion
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.observe.gains import difference_gains, exact_gains, jvp_gains
-from softmode.process import VE, VP
-from softmode.schedule import Linear
+from softmode.process import VP
 
 TRAJECTORIES = 2
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def patch_model(field, *weights):
+    """Return a patch model of real patterns."""
+    return PatchDenoiser(real_dictionary(field, *weights))
 
-
-def probabilities(*weights):
-    prior = torch.tensor(weights, dtype=torch.float64)
-    return prior / prior.sum()
-
-
-def real_patterns(field, *weights):
-    """Return a patch model of real patterns of unequal norm, without any symmetry."""
-    return PatchDenoiser(PatchDictionary(field, normal(len(weights), field.size, seed=3), probabilities(*weights)))
-
-
-def gaussian(*space, mean=0.0):
-    k = Lattice(space).wave_vectors()
-    return GaussianDenoiser(2 / (0.3 + (2 - 2 * k.cos()).sum(-1)) + 0.1 * (k.sum(-1).cos() + 1), mean)
-
-
-LOPSIDED = ReceptiveField(((0, 0), (0, 1), (0, 2), (1, -1), (-2, 0)))
 
 MODELS = {
     "empirical-1d": ((1, 9), lambda: EmpiricalDenoiser(normal(5, 1, 9))),
@@ -48,21 +33,20 @@ MODELS = {
     "prototypes-1d": ((1, 8), lambda: TwoPrototypes(0.5 * normal(1, 8))),
     "prototypes-2d-2-channels": ((2, 5, 4), lambda: TwoPrototypes(0.5 * normal(2, 5, 4))),
     "prototypes-3d": ((1, 3, 4, 3), lambda: TwoPrototypes(0.5 * normal(1, 3, 4, 3))),
-    "gaussian-1d": ((1, 9), lambda: gaussian(9)),
-    "gaussian-2d-2-channels": ((2, 6, 5), lambda: gaussian(6, 5, mean=normal(2, 1, 1))),
-    "gaussian-3d": ((1, 3, 4, 5), lambda: gaussian(3, 4, 5)),
+    "gaussian-1d": ((1, 9), lambda: GaussianDenoiser(skewed_spectrum(9))),
+    "gaussian-2d-2-channels": ((2, 6, 5), lambda: GaussianDenoiser(skewed_spectrum(6, 5), normal(2, 1, 1))),
+    "gaussian-3d": ((1, 3, 4, 5), lambda: GaussianDenoiser(skewed_spectrum(3, 4, 5))),
     "two-state-1d": ((1, 8), lambda: TwoStatePatch(ReceptiveField.box(5, 1))),
     "two-state-2d": ((1, 7, 6), lambda: TwoStatePatch(ReceptiveField.box(5, 2))),
     "two-state-2d-lopsided": ((1, 6, 5), lambda: TwoStatePatch(LOPSIDED)),
     "two-state-3d": ((1, 3, 4, 5), lambda: TwoStatePatch(ReceptiveField.cross(1, 3))),
     "patch-paper": ((1, 7, 6), lambda: PatchDenoiser(paper_dictionary(1))),
-    "patch-1d": ((1, 9), lambda: real_patterns(ReceptiveField(((0,), (1,), (3,))), 1, 2, 3)),
-    "patch-2d": ((1, 7, 6), lambda: real_patterns(ReceptiveField.ball(2.0, 2), 1, 5, 2)),
-    "patch-2d-lopsided": ((1, 6, 5), lambda: real_patterns(LOPSIDED, 1, 2, 3, 4)),
-    "patch-3d": ((1, 3, 4, 5), lambda: real_patterns(ReceptiveField.box(3, 3), 1, 2, 0)),
+    "patch-1d": ((1, 9), lambda: patch_model(ReceptiveField(((0,), (1,), (3,))), 1, 2, 3)),
+    "patch-2d": ((1, 7, 6), lambda: patch_model(ReceptiveField.ball(2.0, 2), 1, 5, 2)),
+    "patch-2d-lopsided": ((1, 6, 5), lambda: patch_model(LOPSIDED, 1, 2, 3, 4)),
+    "patch-3d": ((1, 3, 4, 5), lambda: patch_model(ReceptiveField.box(3, 3), 1, 2, 0)),
 }
 SIGMAS = (0.7, 2.0, 10.0)
-PROCESSES = {"vp": VP(), "vp-linear": VP(Linear()), "ve": VE()}
 
 
 @pytest.fixture(params=MODELS, scope="module")

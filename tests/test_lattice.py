@@ -4,13 +4,11 @@ import math
 import pytest
 import torch
 
+from helpers.errors import refused
+from helpers.random import normal
 from softmode.lattice import Lattice, ReceptiveField
 
 SHAPES = [(7,), (8,), (5, 6), (8, 7), (3, 4, 5)]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -63,8 +61,8 @@ def test_c_omega_of_the_paper_is_25():
 def test_c_omega_is_the_mean_diagonal_of_c_tensor(field):
     """c_Omega = tr(c) / d = sum |u|^2 / 2d, in every dimension."""
     brute = sum(c * c for u in field.offsets for c in u) / (2 * field.dimensions)
-    assert field.c_omega == pytest.approx(brute, rel=1e-15)
-    assert float(field.c_tensor().trace()) / field.dimensions == pytest.approx(brute, rel=1e-15)
+    assert field.c_omega == pytest.approx(brute, rel=1e-13)
+    assert float(field.c_tensor().trace()) / field.dimensions == pytest.approx(brute, rel=1e-13)
 
 
 def test_c_tensor_of_an_asymmetric_field():
@@ -89,8 +87,8 @@ def test_transform_of_the_5x5_box_at_the_paper_lattice():
 def test_transform_is_the_brute_force_sum(dimensions):
     """Omega^(k) = sum_u w_u e^{i k.u} for a batch of kernels and any shape of k, the signs of k.u included."""
     field = ReceptiveField(tuple(u for u in ReceptiveField.box(3, dimensions).offsets if sum(u) >= 0))
-    k = torch.randn(4, 2, dimensions, dtype=torch.float64, generator=generator())
-    weights = torch.randn(3, field.size, dtype=torch.float64, generator=generator(1))
+    k = normal(4, 2, dimensions)
+    weights = normal(3, field.size, seed=1)
     expected = torch.zeros(3, 4, 2, dtype=torch.complex128)
     for a, m, n, (j, u) in itertools.product(range(3), range(4), range(2), enumerate(field.offsets)):
         phase = sum(float(k[m, n, axis]) * u[axis] for axis in range(dimensions))
@@ -131,7 +129,7 @@ def test_modes_are_the_paper_waves():
         along = (2 * math.pi * n * i / 6, 2 * math.pi * n * j / 9)
         for axis, wave in itertools.product((0, 1), (0, 1)):
             value = math.sqrt(2 / 54) * (math.cos, math.sin)[wave](along[axis])
-            assert float(modes[n, axis, wave, i, j]) == pytest.approx(value, abs=1e-14)
+            assert float(modes[n, axis, wave, i, j]) == pytest.approx(value, abs=1e-13)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -140,7 +138,7 @@ def test_modes_span_eigenspaces_of_any_convolution(shape):
     lattice = Lattice(shape)
     shells = (min(shape) - 1) // 2
     modes, axes = lattice.modes(shells), tuple(range(-len(shape), 0))
-    row = torch.randn(shape, dtype=torch.float64, generator=generator())
+    row = normal(*shape)
     sites = list(itertools.product(*map(range, shape)))
     convolved = torch.zeros_like(modes)
     for u in sites:  # (K v)_i = sum_u K(u) v_{i+u}, by rolling
@@ -160,9 +158,9 @@ def test_modes_take_dtype_and_refuse_the_nyquist_shell():
     lattice = Lattice((6, 10))
     assert lattice.modes(2, dtype=torch.float32).dtype == torch.float32
     for shells in (3, -1):
-        with pytest.raises(ValueError, match=r"^shells: got"):
+        with refused(r"^shells: got"):
             lattice.modes(shells)
-        with pytest.raises(ValueError, match=r"^shells: got"):
+        with refused(r"^shells: got"):
             lattice.wavenumbers(shells)
 
 
@@ -204,9 +202,8 @@ def test_wave_vectors_stand_in_the_order_of_fftn(shape):
 def test_index_of_refuses_other_wave_vectors():
     """A wave vector between two of the lattice's, or NaN, is refused in one line that names k."""
     for bad in (0.3, math.nan):
-        with pytest.raises(ValueError, match=r"^k: got") as error:
+        with refused(r"^k: got"):
             Lattice((8, 8)).index_of(torch.tensor([[0.0, bad]], dtype=torch.float64))
-        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -232,7 +229,7 @@ def test_lattice_of_a_field_and_its_counts():
 @pytest.mark.parametrize("shape", [(), (1,), (5, 1), (4, 4, 4, 4)])
 def test_lattice_refuses_other_shapes(shape):
     """No axes, more than three, or an axis of one site are refused by the name of the argument."""
-    with pytest.raises(ValueError, match=r"^shape: got"):
+    with refused(r"^shape: got"):
         Lattice(shape)
 
 
@@ -266,14 +263,13 @@ def test_parse_reads_every_form(text, dimensions, expected):
 )  # fmt: skip
 def test_parse_refuses_bad_input_in_one_line(text, dimensions):
     """Anything else is a ValueError of one line that names the argument."""
-    with pytest.raises(ValueError, match=r"^(receptive_field|offsets|dimensions): ") as error:
+    with refused(r"^(receptive_field|offsets|dimensions): "):
         ReceptiveField.parse(text, dimensions)
-    assert "\n" not in str(error.value)
 
 
 def test_an_empty_field_is_refused():
     """A receptive field without offsets is refused."""
-    with pytest.raises(ValueError, match=r"^offsets: "):
+    with refused(r"^offsets: "):
         ReceptiveField(())
 
 
@@ -282,6 +278,5 @@ def test_check_fits_compares_each_axis():
     field = ReceptiveField(((0, 0), (0, 3), (-1, 0)))  # 2 by 4 sites
     field.check_fits((2, 4))
     for shape in ((2, 3), (1, 9), (4,), (4, 4, 4)):
-        with pytest.raises(ValueError, match=r"^receptive_field: spans \(2, 4\) sites") as error:
+        with refused(r"^receptive_field: spans \(2, 4\) sites"):
             field.check_fits(shape)
-        assert "\n" not in str(error.value)

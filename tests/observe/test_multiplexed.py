@@ -5,25 +5,12 @@ import math
 import pytest
 import torch
 
+from helpers.models import LinearDenoiser
+from helpers.random import normal
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.lattice import Lattice
 from softmode.observe.gains import difference_gains, evaluations, jvp_gains, mode_signs, multiplexed_gains
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Linear:
-    """D = A x on flattened states; counts the states that go through it."""
-
-    def __init__(self, size, seed=0):
-        self.matrix, self.states = normal(size, size, seed=seed), 0
-
-    def __call__(self, x, sigma):
-        self.states += len(x)
-        return (x.flatten(1) @ self.matrix.T).reshape(x.shape)
 
 
 def order_of(modes):
@@ -35,7 +22,8 @@ def test_crosstalk_cancels_over_a_full_set_of_times_and_of_trajectories(shape):
     """For any linear map the mean over n consecutive times, or n trajectories, is the map's gain to rounding."""
     shells, axes = (min(shape[1:]) - 1) // 2, len(shape) - 1
     modes = 2 * axes * shells
-    order, denoiser, x = order_of(modes), Linear(math.prod(shape)), normal(1, *shape, seed=1)
+    order, size, x = order_of(modes), math.prod(shape), normal(1, *shape, seed=1)
+    denoiser = LinearDenoiser(normal(size, size))
     expected = difference_gains(denoiser, x, 1.0, shells, 1e-3)[0]
     times = range(5, 5 + order)
     over_times = torch.cat(
@@ -50,11 +38,10 @@ def test_crosstalk_cancels_over_a_full_set_of_times_and_of_trajectories(shape):
 
 def test_unbiased_over_seeds():
     """One state's estimate averages to the map's gains over the seeds of the signs, within 4 standard errors."""
-    denoiser, x, shells = Linear(36), normal(1, 1, 6, 6, seed=1), 2
+    denoiser, x, shells = LinearDenoiser(normal(36, 36)), normal(1, 1, 6, 6, seed=1), 2
     expected = difference_gains(denoiser, x, 1.0, shells, 1e-3)[0]
-    gains = torch.cat(
-        [multiplexed_gains(denoiser, x, 1.0, shells, mode_signs(8, [1], 4, seed), 1e-3) for seed in range(2000)]
-    )
+    signs = torch.cat([mode_signs(8, [1], 4, seed) for seed in range(2000)])
+    gains = multiplexed_gains(denoiser, x.expand(2000, 1, 6, 6), 1.0, shells, signs, 1e-3)
     stderr = gains.std(0) / math.sqrt(len(gains))
     assert float(stderr[1:].max()) < 0.06
     assert bool(((gains.mean(0) - expected).abs() <= 4 * stderr + 1e-9).all())
@@ -105,6 +92,6 @@ def test_evaluations_are_what_the_methods_spend(shells):
         ("multiplexed", lambda d: multiplexed_gains(d, x, 1.0, shells, mode_signs(modes, range(3), 0, 0))),
         ("difference", lambda d: difference_gains(d, x, 1.0, shells)),
     ):
-        denoiser = Linear(64)
+        denoiser = LinearDenoiser(normal(64, 64))
         measure(denoiser)
-        assert denoiser.states == 3 * evaluations(method, shells, 2)
+        assert sum(map(len, denoiser.seen)) == 3 * evaluations(method, shells, 2)

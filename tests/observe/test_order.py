@@ -3,11 +3,8 @@ import math
 import pytest
 import torch
 
+from helpers.random import normal
 from softmode.observe.order import binder_cumulant, magnetisation
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (3, 4, 5), (2, 2, 3, 4)], ids=str)

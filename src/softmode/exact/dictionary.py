@@ -163,7 +163,9 @@ def _load_dictionary(path: str, receptive_field: ReceptiveField) -> PatchDiction
             patterns = torch.as_tensor(np.asarray(file["patterns"], dtype=np.float64))
             prior = torch.as_tensor(np.asarray(file["prior"], dtype=np.float64))
     except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
+        # an OSError repeats the path; numpy's second sentence advises to load pickles
+        reason = getattr(error, "strerror", None) or str(error).split(". ")[0]
         raise ValueError(
-            f"dictionary: cannot read {path!r} ({error}); expected an .npz file with arrays patterns and prior"
+            f"dictionary: cannot read {path!r} ({reason}); expected an .npz file with arrays patterns and prior"
         ) from None
     return PatchDictionary(receptive_field, patterns.flatten(1) if patterns.ndim > 1 else patterns, prior)

@@ -1,0 +1,120 @@
+"""Small models with known answers."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from softmode.exact.dictionary import PatchDictionary, paper_dictionary
+from softmode.exact.empirical import EmpiricalDenoiser
+from softmode.exact.mixture import GaussianMixture
+from softmode.exact.patch import PatchDenoiser
+from softmode.lattice import Lattice, ReceptiveField
+from softmode.networks.registry import Model
+from softmode.process import VE, VP, Process
+from softmode.schedule import Cosine, Custom, Linear
+
+from .random import normal
+
+# every schedule, and noise that grows without a schedule
+PROCESSES: dict[str, Process] = {
+    "vp": VP(),
+    "vp-linear": VP(Linear()),
+    "vp-cosine": VP(Cosine()),
+    "vp-custom": VP(Custom(lambda t: 2 + 3 * math.sin(5 * t) ** 2, t_end=3.0)),
+    "ve": VE(),
+}
+processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+
+# neither symmetric under u -> -u nor equally wide along its axes
+LOPSIDED = ReceptiveField(((0, 0), (0, 1), (0, 2), (1, -1), (-2, 0)))
+
+
+def probabilities(*weights: float) -> Tensor:
+    """Return weights over their sum."""
+    prior = torch.tensor(weights, dtype=torch.float64)
+    return prior / prior.sum()
+
+
+def real_dictionary(field: ReceptiveField, *weights: float, seed: int = 3) -> PatchDictionary:
+    """Return real patterns of unequal norm, without any symmetry; a weight of 0 switches a pattern off."""
+    return PatchDictionary(field, normal(len(weights), field.size, seed=seed), probabilities(*weights))
+
+
+def patch_denoiser() -> PatchDenoiser:
+    """Return the paper's dictionary on patches of 3 by 3: a local score that is not linear."""
+    return PatchDenoiser(paper_dictionary(0, ReceptiveField.box(3, 2)))
+
+
+def ornstein_zernike(*space: int, mass: float = 0.3, strength: float = 3.0) -> Tensor:
+    """Return the spectrum strength / (mass + khat^2), khat = 2 sin(k/2), [*space]."""
+    return strength / (mass + (2 - 2 * Lattice(space).wave_vectors().cos()).sum(-1))
+
+
+def skewed_spectrum(*space: int) -> Tensor:
+    """Return a spectrum that is even in k but not in each component of k, [*space]."""
+    return ornstein_zernike(*space, strength=2.0) + 0.2 * (1 + Lattice(space).wave_vectors().sum(-1).cos())
+
+
+class LinearDenoiser:
+    """D = A x on flattened states, with any matrix A; keeps the states that it was called with."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.seen = matrix, list[Tensor]()
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        self.seen.append(x)
+        return (x.flatten(1) @ self.matrix.T).reshape(x.shape)
+
+
+class Classifier:
+    """A classifier of any two functions: features [batch, feature] of states, and logits [batch, class] of features."""
+
+    channels = 1
+
+    def __init__(self, features: Callable[[Tensor], Tensor], head: Callable[[Tensor], Tensor], classes: int) -> None:
+        self.features, self.head, self.classes = features, head, classes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def by_sign(x: Tensor) -> Tensor:
+    """Return logits of class 0 (negative on the whole) and class 1 (positive), [batch, 2]."""
+    total = x.flatten(1).sum(1)
+    return torch.stack([-total, total], 1)
+
+
+def cosine_field(side: int, offset: float = 1.2) -> Tensor:
+    """Return a wave along the first axis on a constant, [1, side, side]: smooth, and positive on the whole."""
+    wave = torch.cos(2 * math.pi * torch.arange(side, dtype=torch.float64) / side) + offset
+    return wave[:, None].expand(1, side, side).clone()
+
+
+def two_states(field: Tensor, process: Process | None = None, **known: object) -> Model:
+    """Return a model of the states ±field [channel, *space]; class 0 has only the first, class 1 only the second."""
+    data = torch.stack([field, -field])
+
+    def bind(label: int | None) -> EmpiricalDenoiser:
+        return EmpiricalDenoiser(data if label is None else data[[label]])
+
+    return Model("two", process or VP(), tuple(field.shape), bind, **known)  # type: ignore[arg-type]
+
+
+def two_gaussians(mu: Tensor, spread: float) -> GaussianMixture:
+    """Return two equal classes of width `spread` around mu [channel, *space] and -mu."""
+    return GaussianMixture(torch.stack([mu, -mu]), spread)
+
+
+def mixture_model(mixture: GaussianMixture, name: str = "mixture") -> Model:
+    """Return a model in VE of one class for each component of a mixture."""
+    shape = tuple(mixture.means.shape[1:])
+    return Model(name, VE(), shape, mixture.denoiser, classes=len(mixture.means))
+
+
+def null_model(*space: int, mean: float = 0.0) -> dict[str, Tensor]:
+    """Return what a `Model` of one channel tells of its data for the Gaussian null model: spectrum and mean."""
+    spectrum = ornstein_zernike(*space, mass=0.4)
+    return {"spectrum": spectrum[None].float(), "mean": torch.full((1, 1, *space), mean)}
