@@ -156,7 +156,7 @@ def _models() -> None:
 
 
 def _train(command: Train) -> None:
-    from softmode.training import train
+    from softmode.training.train import train
 
     path = train(command.config, command.out, progress=sys.stderr.isatty())
     Console().print(f"weights  {path}", soft_wrap=True, highlight=False)

@@ -12,9 +12,9 @@ from softmode.config import (
     PulseConfig,
     SusceptibilityConfig,
     TheoryConfig,
-    TrainConfig,
     WindowConfig,
 )
+from softmode.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -252,39 +252,3 @@ class TheoryConfig:
     """two-state (the minimal model), paper, random:8, or a file.npz with patterns and prior."""
     seed: int = 0
     """Seed of a random dictionary."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train a network on Fashion-MNIST. The defaults are the paper's (F.4)."""
-
-    recipe: Positional[str]
-    """fashion-mnist-binary, fashion-mnist, fashion-mnist-labelled or fashion-mnist-classifier."""
-    epochs: float = 30.0
-    """Passes over the training images (F.4), not always whole ones; may be raised later to train on."""
-    batch: int = 256
-    """Images per optimiser step (F.4)."""
-    learning_rate: float = 2e-4
-    """AdamW's learning rate (F.4)."""
-    clip: float = 1.0
-    """Largest norm of the gradient (F.4)."""
-    ema: float = 0.999
-    """Decay per step of the averaged weights, which are the ones that are kept; shorter at first."""
-    label_dropout: float = 0.1
-    """Share of images shown without their class to a network with classes."""
-    t_max: float = 50.0
-    """Longest diffusion time of training, T of F.5; times are log-uniform (F.4)."""
-    t_min: float = 1e-3
-    """Shortest diffusion time of training (F.5)."""
-    start: str = ""
-    """Weights to start from: a name of softmode models or a path; fresh ones when left out."""
-    seed: int = 0
-    """Seed of the first weights, the order of the images and the noise."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:1; several at once with: accelerate launch -m softmode train ..."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the network's layers; auto takes bfloat16 where the device computes in it."""
-    data: str = ""
-    """Directory of Fashion-MNIST, where it is not found by itself."""
-    download: bool = False
-    """Whether to fetch Fashion-MNIST (30 MB) if it is not on this machine."""

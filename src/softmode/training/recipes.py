@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from softmode.config import TrainConfig
 from softmode.data import Images, Values
 from softmode.exact.gaussian import power_spectrum
 from softmode.networks.card import Architecture
 from softmode.networks.unet import DIVISOR
+from softmode.training.config import TrainConfig
 
 # held-out images kept beside the weights: states of a probe that needs no data set
 KEPT_IMAGES = 256

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softmode.config import TrainConfig
+from softmode.training.config import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmode import provenance
-from softmode.config import TrainConfig
 from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
 from softmode.dynamics import trajectory_seed
-from softmode.held_out import accuracy, loss_by_level
 from softmode.networks.card import Card, check_state, read_tensors, save_weights, write_tensors
 from softmode.networks.registry import start_from
 from softmode.process import VP
 from softmode.progress import training_bar
-from softmode.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16
-from softmode.workers import Workers
+from softmode.training.config import TrainConfig
+from softmode.training.quality import accuracy, loss_by_level
+from softmode.training.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16
+from softmode.training.workers import Workers
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
