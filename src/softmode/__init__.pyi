@@ -89,3 +89,4 @@ from .schedule import Custom as Custom
 from .schedule import Linear as Linear
 from .store import Run as Run
 from .training.config import TrainConfig as TrainConfig
+from .training.train import train as train

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import tyro
 from rich.console import Console
@@ -156,9 +157,13 @@ def _models() -> None:
 
 
 def _train(command: Train) -> None:
-    from softmode.training.train import train
+    from softmode.training.directory import outlook
+    from softmode.training.train import run
 
-    path = train(command.config, command.out, progress=sys.stderr.isatty())
+    try:
+        path = run(command.config, command.out, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {outlook(Path(command.out))}", 130)
     Console().print(f"weights  {path}", soft_wrap=True, highlight=False)
 
 
@@ -180,7 +185,7 @@ def _figures(directory: str) -> None:
         console.print(f"figure   {path}", soft_wrap=True, highlight=False)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     line = " ".join(message.split())
     Console(stderr=True).print(f"[bold red]error[/] {escape(line)}", soft_wrap=True, highlight=False)
     raise SystemExit(code)

@@ -53,6 +53,15 @@ class Workers:
         """Return the mean of a number over processes."""
         return float(loss if self.accelerator is None else self.accelerator.reduce(loss, "mean"))
 
+    def first(self, text: str) -> str:
+        """Return the first process's text, in every process."""
+        if self.accelerator is None:
+            return text
+        from accelerate.utils import broadcast_object_list
+
+        shared: list[str] = broadcast_object_list([text])
+        return shared[0]
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.accelerator is not None:
