@@ -141,7 +141,7 @@ class Training:
         own = slice(self.workers.rank, None, self.workers.count)
         terms = tuple(term[own] for term in terms)
         share = len(terms[0])
-        at_once = CPU_IMAGES_AT_ONCE if self.device.type == "cpu" and self.recipe.architecture == "unet" else share
+        at_once = self.images_at_once(share)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for start in range(0, share, at_once):
@@ -160,6 +160,11 @@ class Training:
         self.optimizer.step()
         self.update_average()
         return value
+
+    def images_at_once(self, share: int) -> int:
+        """Return how many of a process's share of a batch go through the network at once."""
+        chunked = self.device.type == "cpu" and self.recipe.architecture == "unet"
+        return min(share, CPU_IMAGES_AT_ONCE) if chunked else share
 
     def draw(self, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
         """Return the images of a batch with everything random about them."""

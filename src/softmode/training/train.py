@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
 from softmode.networks.classifier import ImageClassifier
@@ -15,6 +17,7 @@ from softmode.settings import shown
 from softmode.training import store
 from softmode.training.config import TrainConfig
 from softmode.training.directory import WEIGHTS, claim
+from softmode.training.memory import check_batch
 from softmode.training.recipes import RECIPES, check, check_images
 from softmode.training.state import Training
 from softmode.training.workers import Workers
@@ -86,9 +89,15 @@ def run(
     check_images(images, recipe)
     workers = Workers.of(device, config)
     training = Training(config, recipe, Path(out), images, held_out, device, workers)
+    check_batch(training)
     with claim(training.out, workers):
         store.resume(training)
-        _take_steps(training, progress)
+        try:
+            _take_steps(training, progress)
+        except torch.cuda.OutOfMemoryError:
+            raise ValueError(
+                f"batch: got {config.batch}; expected fewer images: a step does not fit into the memory of {device}"
+            ) from None
     return training.out / WEIGHTS
 
 
