@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from softmode.config import ProbeConfig, TrainConfig
+from softmode.config import ProbeConfig
 from softmode.data import Images, fashion_mnist
 from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from softmode.estimate import bootstrap
 from softmode.experiments import probe
 from softmode.networks.unet import UNet
 from softmode.observe.gains import evaluations
-from softmode.recipes import RECIPES
-from softmode.training import Training
-from softmode.workers import Workers
+from softmode.training.config import TrainConfig
+from softmode.training.recipes import RECIPES
+from softmode.training.state import Training
+from softmode.training.workers import Workers
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -66,14 +67,15 @@ def gains(model: str, states: str, trajectories: int) -> None:
 
 def whole_probe(model: str, trajectories: int, steps: int, turns: int) -> None:
     """Run a whole probe and plain sampling of the same trajectories in turns."""
-    config = ProbeConfig(model, trajectories=trajectories, steps=steps, measure_every=steps // 100)
+    config = ProbeConfig(model, trajectories=trajectories, steps=steps, measure_every=max(1, steps // 100))
     plan = probe.prepare(config)
+    (bound,) = plan.bounds.values()
 
     def sampling() -> None:
         for start in range(0, trajectories, config.block):
             noise = TrajectoryNoise(config.seed, range(start, min(start + config.block, trajectories)))
-            x = initial_state(plan.process, config.t_max, noise, plan.model.shape, plan.dtype)
-            simulate(plan.denoiser, plan.process, x, plan.times, noise)
+            x = initial_state(plan.process, float(plan.times[0]), noise, plan.model.shape, plan.dtype)
+            simulate(bound.denoiser, plan.process, x, plan.times, noise)
 
     def probing() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -87,9 +89,9 @@ def whole_probe(model: str, trajectories: int, steps: int, turns: int) -> None:
     print(f"ratio, median of {turns} turns: {statistics.median(ratios):.3f}")
 
 
-def training_step(turns: int) -> None:
-    """Take optimiser steps of 256 images in both ways in turns; time per image."""
-    images, config = fashion_mnist("train", "binary"), TrainConfig("fashion-mnist-binary")
+def training_step(turns: int, batch: int) -> None:
+    """Take optimiser steps in both ways in turns; time per image."""
+    images, config = fashion_mnist("train", "binary"), TrainConfig("fashion-mnist-binary", batch=batch)
     with tempfile.TemporaryDirectory() as folder:
         ours = Training(
             config, RECIPES[config.recipe], Path(folder), images, images.first(1), torch.device("cpu"), Workers()
@@ -133,10 +135,11 @@ if __name__ == "__main__":
     parser.add_argument("--trajectories", type=int, default=0, help="default: 64 for gains, 16 for probe")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="training: one turn with 16 images, to see that it works")
     chosen = parser.parse_args()
     if chosen.what == "gains":
         gains(chosen.model, chosen.states, chosen.trajectories or 64)
     elif chosen.what == "probe":
         whole_probe(chosen.model, chosen.trajectories or 16, chosen.steps, chosen.turns)
     else:
-        training_step(chosen.turns)
+        training_step(*((1, 16) if chosen.small else (chosen.turns, 256)))

@@ -6,7 +6,6 @@ from .config import ProbeConfig as ProbeConfig
 from .config import PulseConfig as PulseConfig
 from .config import SusceptibilityConfig as SusceptibilityConfig
 from .config import TheoryConfig as TheoryConfig
-from .config import TrainConfig as TrainConfig
 from .config import WindowConfig as WindowConfig
 from .critical import Dispersion as Dispersion
 from .critical import crossing_times as crossing_times
@@ -89,3 +88,5 @@ from .schedule import Cosine as Cosine
 from .schedule import Custom as Custom
 from .schedule import Linear as Linear
 from .store import Run as Run
+from .training.config import TrainConfig as TrainConfig
+from .training.train import train as train

@@ -202,7 +202,7 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     Raises:
         ValueError: In one line, for whatever is wrong with them.
     """
-    from softmode.settings import check
+    from softmode.bounds import check
 
     config, output = _options(command)
     parts: list[Any] = [("config", OmitArgPrefixes[config])]  # type: ignore[valid-type]

@@ -5,45 +5,13 @@ nothing heavy, so that the command line can print its help at once.
 """
 
 import difflib
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional
 from tyro.constructors import PrimitiveConstructorSpec
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """Range of a number that a user chooses; it must be finite.
-
-    Args:
-        low: Least value.
-        high: Greatest value.
-        above: Value that must be exceeded.
-        below: Value that must not be reached.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: float = -math.inf
-    below: float = math.inf
-
-    def holds(self, value: float) -> bool:
-        """Return whether a value is finite and in range."""
-        return math.isfinite(value) and self.low <= value <= self.high and self.above < value < self.below
-
-    def __str__(self) -> str:
-        """Return what is expected, in words."""
-        if self == Bounds(above=0):
-            return "a positive number"
-        parts = [f"above {self.above:.15g}"] if self.above > -math.inf else []
-        parts += [f"at least {self.low:.15g}"] if self.low > -math.inf else []
-        parts += [f"below {self.below:.15g}"] if self.below < math.inf else []
-        parts += [f"at most {self.high:.15g}"] if self.high < math.inf else []
-        return " and ".join(parts) or "a finite number"
+from softmode.bounds import Bounds, check
 
 
 def _labels(words: list[str]) -> tuple[int, ...]:
@@ -161,65 +129,6 @@ def _plain(value: Any) -> Any:
     return str(value) if hasattr(value, "__fspath__") else value
 
 
-def check(settings: Any) -> None:
-    """Raise a ValueError for the first field of a dataclass that is of another type or out of its range."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        problem = _problem(value, hints[field.name])
-        if problem:
-            raise ValueError(f"{field.name}: got {_short(value)}; expected {problem}")
-
-
 def as_config(settings: Any) -> dict[str, Any]:
     """Return a config as plain data, as a run keeps it."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
-
-
-def _problem(value: Any, hint: Any) -> str:
-    """Return what was expected of a value of some annotated type, or nothing if it is that."""
-    bounds = [extra for extra in _extras(hint) if isinstance(extra, Bounds)]
-    kind = _bare(hint)
-    if get_origin(kind) in (Union, UnionType):
-        choices = get_args(kind)
-        return "" if any(not _problem(value, choice) for choice in choices) else _problem(value, choices[0])
-    if get_origin(kind) is Literal:
-        return "" if value in get_args(kind) else "one of " + ", ".join(map(str, get_args(kind)))
-    if get_origin(kind) is tuple:
-        return _tuple_problem(value, get_args(kind))
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return next((str(bound) for bound in bounds or [Bounds()] if not bound.holds(value)), "")
-    if kind in (int, float):
-        if not isinstance(value, int) or isinstance(value, bool):
-            return "a whole number" if kind is int else "a number"
-        return next((str(bound) for bound in bounds if not bound.holds(value)), "")
-    if kind is None or kind is type(None):
-        return "" if value is None else "None"
-    return "" if isinstance(value, kind) else {str: "text", bool: "true or false"}.get(kind, kind.__name__)
-
-
-def _tuple_problem(value: Any, items: Sequence[Any]) -> str:
-    if not isinstance(value, tuple):
-        return "several values"
-    if items[-1] is not Ellipsis:
-        if len(value) != len(items):
-            return f"{len(items)} values"
-        problems: Iterator[str] = (_problem(each, item) for each, item in zip(value, items, strict=True))
-    else:
-        problems = (_problem(each, items[0]) for each in value)
-    return next((f"each {problem}" for problem in problems if problem), "")
-
-
-def _extras(hint: Any) -> tuple[Any, ...]:
-    return (*hint.__metadata__, *_extras(hint.__origin__)) if get_origin(hint) is Annotated else ()
-
-
-def _bare(hint: Any) -> Any:
-    return _bare(hint.__origin__) if get_origin(hint) is Annotated else hint
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
-
-

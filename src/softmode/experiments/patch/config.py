@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from softmode.settings import Bounds, Compute, Count, Measurement, PatchModel, Steps, Time
+from softmode.bounds import Bounds
+from softmode.settings import Compute, Count, Measurement, PatchModel, Steps, Time
 
 
 @dataclass(frozen=True, kw_only=True)

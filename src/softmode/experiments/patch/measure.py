@@ -31,7 +31,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state, measured_steps, nearest_steps
-from softmode.settings import check
+from softmode.bounds import check
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise
 

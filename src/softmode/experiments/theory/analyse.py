@@ -12,7 +12,7 @@ from softmode.formulas import landau
 from softmode.lattice import ReceptiveField
 from softmode.process import Process, parse_process
 from softmode.runs.results import Cell, Results, Table
-from softmode.settings import check
+from softmode.bounds import check
 
 # |Omega| and Omega_eff that differ by less are the same
 SAME = 1e-9

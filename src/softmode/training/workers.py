@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softmode.config import TrainConfig
+from softmode.training.config import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,15 @@ class Workers:
     def mean(self, loss: Tensor) -> float:
         """Return the mean of a number over processes."""
         return float(loss if self.accelerator is None else self.accelerator.reduce(loss, "mean"))
+
+    def first(self, text: str) -> str:
+        """Return the first process's text, in every process."""
+        if self.accelerator is None:
+            return text
+        from accelerate.utils import broadcast_object_list
+
+        shared: list[str] = broadcast_object_list([text])
+        return shared[0]
 
     def wait(self) -> None:
         """Wait until every process is here."""

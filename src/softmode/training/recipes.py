@@ -1,17 +1,18 @@
 """What can be trained: the recipes, and the checks of a training's config and images."""
 
-import math
 import shlex
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from softmode.config import TrainConfig
 from softmode.data import Images, Values
 from softmode.exact.gaussian import power_spectrum
 from softmode.networks.card import Architecture
 from softmode.networks.unet import DIVISOR
+from softmode.bounds import check as check_settings
+from softmode.bounds import shown
+from softmode.training.config import TrainConfig
 
 # held-out images kept beside the weights: states of a probe that needs no data set
 KEPT_IMAGES = 256
@@ -36,22 +37,11 @@ RECIPES = {
 
 def check(config: TrainConfig) -> Recipe:
     """Return the recipe of a config, or raise a ValueError naming the field that is out of range."""
+    check_settings(config)
     if config.recipe not in RECIPES:
-        raise ValueError(f"recipe: got {config.recipe!r}; expected one of {', '.join(RECIPES)}")
-    if config.batch < 1:
-        raise ValueError(f"batch: got {config.batch}; expected at least 1")
-    for name in ("epochs", "learning_rate", "clip", "t_min"):
-        if not 0 < getattr(config, name) < math.inf:
-            raise ValueError(f"{name}: got {getattr(config, name):g}; expected a positive number")
-    for name in ("ema", "label_dropout"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name):g}; expected at least 0 and below 1")
-    if not config.t_min < config.t_max < math.inf:
-        raise ValueError(f"t_max: got {config.t_max:g}; expected a finite time above t_min = {config.t_min:g}")
-    if config.seed < 0:
-        raise ValueError(f"seed: got {config.seed}; expected at least 0")
-    if config.precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision: got {config.precision!r}; expected one of auto, float32, bfloat16")
+        raise ValueError(f"recipe: got {shown(config.recipe)}; expected one of {', '.join(RECIPES)}")
+    if not config.t_min < config.t_max:
+        raise ValueError(f"t_max: got {config.t_max:g}; expected a time above t_min = {config.t_min:g}")
     return RECIPES[config.recipe]
 
 
