@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from softmode.experiments import EXPERIMENTS
+from softmode.experiments.theory.analyse import theory as _theory
+from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.model import Model
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
 from softmode.runs.experiment import Experiment
+from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.runs.store import Store, is_run
 from softmode.settings import make
@@ -33,7 +36,7 @@ def experiment(name: str) -> Experiment:
     return Experiment(name, EXPERIMENTS[name])
 
 
-def open_run(directory: str | Path) -> Run:
+def open(directory: str | Path) -> Run:
     """Open a stored run.
 
     A run that another experiment has analysed since, as softmode window does with a probe, is opened as that one;
@@ -95,6 +98,18 @@ def call(chosen: Experiment, out: str | Path | None = None, progress: bool = Fal
         return execute(chosen, plan, out, progress)
     folder = tempfile.TemporaryDirectory(prefix="softmode-")
     return replace(execute(chosen, plan, Path(folder.name) / chosen.name, progress), keep=folder)
+
+
+def theory(**settings: Any) -> Results:
+    """Return every critical time and Ginzburg-Landau parameter of a patch model, without simulation.
+
+    Args:
+        **settings: Options of softmode theory, for example `receptive_field="box:5"`.
+
+    Raises:
+        ValueError: If a setting is unusable.
+    """
+    return _theory(make(TheoryConfig, settings))
 
 
 def _as_model(name: str, value: Any, shape: tuple[int, ...], process: Process | None) -> Model:

@@ -19,7 +19,7 @@ from softmode.runs import provenance
 from softmode.data import Images
 from softmode.streams import stream_seed
 from softmode.networks.card import Card
-from softmode.networks.registry import find_weights, start_from
+from softmode.networks.shipped import find_weights, start_from
 from softmode.process import VP
 from softmode.bounds import shown
 from softmode.training.checkpoint import digest

@@ -11,7 +11,8 @@ import torch
 from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model, load_classifier, load_model
+from softmode.model import Model
+from softmode.networks.load import load_classifier, load_model
 from softmode.runs.progress import training_bar
 from softmode.bounds import shown
 from softmode.training import store

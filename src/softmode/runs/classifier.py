@@ -1,0 +1,59 @@
+"""The classifier that an experiment's config names, if it tells the classes of the model's states."""
+
+import torch
+
+from softmode.contract import Classify
+from softmode.message import quote, refusal
+from softmode.model import Model
+from softmode.networks.card import load_weights
+from softmode.networks.classifier import ImageClassifier
+from softmode.networks.load import DINOV2, load_classifier
+from softmode.networks.shipped import CLASSIFIER, find_weights
+
+# states whose classes the default classifier tells
+FASHION_MNIST = (1, 28, 28)
+NONE = "none"
+
+
+def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Classify | None, str, str]:
+    """Return what `find_classifier` does, the classifier as a function of states of any floating type."""
+    network, data, note = find_classifier(name, model, device)
+    return None if network is None else lambda x: network(x.float()), data, note
+
+
+def find_classifier(name: str, model: Model, device: torch.device) -> tuple[ImageClassifier | None, str, str]:
+    """Return the classifier of a name or path, or None, its data set, and a note for the summary.
+
+    Raises:
+        ValueError: If there is no such classifier, or it is for other states.
+    """
+    if name == NONE:
+        return None, "", "no agreement of classes: left out on request"
+    if name == CLASSIFIER and model.shape != FASHION_MNIST:
+        return None, "", f"no agreement of classes: {name} tells those of states {FASHION_MNIST}, not {model.shape}"
+    if name.partition(":")[0] == DINOV2:
+        return _dinov2(name, model, device), "imagenet", ""
+    try:
+        network = load_classifier(name, device)
+        card = load_weights(find_weights(name))[1]  # for what it was trained on, which the network does not know
+    except ValueError as error:
+        raise refusal(
+            f"classifier: cannot use {quote(name)} ({error}); make one with: softmode train {CLASSIFIER}, or use {NONE}"
+        ) from None
+    if (trained := (card.channels, *card.size)) != model.shape:
+        raise refusal(
+            f"classifier: {quote(name)} tells the classes of states {trained}, not {model.shape}; use {NONE} or another"
+        )
+    foreign = model.binary and card.values != "binary"
+    note = f"{name} was trained on {card.values} images, the states are binary" if foreign else ""
+    return network, card.data, note
+
+
+def _dinov2(name: str, model: Model, device: torch.device) -> ImageClassifier:
+    """Return a DINOv2 classifier, for images of any sides; raise a ValueError if the states are others."""
+    if len(model.shape) != 3 or model.shape[0] != 3:
+        raise refusal(
+            f"classifier: {quote(name)} tells the classes of RGB images (3, height, width), not of states "
+            f"{model.shape}; decode latents to images first, or use {NONE}"
+        )
+    return load_classifier(name, device)
