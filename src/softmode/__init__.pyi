@@ -52,11 +52,11 @@ from .guidance import log_pulse as log_pulse
 from .guidance import sigma_pulse as sigma_pulse
 from .lattice import Lattice as Lattice
 from .lattice import ReceptiveField as ReceptiveField
+from .model import Model as Model
 from .networks.classifier import Classifier as Classifier
 from .networks.classifier import ImageClassifier as ImageClassifier
-from .networks.registry import Model as Model
-from .networks.registry import load_classifier as load_classifier
-from .networks.registry import load_model as load_model
+from .networks.load import load_classifier as load_classifier
+from .networks.load import load_model as load_model
 from .networks.unet import UNet as UNet
 from .observe.alignment import diversity as diversity
 from .observe.alignment import frechet_distance as frechet_distance

@@ -8,7 +8,7 @@ from softmode.config import ProbeConfig, WindowConfig
 from softmode.denoiser import Denoiser
 from softmode.experiments import probe as probing
 from softmode.experiments import window as windows
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, Process
 from softmode.store import Run
 

@@ -163,7 +163,7 @@ def _train(command: Train) -> None:
 
 
 def _convert_edm2(command: ConvertEDM2) -> None:
-    from softmode.networks.edm2_pickle import convert_edm2
+    from softmode.networks.edm2_files import convert_edm2
 
     convert_edm2(command.source, command.target)
     Console().print(f"weights  {command.target}", soft_wrap=True, highlight=False)

@@ -15,7 +15,7 @@ from softmode.estimate import Estimate
 from softmode.exact.dictionary import PatchDictionary, parse_dictionary
 from softmode.lattice import ReceptiveField
 from softmode.networks.card import read_card
-from softmode.networks.registry import find_weights, shipped_names
+from softmode.networks.shipped import find_weights, shipped_names
 from softmode.process import Process, parse_process
 from softmode.store import Run
 from softmode.theory import landau

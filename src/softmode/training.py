@@ -23,7 +23,7 @@ from softmode.device import parse_device
 from softmode.dynamics import trajectory_seed
 from softmode.held_out import accuracy, loss_by_level
 from softmode.networks.card import Card, check_state, read_tensors, save_weights, write_tensors
-from softmode.networks.registry import start_from
+from softmode.networks.shipped import start_from
 from softmode.process import VP
 from softmode.progress import training_bar
 from softmode.recipes import Recipe, check, check_images, command, data_statistics, uses_bfloat16

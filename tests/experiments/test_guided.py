@@ -16,7 +16,7 @@ from softmode.experiments import guided, susceptibility
 from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
 from softmode.experiments.pulse import build
 from softmode.guidance import AtLevels, Interval, Pulses, log_pulse
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE
 from softmode.theory import guided_flow
 

@@ -1,8 +1,6 @@
 """Patch dictionaries: patterns on a receptive field with their probabilities."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -10,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softmode.exact.empirical import check_prior
+from softmode.files import read_arrays
 from softmode.lattice import ReceptiveField
 
 
@@ -146,12 +145,6 @@ def parse_dictionary(text: str, seed: int, receptive_field: ReceptiveField) -> P
 
 
 def _load_dictionary(path: str, receptive_field: ReceptiveField) -> PatchDictionary:
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            patterns = torch.as_tensor(np.asarray(file["patterns"], dtype=np.float64))
-            prior = torch.as_tensor(np.asarray(file["prior"], dtype=np.float64))
-    except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"dictionary: cannot read {path!r} ({error}); expected an .npz file with arrays patterns and prior"
-        ) from None
+    found = read_arrays("dictionary", path, ("patterns", "prior"), np.float64)
+    patterns, prior = (torch.from_numpy(array) for array in found)
     return PatchDictionary(receptive_field, patterns.flatten(1) if patterns.ndim > 1 else patterns, prior)

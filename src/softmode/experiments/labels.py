@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from softmode.estimate import Array
-from softmode.networks.registry import Model
+from softmode.model import Model
 
 Label = int | None
 

@@ -1,1 +1,1 @@
-"""Trained denoisers: the U-Net, the classifier, and the registry that finds models by name, path or function."""
+"""Trained denoisers and classifiers: the networks, a file for each family, and what loads one by its name."""

@@ -3,21 +3,27 @@
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from softmode.data import Values
+from softmode.files import json_object, regular_file
+from softmode.message import first_line, quote, refusal, shorten
 from softmode.networks.classifier import Classifier
+from softmode.networks.fields import check_number, check_text, check_whole, check_wholes
 from softmode.networks.unet import UNet
 
 Architecture = Literal["unet", "classifier"]
+# channels, classes and sites along an axis of any network, and times and epochs of any training, at most
+MOST_CHANNELS, MOST_CLASSES, LONGEST_SIDE, LATEST = 1024, 10**5, 4096, 1e9
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # tensors of the file that are statistics of the data, not weights
 DATA = "data."
 
@@ -58,6 +64,22 @@ class Card:
     held_out: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raise a ValueError if there is no such network, or a field is of another type."""
+        check_whole("channels", self.channels, 1, MOST_CHANNELS)
+        check_wholes("size", self.size, (2, 2), (1, LONGEST_SIDE))
+        check_whole("classes", self.classes, 1 if self.architecture == "classifier" else 0, MOST_CLASSES)
+        if self.values not in get_args(Values):
+            raise refusal(f"values: got {quote(self.values)}; expected binary or grey")
+        for name in ("data", "schedule", "command"):
+            check_text(name, getattr(self, name))
+        for name in ("t_min", "t_max", "epochs"):
+            check_number(name, getattr(self, name), 0.0, LATEST)
+        check_whole("seed", self.seed, -(2**63), 2**64 - 1)
+        for name in ("held_out", "made"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise refusal(f"{name}: got {quote(getattr(self, name))}; expected an object")
+
     def build(self) -> nn.Module:
         """Return the untrained network that the card describes."""
         network = UNet if self.architecture == "unet" else Classifier
@@ -79,20 +101,23 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         staged.unlink(missing_ok=True)
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | Path, name: str = "weights") -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file.
+
+    Args:
+        path: The file.
+        name: What messages call it.
 
     Raises:
         ValueError: If the file is missing, truncated or not safetensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"weights: {str(path)!r} is no file")
+    path = regular_file(name, path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # a safe_open has keys() and no iteration
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"weights: {str(path)!r} is truncated or no safetensors file ({error})") from None
+            return {each: file.get_tensor(each) for each in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # a safe_open has keys() and no iteration
+    # beside its own error, safetensors lets through those of the types of numbers that torch lacks
+    except Exception as error:
+        raise refusal(f"{name}: {quote(str(path))} is truncated or no safetensors file ({first_line(error)})") from None
 
 
 def save_weights(path: str | Path, network: nn.Module, card: Card, statistics: Mapping[str, Tensor]) -> None:
@@ -118,22 +143,10 @@ def load_weights(path: str | Path) -> tuple[nn.Module, Card, dict[str, Tensor]]:
         ValueError: If the file is missing, damaged, has no card, or does not fit the architecture it names.
     """
     tensors, metadata = read_tensors(path)
-    try:
-        fields = json.loads(metadata["softmode"])
-        if fields["architecture"] not in get_args(Architecture):
-            raise ValueError(f"architecture {fields['architecture']!r}")
-        card = Card(**fields | {"size": tuple(fields["size"]), "epochs": float(fields["epochs"])})
-        network = card.build()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"weights: {str(path)!r} has no softmode model card ({reason}); expected a file made by softmode train"
-        ) from None
+    card = _card(metadata, path)
     statistics = {name.removeprefix(DATA): value for name, value in tensors.items() if name.startswith(DATA)}
     weights = {name: value for name, value in tensors.items() if not name.startswith(DATA)}
-    check_state(network, weights, str(path))
-    network.load_state_dict(weights)
-    return network.float().eval().requires_grad_(False), card, statistics
+    return build(card.build, weights, str(path)), card, statistics
 
 
 def read_card(path: str | Path) -> Card:
@@ -142,40 +155,76 @@ def read_card(path: str | Path) -> Card:
     Raises:
         ValueError: As for `load_weights`.
     """
-    return _card_and_network(read_tensors(path)[1], path)[0]
+    return _card(read_tensors(path)[1], path)
 
 
-def _card_and_network(metadata: Mapping[str, str], path: str | Path) -> tuple[Card, nn.Module]:
-    """Return the card in a file's metadata and the untrained network that it describes."""
+def _card(metadata: Mapping[str, str], path: str | Path) -> Card:
+    """Return the card in a file's metadata."""
     try:
-        fields = json.loads(metadata["softmode"])
-        card = Card(**fields | {"size": tuple(fields["size"]), "epochs": float(fields["epochs"])})
-        return card, card.build()
+        fields = json_object(metadata["softmode"])
+        if fields["architecture"] not in get_args(Architecture):
+            raise ValueError(f"architecture {quote(fields['architecture'])}")
+        # JSON has lists for tuples, and 2 for 2.0
+        return Card(**fields | {"size": tuple(fields["size"]), "epochs": _as_float(fields["epochs"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"weights: {str(path)!r} has no softmode model card ({error}); expected a file made by softmode train"
+        raise refusal(
+            f"weights: {quote(str(path))} has no softmode model card ({shorten(str(error), 120)}); expected a file "
+            "made by softmode train"
         ) from None
 
 
+def _as_float(value: Any) -> Any:
+    """Return a number of JSON as a float, where it is one that a card may have."""
+    return float(value) if type(value) is int and abs(value) < LATEST else value
+
+
+def build(make: Callable[[], nn.Module], weights: Mapping[str, Tensor], source: str) -> nn.Module:
+    """Return a network of given weights in float32, for evaluation; memory is taken only once they are known to fit.
+
+    Args:
+        make: Returns the untrained network.
+        weights: Its state.
+        source: What messages call the weights.
+
+    Raises:
+        ValueError: If the weights are of another architecture, or not finite.
+    """
+    with torch.device("meta"):
+        network = make()
+    check_state(network, weights, source)
+    network.to_empty(device="cpu")
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
 def check_state(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError naming the keys and shapes in which weights differ from a network's."""
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    """Raise a ValueError naming the keys, shapes and types in which weights differ from a network's."""
+    expected = network.state_dict()
     problems = [
-        *(f"lacks {name}" for name in expected if name not in found),
-        *(f"has {name}, which the architecture lacks" for name in found if name not in expected),
+        *(f"lacks {name}" for name in expected if name not in weights),
+        *(f"has {quote(name)[1:-1]}, which the architecture lacks" for name in weights if name not in expected),
         *(
-            f"{name} is {found[name]} instead of {shape}"
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
+            f"{name} is {tuple(weights[name].shape)} instead of {tuple(own.shape)}"
+            for name, own in expected.items()
+            if name in weights and weights[name].shape != own.shape
+        ),
+        *(
+            f"{name} is of {weights[name].dtype}"
+            for name, own in expected.items()
+            if name in weights and not _stands_for(weights[name].dtype, own.dtype)
         ),
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(
-            f"weights: {source!r} is of another architecture than {type(network).__name__}: "
+        raise refusal(
+            f"weights: {quote(source)} is of another architecture than {type(network).__name__}: "
             f"{'; '.join(problems[:3])}{more}"
         )
     bad = next((n for n, v in weights.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())), None)
     if bad:
-        raise ValueError(f"weights: {source!r} has NaN or infinite values in {bad}; train it again")
+        raise refusal(f"weights: {quote(source)} has NaN or infinite values in {bad}; train it again")
+
+
+def _stands_for(stored: torch.dtype, own: torch.dtype) -> bool:
+    """Tell whether a stored type is one for weights of a network's type."""
+    return stored in FLOATS if own.is_floating_point else stored == own

@@ -2,28 +2,26 @@
 
 import contextlib
 import inspect
-import json
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softmode.denoiser import Denoiser, per_sample
+from softmode.files import DIRECTORY, kind_of, sha256
+from softmode.message import first_line, quote, refusal
+from softmode.model import Model
+from softmode.networks.card import LONGEST_SIDE, MOST_CHANNELS, read_tensors
+from softmode.networks.diffusers_files import Parts, digests, find_parts, import_diffusers, load_part
 from softmode.networks.diffusers_scheduler import NoiseTable, noise_table
-from softmode.networks.registry import Model
+from softmode.networks.fields import check_whole, check_wholes
 from softmode.process import parse_process
 
-EXTRA = "softmode[diffusers]"
-# folders of a pipeline that may hold its denoiser
-NETWORKS = ("unet", "transformer", "prior")
 # arguments of a text network, beside encoder_hidden_states, that a prompt alone does not give
 FURTHER = ("pooled_projections", "added_cond_kwargs")
 
@@ -104,118 +102,43 @@ def load_diffusers(
     Raises:
         ValueError: If diffusers is not installed, the model cannot be read, or lacks what it needs.
     """
-    diffusers = _diffusers()
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    # the hub's client logs every retry; what comes of them is said below in one line
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    parts = _parts(source)
-    scheduler = _load(source, parts["scheduler"], "the scheduler")
-    table = noise_table(scheduler)
-    network = _load(source, parts["network"], "the network", torch_dtype=dtype, use_safetensors=True)
+    import_diffusers()
+    source = source.removeprefix("diffusers:")
+    parts = find_parts(source)
+    # each a regular file: diffusers would open anything
+    inputs = digests(source, parts, ("network", "scheduler"))
+    table = noise_table(load_part(source, parts, "scheduler"))
+    network = load_part(source, parts, "network", torch_dtype=dtype, use_safetensors=True)
     network.to(device).eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.GroupNorm):
             # its forward derivative rejects the strides that attention leaves behind
             module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(),))
     trained = _shape(network, source, tuple(shape))
-    text = _text_condition(source, network, parts, prompt, device, dtype)
-    classes = _classes(network)
+    found, told = _text_condition(source, network, parts, prompt)
+    text = {name: value.to(device, dtype) for name, value in found.items()}
     return Model(
         name=f"diffusers:{source}",
         process=parse_process(schedule or "ve"),
         shape=trained,
         bind=lambda label: _bind(network, table, text, label),
-        classes=classes,
+        classes=_classes(network),
         levels=table.range,
+        inputs=inputs | told,
     )
-
-
-def load_scheduler(source: str) -> Any:
-    """Return the scheduler of a model of `load_diffusers`.
-
-    Raises:
-        ValueError: If diffusers is not installed or there is none.
-    """
-    _diffusers()
-    return _load(source, _parts(source)["scheduler"], "the scheduler")
-
-
-def _diffusers() -> Any:
-    try:
-        import diffusers
-    except ImportError:
-        raise ValueError(f"model: a diffusers model needs diffusers: pip install '{EXTRA}'") from None
-    return diffusers
-
-
-def _parts(source: str) -> dict[str, tuple[str, str]]:
-    """Return (class, folder) of a pipeline's network, scheduler and text encoder, from its index or its folders."""
-    diffusers, home = _diffusers(), Path(source)
-    if (home / "config.json").is_file():
-        return _bare(home)
-    if home.exists() and not (home / "model_index.json").is_file():
-        raise ValueError(
-            f"model: {source!r} holds neither model_index.json nor config.json; give the directory of a diffusers "
-            "pipeline, or of a network with its scheduler beside it"
-        )
-    try:
-        with warnings.catch_warnings():
-            # about arguments of its own to the hub's client
-            warnings.simplefilter("ignore")
-            index = diffusers.DiffusionPipeline.load_config(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"model: cannot find {source!r} on this machine, nor reach it on the hub ({reason}); download it first and "
-            "give its directory"
-        ) from None
-    network = next((name for name in NETWORKS if index.get(name, [None, None])[1]), None)
-    if network is None or "scheduler" not in index:
-        raise ValueError(f"model: {source!r} has no {', '.join(NETWORKS)} and scheduler: it is no denoiser")
-    parts = {"network": (index[network][1], network), "scheduler": (index["scheduler"][1], "scheduler")}
-    for name in ("text_encoder", "tokenizer"):
-        if index.get(name, [None, None])[1]:
-            parts[name] = (index[name][1], name)
-    return parts
-
-
-def _bare(home: Path) -> dict[str, tuple[str, str]]:
-    """Return the parts of a network's own directory; its scheduler lies in it or beside it."""
-    folder = next((f for f in ("scheduler", "../scheduler") if (home / f / "scheduler_config.json").is_file()), None)
-    if folder is None:
-        raise ValueError(f"model: {str(home)!r} has no folder scheduler, in it or beside it, with its noise levels")
-    scheduler = json.loads((home / folder / "scheduler_config.json").read_text())
-    config = json.loads((home / "config.json").read_text())
-    return {"network": (config.get("_class_name", "none"), ""), "scheduler": (scheduler["_class_name"], folder)}
-
-
-def _load(source: str, part: tuple[str, str], what: str, **settings: Any) -> Any:
-    """Return one part of a pipeline, of one of diffusers' own classes: code that comes with weights is never run."""
-    diffusers, (name, folder) = _diffusers(), part
-    known = getattr(diffusers, name, None)
-    if known is None:
-        raise ValueError(f"model: {what} of {source!r} is a {name}, which diffusers {diffusers.__version__} lacks")
-    home = Path(source) / folder
-    try:
-        if home.exists():
-            return known.from_pretrained(str(home), **settings)
-        return known.from_pretrained(source, subfolder=folder, **settings)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        hint = "; only safetensors are read, not pickles" if "safetensors" in reason else ""
-        raise ValueError(f"model: cannot load {what} of {source!r} ({reason}){hint}") from None
 
 
 def _shape(network: nn.Module, source: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a state."""
     config: Any = network.config
-    channels, size = config["in_channels"], config.get("sample_size")
+    channels, size = config.get("in_channels"), config.get("sample_size")
+    check_whole("in_channels", channels, 1, MOST_CHANNELS)
     if shape and shape[0] != channels:
-        raise ValueError(f"shape: got {shape}; expected {channels} channel(s) for {source!r}")
+        raise refusal(f"shape: got {shape}; expected {channels} channel(s) for {quote(source)}")
     if not shape and size is None:
-        raise ValueError(f"shape: {source!r} does not say its size; give --shape, for example {channels} 64 64")
+        raise refusal(f"shape: {quote(source)} does not say its size; give --shape, for example {channels} 64 64")
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    check_wholes("sample_size", sides, (0, 3), (1, LONGEST_SIDE))
     return shape or (channels, *sides)
 
 
@@ -232,38 +155,36 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
         return DiffusersDenoiser(network, table, text)
     if label is None:
         if not config.get("num_embeds_ada_norm"):
-            raise ValueError(f"labels: this model has no class for all of them; name some of 0 to {classes - 1}")
+            raise refusal(f"labels: this model has no class for all of them; name some of 0 to {classes - 1}")
         label = classes
     device = next(network.parameters()).device
     return DiffusersDenoiser(network, table, {**text, "class_labels": torch.tensor([label], device=device)})
 
 
 def _text_condition(
-    source: str,
-    network: nn.Module,
-    parts: Mapping[str, tuple[str, str]],
-    prompt: str | None,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> dict[str, Tensor]:
-    """Return the arguments that a text-conditional network needs, computed once."""
+    source: str, network: nn.Module, parts: Parts, prompt: str | None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the arguments that a text-conditional network needs, computed once, and the digests of their files."""
     needed = _needed(network)
     if not needed:
         if prompt is not None:
-            raise ValueError(f"prompt: got {prompt!r}; {source!r} is no model of text: leave it out")
-        return {}
+            raise refusal(f"prompt: got {quote(prompt)}; {quote(source)} is no model of text: leave it out")
+        return {}, {}
     if prompt is None:
-        raise ValueError(f"prompt: {source!r} is a model of text; give --prompt, a text or a file.safetensors")
+        raise refusal(f"prompt: {quote(source)} is a model of text; give --prompt, a text or a file.safetensors")
     if prompt.endswith(".safetensors"):
-        condition = _read_condition(prompt)
+        condition, inputs = read_tensors(prompt, "prompt")[0], {"prompt": sha256(prompt)}
     elif further := [name for name in needed if name in FURTHER]:
-        raise ValueError(f"prompt: {source!r} needs {', '.join(further)} too; give a file.safetensors with all of them")
+        raise refusal(
+            f"prompt: {quote(source)} needs {', '.join(further)} too; give a file.safetensors with all of them"
+        )
     else:
+        inputs = digests(source, parts, ("text_encoder", "tokenizer"))
         condition = {"encoder_hidden_states": _encode(source, parts, prompt)}
     lacking = [name for name in needed if name not in condition and name != "added_cond_kwargs"]
     if lacking:
-        raise ValueError(f"prompt: {prompt!r} lacks {', '.join(lacking)}, which {source!r} needs")
-    return {name: value.to(device, dtype) for name, value in condition.items()}
+        raise refusal(f"prompt: {quote(prompt)} lacks {', '.join(lacking)}, which {quote(source)} needs")
+    return condition, inputs
 
 
 def _needed(network: nn.Module) -> list[str]:
@@ -278,30 +199,27 @@ def _needed(network: nn.Module) -> list[str]:
     return ["encoder_hidden_states", *further]
 
 
-def _read_condition(path: str) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"prompt: cannot read {path!r} ({error})") from None
-    except Exception as error:  # safetensors raises an exception of its own, derived from nothing else
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ValueError(f"prompt: {path!r} is no safetensors file ({error})") from None
-
-
 @torch.no_grad()
-def _encode(source: str, parts: Mapping[str, tuple[str, str]], prompt: str) -> Tensor:
+def _encode(source: str, parts: Parts, prompt: str) -> Tensor:
     """Return the last hidden state of the pipeline's text encoder for a prompt, [1, token, channel]."""
     if "text_encoder" not in parts or "tokenizer" not in parts:
-        raise ValueError(f"prompt: {source!r} has no text encoder; give a file.safetensors with encoder_hidden_states")
+        raise refusal(
+            f"prompt: {quote(source)} has no text encoder; give a file.safetensors with encoder_hidden_states"
+        )
     import transformers
 
     made = []
-    for name in ("tokenizer", "text_encoder"):
+    for name, settings in (("tokenizer", {}), ("text_encoder", {"use_safetensors": True})):
         kind, folder = parts[name]
-        home = Path(source) / folder
-        where, settings = (str(home), {}) if home.exists() else (source, {"subfolder": folder})
-        made.append(getattr(transformers, kind).from_pretrained(where, **settings))
+        home = Path(source, folder)
+        where, at = (str(home), {}) if kind_of(home) == DIRECTORY else (source, {"subfolder": folder})
+        try:
+            made.append(getattr(transformers, kind).from_pretrained(where, **at, **settings))
+        # whatever transformers raises of a config that its class cannot take
+        except Exception as error:
+            raise refusal(
+                f"prompt: cannot load the {name} of {quote(source)} ({first_line(error)}); give a file.safetensors"
+            ) from None
     tokenizer, encoder = made
     tokens = tokenizer(
         prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"

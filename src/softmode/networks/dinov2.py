@@ -1,16 +1,20 @@
 """DINOv2's classifiers of ImageNet, through transformers."""
 
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from softmode.files import DIRECTORY, kind_of, read_json
+from softmode.message import first_line, quote, refusal
+from softmode.networks.fields import check_config
+from softmode.networks.folder import folder_digest, misfit
 
 EXTRA = "softmode[transformers]"
 HUB = "facebook/dinov2-{}-imagenet1k-1-layer"
@@ -78,7 +82,7 @@ class DINOv2(nn.Module):
             ValueError: If the states are no RGB images.
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ValueError(
+            raise refusal(
                 f"x: got {tuple(x.shape)}; expected RGB images [batch, 3, height, width]: decode latents, repeat grey"
             )
         tokens: Tensor = self.backbone(self.preprocessing(x.float())).last_hidden_state
@@ -107,31 +111,48 @@ def load_dinov2(source: str = "dinov2", device: torch.device | str = "cpu") -> D
     """
     transformers = _transformers()
     place, local = _place(source)
-    try:
-        kind = _read(transformers, place, "config.json").get("model_type")
-        if kind != "dinov2":
-            raise ValueError(f"classifier: {source!r} is a model of type {kind!r}; expected 'dinov2'")
-        preprocessing = _preprocessing(source, _read(transformers, place, "preprocessor_config.json"))
-        network, report = transformers.Dinov2ForImageClassification.from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if local:
-            raise ValueError(
-                f"classifier: cannot load {source!r} ({reason}); give a directory made with save_pretrained, of "
-                "config.json, model.safetensors (no pickle is read) and preprocessor_config.json"
-            ) from None
-        raise ValueError(
-            f"classifier: cannot find {place!r} on this machine, nor reach it on the hub ({reason}); download it first "
-            "and give its directory, dinov2:path"
-        ) from None
-    if report["missing_keys"] or report["mismatched_keys"] or not isinstance(network.classifier, nn.Linear):
-        raise ValueError(
-            f"classifier: {source!r} lacks some weights of a Dinov2ForImageClassification of config.json's sizes; "
+    with _told(source, place, local):
+        config, settings = (_read(transformers, place, f"{name}config.json") for name in ("", "preprocessor_"))
+    if config.get("model_type") != "dinov2":
+        kind = quote(config.get("model_type"))
+        raise refusal(f"classifier: {quote(source)} is a model of type {kind}; expected 'dinov2'")
+    preprocessing = _preprocessing(source, settings)
+    with _told(source, place, local):
+        lacking = _misfit(transformers, config, Path(place)) if local else ""
+        if not lacking:
+            network, report = transformers.Dinov2ForImageClassification.from_pretrained(
+                place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    if lacking or report["missing_keys"] or report["mismatched_keys"] or not isinstance(network.classifier, nn.Linear):
+        raise refusal(
+            f"classifier: {quote(source)} lacks some weights of a Dinov2ForImageClassification of config.json's sizes; "
             "give one that has them"
         )
     return DINOv2(network.dinov2, network.classifier, preprocessing).to(device).float().eval().requires_grad_(False)
+
+
+def _misfit(transformers: Any, config: Mapping[str, Any], home: Path) -> str:
+    """Return in what the weights of a directory cannot be those of its config; nothing if they can be."""
+    with torch.device("meta"):
+        network = transformers.Dinov2ForImageClassification(transformers.Dinov2Config.from_dict(config))
+    return misfit(network, "classifier", home)
+
+
+@contextmanager
+def _told(source: str, place: str, local: bool) -> Iterator[None]:
+    """Turn whatever a library raises of files that it cannot read into one line."""
+    try:
+        yield
+    except Exception as error:
+        if local:
+            raise refusal(
+                f"classifier: cannot load {quote(source)} ({first_line(error)}); give a directory made with "
+                "save_pretrained, of config.json, model.safetensors (no pickle is read) and preprocessor_config.json"
+            ) from None
+        raise refusal(
+            f"classifier: cannot find {quote(place)} on this machine, nor reach it on the hub ({first_line(error)}); "
+            "download it first and give its directory, dinov2:path"
+        ) from None
 
 
 def _transformers() -> Any:
@@ -139,7 +160,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise ValueError(f"classifier: DINOv2 needs transformers: pip install '{EXTRA}'") from None
+        raise refusal(f"classifier: DINOv2 needs transformers: pip install '{EXTRA}'") from None
     noise: Any = transformers.utils.logging
     noise.set_verbosity_error()
     noise.disable_progress_bar()
@@ -155,18 +176,25 @@ def _place(source: str) -> tuple[str, bool]:
     if name in SIZES:
         return HUB.format(name), False
     home = Path(name).expanduser()
-    if not home.is_dir():
-        raise ValueError(
-            f"classifier: there is no directory {str(home)!r} for {source!r}; give one made with save_pretrained, or a "
-            f"size that is downloaded: {', '.join(SIZES)}"
+    if kind_of(home) != DIRECTORY:
+        raise refusal(
+            f"classifier: there is no directory {quote(str(home))} for {quote(source)}; give one made with "
+            f"save_pretrained, or a size that is downloaded: {', '.join(SIZES)}"
         )
     return str(home), True
+
+
+def dinov2_inputs(source: str) -> dict[str, str]:
+    """Return the digest of the directory of a classifier of `load_dinov2`; none of one of the hub."""
+    place, local = _place(source)
+    return {"weights": folder_digest("classifier", Path(place))} if local else {}
 
 
 def _read(transformers: Any, place: str, name: str) -> dict[str, Any]:
     """Return a JSON file of a directory or of an id on the hub."""
     path = Path(place, name) if Path(place).is_dir() else Path(transformers.utils.cached_file(place, name))
-    found: dict[str, Any] = json.loads(path.read_text())
+    found = read_json("classifier", path)
+    check_config(found)
     return found
 
 
@@ -174,8 +202,8 @@ def _preprocessing(source: str, settings: Mapping[str, Any]) -> Preprocessing:
     """Return the preprocessing of a preprocessor_config.json, or raise a ValueError where it asks for another kind."""
     for name, needed in STEPS.items():
         if settings.get(name) != needed:
-            raise ValueError(
-                f"classifier: preprocessor_config.json of {source!r} has {name} = {settings.get(name)}; "
+            raise refusal(
+                f"classifier: preprocessor_config.json of {quote(source)} has {name} = {settings.get(name)}; "
                 f"expected {needed}"
             )
     try:
@@ -183,12 +211,13 @@ def _preprocessing(source: str, settings: Mapping[str, Any]) -> Preprocessing:
         edge, crop, white = size["shortest_edge"], (kept["height"], kept["width"]), 255 * settings["rescale_factor"]
         mean, std = tuple(settings["image_mean"]), tuple(settings["image_std"])
     except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"classifier: preprocessor_config.json of {source!r} cannot be used ({error}); expected "
+        raise refusal(
+            f"classifier: preprocessor_config.json of {quote(source)} cannot be used ({error}); expected "
             "size.shortest_edge, crop_size.height, crop_size.width, rescale_factor, image_mean and image_std"
         ) from None
     if edge < max(crop):
-        raise ValueError(
-            f"classifier: preprocessor_config.json of {source!r} crops {crop} from shortest_edge {edge}; expected less"
+        raise refusal(
+            f"classifier: preprocessor_config.json of {quote(source)} crops {crop} from shortest_edge "
+            f"{edge}; expected less"
         )
     return Preprocessing(edge, crop, white, mean, std)

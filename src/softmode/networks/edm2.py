@@ -14,10 +14,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from softmode.message import refusal
+from softmode.networks.fields import check_number, check_whole, check_wholes
+
 # norms below this are not blown up to one (karras2024, Eq. 47)
 EPSILON = 1e-4
 # expected magnitude of silu of a standard normal (Eq. 81)
 SILU_MAGNITUDE = 0.596
+
+# bounds of a config: several times what any published network has
+WHOLES = {
+    "img_resolution": (1, 4096), "img_channels": (1, 1024), "label_dim": (0, 10**5), "model_channels": (1, 2048),
+    "channel_mult_noise": (0, 32), "channel_mult_emb": (0, 32), "num_blocks": (1, 16), "channels_per_head": (1, 4096),
+    "logvar_channels": (1, 10**5),
+}  # fmt: skip
+NUMBERS = {
+    "label_balance": (0.0, 1.0), "concat_balance": (0.0, 1.0), "res_balance": (0.0, 1.0), "attn_balance": (0.0, 1.0),
+    "clip_act": (1e-6, 1e9), "sigma_data": (1e-6, 1e6),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,23 @@ class EDM2Config:
     logvar_channels: int = 128
 
     def __post_init__(self) -> None:
-        """Raise a ValueError if no such network exists."""
+        """Raise a ValueError if no such network exists, or a field is of another type."""
+        for name, bounds in WHOLES.items():
+            check_whole(name, getattr(self, name), *bounds)
+        for name, ends in NUMBERS.items():
+            check_number(name, getattr(self, name), *ends)
+        check_wholes("channel_mult", self.channel_mult, (1, 8), (1, 32))
+        check_wholes("attn_resolutions", self.attn_resolutions, (0, 16), (1, WHOLES["img_resolution"][1]))
         halvings = 2 ** (len(self.channel_mult) - 1)
-        if min(self.img_resolution, self.img_channels, self.model_channels, self.num_blocks) < 1 or self.label_dim < 0:
-            raise ValueError(f"config: got {self}; expected positive sizes")
         if self.img_resolution % halvings:
-            raise ValueError(f"img_resolution: got {self.img_resolution}; expected a multiple of {halvings}")
+            raise refusal(f"img_resolution: got {self.img_resolution}; expected a multiple of {halvings}")
+        for level, factor in enumerate(self.channel_mult):
+            width = factor * self.model_channels
+            heads = width // self.channels_per_head
+            if self.img_resolution >> level in self.attn_resolutions and heads and width % heads:
+                raise refusal(
+                    f"channels_per_head: got {self.channels_per_head}; expected one that divides the width {width}"
+                )
 
 
 def normalise(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -6,14 +6,13 @@ through one unpickler that knows a handful of names, all of which build inert re
 """
 
 import io
-import json
 import math
 import mmap
 import pickle
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmode.networks.card import check_state, read_tensors, write_tensors
-from softmode.networks.edm2 import EDM2, EDM2Config
+from softmode.files import regular_file
+from softmode.message import LONGEST, first_line, quote, refusal, shorten
+from softmode.networks.edm2 import NUMBERS, EDM2Config
 
 # first value of a storage in torch's legacy format
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -34,7 +34,9 @@ DTYPES = {
 }  # fmt: skip
 # opcodes that put what lies on the stack into the memo, with its place as an argument
 MEMO = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
-NUMBERS = frozenset("biuf")
+NUMERIC = frozenset("biuf")
+# axes of a tensor, and modules of a network
+MOST_AXES, MOST_MODULES = 8, 10**4
 
 
 class Record(dict[str, Any]):
@@ -84,84 +86,56 @@ def read_edm2_pickle(path: str | Path) -> tuple[dict[str, Tensor], EDM2Config]:
     Raises:
         ValueError: If the file is missing or truncated, names anything unknown, or holds no EDM2 network.
     """
-    path = Path(path)
+    path = regular_file("weights", path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = _load(content, len(content), _outer(), path)
+            size = len(content)
+            found = _load(content, _outer(), path)
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and str(error).startswith("weights:"):
             raise
-        raise _refusal(path, f"cannot be read ({error})") from None
+        raise _refusal(path, f"cannot be read ({first_line(error)})") from None
     network = found.get("ema") if isinstance(found, dict) else found
     if not isinstance(network, Record) or network.name != "Precond":
         raise _refusal(path, "holds no EDM2 network (a Precond, alone or under 'ema')")
-    return _state(network, path), _config(network, path)
-
-
-def convert_edm2(source: str | Path, target: str | Path) -> None:
-    """Write the network of an official EDM2 pickle as safetensors, atomically.
-
-    Raises:
-        ValueError: If the source is no EDM2 pickle, its weights do not fit, or the target is there already.
-    """
-    if Path(target).exists():
-        raise ValueError(f"target: {str(target)!r} is there already; name another file")
-    state, config = read_edm2_pickle(source)
-    with torch.device("meta"):
-        network = EDM2(config)
-    check_state(network, state, str(source))
-    write_tensors(target, state, {"edm2": json.dumps(asdict(config))})
-
-
-def load_edm2(path: str | Path) -> EDM2:
-    """Return the network of an official EDM2 pickle, or of what `convert_edm2` made of one, in float32 for evaluation.
-
-    Raises:
-        ValueError: If the file holds no EDM2 network, or weights of another shape than it says.
-    """
-    path = Path(path)
-    if path.suffix == ".pkl":
-        state, config = read_edm2_pickle(path)
-    else:
-        state, metadata = read_tensors(path)
-        try:
-            config = _as_config(json.loads(metadata["edm2"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"weights: {str(path)!r} was not made by softmode convert-edm2 ({error})") from None
-    network = EDM2(config)
-    check_state(network, state, str(path))
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
+    try:
+        state, config = _state(network), _config(network)
+        if sum(tensor.nbytes for tensor in state.values()) > size:
+            raise ValueError("has tensors of more bytes than the file")
+    except (TypeError, ValueError) as error:
+        raise _refusal(path, f"cannot be used ({shorten(str(error), 120)})") from None
+    return state, config
 
 
 def _refusal(path: Path, reason: str) -> ValueError:
-    return ValueError(f"weights: {str(path)!r} {reason}; expected an official EDM2 pickle")
+    return refusal(f"weights: {quote(str(path))} {reason}; expected an official EDM2 pickle")
 
 
-def _load(file: Any, size: int, names: Mapping[tuple[str, str], Any], path: Path) -> Any:
-    """Return the next pickle of a file of `size` bytes, read with these names and no others."""
+def _load(file: Any, names: Mapping[tuple[str, str], Any], path: Path) -> Any:
+    """Return the next pickle of a file, read with these names and no others."""
     start = file.tell()
     try:
-        _check_opcodes(file, size)
+        _check_opcodes(file)
         file.seek(start)
         return _Unpickler(file, names).load()
     except _UnknownNameError as error:
-        raise _refusal(path, f"names {error}, which no such file needs, and was not read further") from None
+        raise _refusal(
+            path, f"names {quote(str(error))[1:-1]}, which no such file needs, and was not read further"
+        ) from None
     except RecursionError:
         raise _refusal(path, "is nested too deeply") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-            MemoryError, OverflowError, UnicodeDecodeError) as error:  # fmt: skip
+    # damage shows in the unpickler, in numpy and in torch, each with errors of its own
+    except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith("weights:"):
             raise
-        reason = (str(error).partition("\n")[0] or type(error).__name__)[:200]
-        raise _refusal(path, f"is truncated or damaged ({reason})") from None
+        raise _refusal(path, f"is truncated or damaged ({first_line(error)})") from None
 
 
-def _check_opcodes(file: Any, size: int) -> None:
-    """Refuse what makes the unpickler reserve memory that no file fills: places in the memo beyond its size."""
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in MEMO and not 0 <= int(argument or 0) <= size:
-            raise ValueError(f"a memo place {argument}, beyond its {size} bytes")
+def _check_opcodes(file: Any) -> None:
+    """Refuse what makes the unpickler reserve memory that no file fills: places in the memo beyond their number."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in MEMO and not 0 <= int(argument or 0) <= count:
+            raise ValueError(f"a memo place {argument} after {count} steps")
 
 
 class _UnknownNameError(Exception):
@@ -207,7 +181,8 @@ def _outer() -> dict[tuple[str, str], Any]:
 
 def _record(meta: Mapping[str, Any]) -> Record:
     record = Record(meta["state"] or {})
-    record.name = str(meta["class_name"])
+    name = meta["class_name"]
+    record.name = name if isinstance(name, str) else ""
     return record
 
 
@@ -215,12 +190,14 @@ def _storage(content: bytes) -> _Held:
     """Return a storage of torch's legacy format as a tensor [number], which owns its memory."""
     file, path = io.BytesIO(content), Path("(storage)")
     kinds = {("torch", name): name for name in DTYPES}
-    magic, protocol = (_load(file, len(content), {}, path) for _ in range(2))
+    magic, protocol = (_load(file, {}, path) for _ in range(2))
     if (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL):
         raise ValueError("a storage of an unknown format")
-    _load(file, len(content), {}, path)
-    _, kind, key, _, count, _ = _load(file, len(content), kinds, path)
-    keys = _load(file, len(content), {}, path)
+    _load(file, {}, path)
+    _, kind, key, _, count, _ = _load(file, kinds, path)
+    keys = _load(file, {}, path)
+    if not (isinstance(kind, str) and isinstance(key, str) and type(count) is int and count >= 0):
+        raise ValueError("a storage whose type, name or length is none")
     dtype = DTYPES[kind]
     written = int.from_bytes(file.read(8), "little")
     rest = bytearray(file.read())
@@ -230,12 +207,18 @@ def _storage(content: bytes) -> _Held:
 
 
 def _tensor(storage: _Held, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Held:
-    """Return a view of a storage; torch refuses one that reaches beyond it."""
-    if not isinstance(storage, _Held) or min(offset, 0, *size, *stride) < 0:
-        raise ValueError("a tensor without a storage or with negative sizes")
-    if math.prod(size) > storage.tensor.numel():
-        raise ValueError(f"a tensor of {size} in a storage of {storage.tensor.numel()}")
-    return _Held(storage.tensor.as_strided(size, stride, offset).contiguous())
+    """Return a view of a storage, which it must not reach beyond; nothing is copied."""
+    if not isinstance(storage, _Held) or not (isinstance(size, tuple) and isinstance(stride, tuple)):
+        raise ValueError("a tensor without a storage or sizes")
+    if len(size) != len(stride) or len(size) > MOST_AXES:
+        raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
+    held = storage.tensor.numel()
+    if not all(type(n) is int and 0 <= n <= held for n in (offset, *size, *stride)) or 0 in size:
+        raise ValueError(f"a tensor of sizes {quote(size)} in a storage of {held}")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if math.prod(size) > held or last >= held:
+        raise ValueError(f"a tensor of sizes {quote(size)} in a storage of {held}")
+    return _Held(storage.tensor.as_strided(size, stride, offset))
 
 
 def _parameter(data: _Held, *_: Any) -> _Held:
@@ -244,9 +227,9 @@ def _parameter(data: _Held, *_: Any) -> _Held:
 
 def _number_type(name: str, *_: Any) -> Any:
     """Return a numeric dtype, wrapped so that the state that pickles set on one is dropped."""
-    dtype = np.dtype(str(name))
-    if dtype.kind not in NUMBERS:
-        raise ValueError(f"an array type {name!r}")
+    dtype = np.dtype(name if isinstance(name, str) else "O")
+    if dtype.kind not in NUMERIC:
+        raise ValueError(f"an array type {dtype}")
     return _NumberType(dtype)
 
 
@@ -263,36 +246,53 @@ def _scalar(kind: _NumberType, content: bytes) -> float:
     return np.frombuffer(content, kind.dtype, 1)[0].item()
 
 
-def _state(record: Record, path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Return the parameters and buffers below a module, by their full names."""
+def _state(network: Record) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module and those below it, by their full names."""
     state: dict[str, Tensor] = {}
-    for kind in ("_parameters", "_buffers"):
-        for name, value in dict(record.get(kind) or {}).items():
-            if isinstance(value, _Held):
-                state[f"{prefix}{name}"] = value.tensor
-    for name, module in dict(record.get("_modules") or {}).items():
-        if isinstance(module, Record):
-            if prefix.count(".") > 8:
-                raise _refusal(path, "is nested too deeply")
-            state |= _state(module, path, f"{prefix}{name}.")
+    modules = [("", network)]
+    # the list grows: a module may be in several places, and in itself
+    for prefix, record in modules:
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _entries(record.get(kind)).items():
+                if isinstance(value, _Held):
+                    state[f"{prefix}{name}"] = value.tensor
+        below = _entries(record.get("_modules"))
+        if len(modules) + len(below) > MOST_MODULES or prefix.count(".") > 8:
+            raise ValueError("modules that are nested too deeply")
+        modules += [(f"{prefix}{name}.", each) for name, each in below.items() if isinstance(each, Record)]
     return state
 
 
-def _config(network: Record, path: Path) -> EDM2Config:
+def _entries(held: object) -> Mapping[str, Any]:
+    """Return a mapping by name, none for None; names of another type may take for ever to be written out."""
+    if held is None:
+        return {}
+    if not isinstance(held, Mapping) or not all(isinstance(name, str) and len(name) <= LONGEST for name in held):
+        raise ValueError(f"{type(held).__name__} where entries by name belong")
+    return held
+
+
+def _config(network: Record) -> EDM2Config:
     """Return the shape that the network's own arguments give."""
-    known = {field.name for field in fields(EDM2Config)}
     ignored = {"use_fp16", "dropout"}  # neither changes what an evaluated network computes beyond rounding
-    given = {k: v for k, v in dict(network.get("_init_kwargs") or {}).items() if v is not None and k not in ignored}
-    unknown = sorted(set(given) - known)
-    if network.get("_init_args") or unknown:
-        raise _refusal(path, f"has arguments of the network that are not known: {unknown or 'positional ones'}")
-    try:
-        return _as_config(given)
-    except TypeError as error:
-        raise _refusal(path, f"lacks arguments of the network ({error})") from None
+    given = {k: v for k, v in _entries(network.get("_init_kwargs")).items() if v is not None and k not in ignored}
+    if network.get("_init_args"):
+        raise ValueError("arguments of the network by position, which are not known")
+    return as_config(given)
 
 
-def _as_config(given: Mapping[str, Any]) -> EDM2Config:
-    """Return the shape of which JSON or a pickle gives the fields, lists for tuples."""
+def as_config(given: Mapping[str, Any]) -> EDM2Config:
+    """Return the shape of which JSON or a pickle gives the fields, lists for tuples.
+
+    Raises:
+        ValueError: If a field is not known, lacks, is of another type or beyond its bounds.
+    """
+    known = {field.name: field.default is MISSING for field in fields(EDM2Config)}
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"arguments of the network that are not known: {quote(unknown)}")
+    if lacking := [name for name, needed in known.items() if needed and name not in given]:
+        raise ValueError(f"lacks {', '.join(lacking)}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    # 256 for 256.0
+    arguments |= {k: float(v) for k, v in arguments.items() if k in NUMBERS and type(v) is int and abs(v) < 2**53}
     return EDM2Config(**arguments)

@@ -1,0 +1,129 @@
+"""What a denoiser and a classifier must do, checked once before anything is computed or written."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from softmode.denoiser import Denoiser
+from softmode.message import first_line, quote, refusal
+from softmode.model import Model
+
+# maps states [batch, channel, *space], at no noise, to logits [batch, class]
+Classify = Callable[[Tensor], Tensor]
+
+STATES = 3
+# largest differences between two equal calls, and of a state alone and in a batch, in units of the largest value
+SAME_CALL, SAME_STATE = 1e-5, 1e-3
+
+
+def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device: torch.device, sigma: float) -> float:
+    """Raise a ValueError unless a denoiser is one at a noise level; return how long it takes.
+
+    It must return finite states of the shape, type and device that it is given, leave these as they are, answer two
+    equal calls alike, and treat the states of a batch apart.
+
+    Args:
+        denoiser: Called five times, on three states of pure noise and on single ones of them.
+        model: The model that it is of, for its shape and name.
+        dtype: Floating type of the states.
+        device: Device of the states.
+        sigma: Noise level.
+
+    Returns:
+        Seconds per state of the second call (s).
+    """
+    x = _states(STATES, model, dtype, device) * sigma
+    level = torch.tensor(sigma, dtype=torch.float64)
+    where = f"model: {quote(model.name)}"
+    at = f"at sigma = {sigma:.4g}"
+
+    def call(states: Tensor) -> Tensor:
+        given, given_level = states.clone(), level.clone()
+        try:
+            with torch.no_grad():
+                out = denoiser(given, given_level)
+        # whatever the user's code raises
+        except Exception as error:
+            raise refusal(
+                f"{where} failed {at} ({first_line(error)}); it is called as D(x, sigma) "
+                f"with states {_kind(states)} and a noise level"
+            ) from error
+        if not isinstance(out, Tensor) or (out.shape, out.dtype, out.device) != (states.shape, dtype, states.device):
+            got = f"{_kind(out)} on {out.device}" if isinstance(out, Tensor) else type(out).__name__
+            raise refusal(
+                f"{where} returned {got} for states {_kind(states)} on {states.device}; expected the same, one for each"
+            )
+        if not bool(torch.isfinite(out).all()):
+            raise refusal(f"{where} returned NaN or infinite values {at}; check it there")
+        if not torch.equal(given, states) or not torch.equal(given_level, level):
+            raise refusal(f"{where} overwrites the states or the noise level that it is given; let it copy them first")
+        return out
+
+    first = call(x).clone()
+    began = time.perf_counter()
+    second = call(x)
+    _wait(device)
+    seconds = (time.perf_counter() - began) / STATES
+    # at a high level the answer is the small difference of large numbers
+    rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
+    if (apart := _apart(second, first, rounding)) > SAME_CALL:
+        raise refusal(
+            f"{where} answers two equal calls {at} differently, by {apart:.2g} of its largest value: it is random or "
+            "in training mode: call .eval() on its network"
+        )
+    # the ends of the batch: a batch in reverse order has the middle one in its place
+    for i in (0, STATES - 1):
+        if (apart := _apart(call(x[i : i + 1]), first[i : i + 1], rounding)) > SAME_STATE:
+            raise refusal(
+                f"{where} returns another answer for a state alone than in a batch of {STATES} {at}, by {apart:.2g} of "
+                "its largest value: it mixes its batch, as BatchNorm does in training mode: call .eval() on its network"
+            )
+    return seconds
+
+
+def check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise a ValueError unless a classifier returns finite logits for states of the model's shape, twice the same."""
+    x = _states(2, model, dtype, device).clamp(-1, 1)
+
+    def call() -> Tensor:
+        try:
+            with torch.no_grad():
+                out = classify(x.clone())
+        # whatever the user's code raises
+        except Exception as error:
+            raise refusal(
+                f"classifier: cannot tell the classes of states {model.shape} ({first_line(error)}); use another"
+            ) from error
+        fits = isinstance(out, Tensor) and out.ndim == 2 and len(out) == 2 and out.shape[1] > 0
+        if not fits or not bool(torch.isfinite(out).all()):
+            got = f"{tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise refusal(f"classifier: returned {got} for two states; expected finite logits (2, classes)")
+        return out
+
+    first = call().clone()
+    if _apart(call(), first, 0.0) > SAME_CALL:
+        raise refusal("classifier: answers two equal calls differently; call .eval() on its network")
+
+
+def _states(count: int, model: Model, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return normal numbers of the shape of some states, the same for every type and device."""
+    stream = torch.Generator().manual_seed(0)
+    return torch.randn(count, *model.shape, generator=stream, dtype=torch.float64).to(device, dtype)
+
+
+def _kind(x: Tensor) -> str:
+    return f"{quote(tuple(x.shape))} {x.dtype}"
+
+
+def _apart(a: Tensor, b: Tensor, rounding: float) -> float:
+    """Return the largest difference beyond rounding, in units of the largest value; 0 of two zeros."""
+    difference = float((a.double() - b.double()).abs().max()) - rounding
+    return max(difference, 0.0) / max(float(b.abs().max()), torch.finfo(b.dtype).tiny)
+
+
+def _wait(device: torch.device) -> None:
+    """Wait for what a GPU still computes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,157 @@
+"""Weights of softmode's own networks: those in the package by name, and what softmode train makes by path."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from softmode.data import Images
+from softmode.denoiser import from_noise
+from softmode.files import DIRECTORY, FILE, kind_of, sha256
+from softmode.message import quote, refusal
+from softmode.model import Model
+from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
+from softmode.networks.classifier import Classifier, ImageClassifier
+from softmode.process import parse_process
+
+SHIPPED = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+CLASSIFIER = "fashion-mnist-classifier"
+
+
+def load_shipped(
+    source: str, schedule: str, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+) -> Model:
+    """Return the model of a shipped name, a weights file or a directory of softmode train.
+
+    Args:
+        source: Name or path.
+        schedule: Process in which to sample; that of its training when left out.
+        shape: Shape of a state, of any sides; that of its training when left out.
+        device: Device of its weights.
+        dtype: Floating type of its weights.
+
+    Raises:
+        ValueError: If there is none, or its file is damaged or of something else.
+    """
+    path = find_weights(source)
+    network, card, statistics = load_weights(path)
+    if card.architecture != "unet":
+        raise refusal(
+            f"model: {quote(source)} is a {card.architecture}, no denoiser; name a network of softmode models"
+        )
+    _check_statistics(statistics, card, path)
+    try:
+        process = parse_process(card.schedule)
+    except ValueError as error:
+        raise refusal(f"weights: {quote(str(path))} has a card that cannot be used ({error})") from None
+    trained = (card.channels, *card.size)
+    if shape and (shape[0] != card.channels or len(shape) != len(trained)):
+        raise refusal(f"shape: got {shape}; expected {card.channels} channel(s) and two sides for {quote(source)}")
+    network.to(device, dtype)
+    kept = statistics.get("images")
+    return Model(
+        name=source,
+        process=parse_process(schedule) if schedule else process,
+        shape=shape or trained,
+        bind=lambda label: from_noise(_labelled(network, label), process),
+        classes=card.classes,
+        binary=card.values == "binary",
+        images=None if kept is None else Images(kept, statistics["labels"], card.values),
+        spectrum=statistics.get("spectrum"),
+        mean=statistics.get("mean"),
+        card=card,
+        inputs={"weights": sha256(path)},
+    )
+
+
+def load_shipped_classifier(source: str, device: torch.device | str) -> ImageClassifier:
+    """Return the classifier of a shipped name, a weights file or a directory of softmode train.
+
+    Raises:
+        ValueError: If there is none, or it is something else.
+    """
+    network, _, _ = load_weights(find_weights(source))
+    if not isinstance(network, Classifier):
+        raise refusal(f"classifier: {quote(source)} is no classifier; use {CLASSIFIER}")
+    network.to(device)
+    return network
+
+
+def shipped_inputs(source: str) -> dict[str, str]:
+    """Return the digest of the weights file of `find_weights`."""
+    return {"weights": sha256(find_weights(source))}
+
+
+def find_weights(source: str) -> Path:
+    """Return the weights file of a shipped name, a path, or a directory of softmode train.
+
+    Raises:
+        ValueError: If there is none, naming the nearest names.
+    """
+    names = shipped_names()
+    if source in names:
+        return SHIPPED / f"{source}{SUFFIX}"
+    path = Path(source)
+    if kind_of(path) == DIRECTORY:
+        path = path / f"weights{SUFFIX}"
+    if (kind := kind_of(path)) == FILE:
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise refusal(
+            f"model: there is no file {quote(str(path))} ({kind}); softmode train makes one, softmode models "
+            "lists names"
+        )
+    near = difflib.get_close_matches(source[:100], names, n=3, cutoff=0.3) or names
+    raise refusal(
+        f"model: there is no {quote(source)}; did you mean {' or '.join(near)}? A path or python:module:function "
+        "works too"
+    )
+
+
+def start_from(network: nn.Module, source: str) -> None:
+    """Copy the weights of another network; a network without classes leaves the labels' embedding at zero.
+
+    Raises:
+        ValueError: If the source is of another architecture.
+    """
+    tensors, _ = read_tensors(find_weights(source))
+    weights = {name: value.float() for name, value in tensors.items() if not name.startswith(DATA)}
+    own = network.state_dict()
+    if "label.weight" in own and "label.weight" not in weights:
+        weights["label.weight"] = torch.zeros_like(own["label.weight"])
+    check_state(network, weights, source)
+    network.load_state_dict(weights)
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the weights inside the package."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
+
+
+def _labelled(network: nn.Module, label: int | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a network with its class bound, for batches of any size."""
+    if label is None:
+        return network
+    return lambda x, t: network(x, t, torch.full((len(x),), label, device=x.device))
+
+
+def _check_statistics(statistics: Mapping[str, Tensor], card: Card, path: Path) -> None:
+    """Raise a ValueError unless the data beside the weights are those of the card."""
+    groups, count = card.classes + 1 if card.classes else 1, len(statistics.get("images", ()))
+    expected = {
+        "spectrum": ((groups, *card.size), torch.float32), "mean": ((groups, card.channels, *card.size), torch.float32),
+        "images": ((count, card.channels, *card.size), torch.uint8), "labels": ((count,), torch.int64),
+    }  # fmt: skip
+    for name, value in statistics.items():
+        if name not in expected or (tuple(value.shape), value.dtype) != expected[name]:
+            wanted = "{} {}".format(*expected[name]) if name in expected else f"one of {', '.join(expected)}"
+            got = f"{tuple(value.shape)} {value.dtype}"
+            raise refusal(f"weights: {quote(str(path))} has {quote(DATA + name)} of {got}; expected {wanted}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise refusal(f"weights: {quote(str(path))} has NaN or infinite values in {DATA}{name}; train it again")
+    for name, other in (("images", "labels"), ("spectrum", "mean")):
+        if (name in statistics) != (other in statistics):
+            raise refusal(f"weights: {quote(str(path))} has {DATA}{name} or {DATA}{other} alone; expected both")
