@@ -17,8 +17,8 @@ from softmode.estimate import Array, bootstrap
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.experiments import clones, clones_summary
 from softmode.experiments.clones_summary import THRESHOLD, agreement_estimates, rise_time, steps
+from softmode.model import Model
 from softmode.networks.card import Card, save_weights
-from softmode.networks.registry import Model
 from softmode.process import VE, VP, Process
 from softmode.store import Run
 

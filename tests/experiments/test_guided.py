@@ -15,8 +15,8 @@ from softmode.exact.mixture import GaussianMixture
 from softmode.experiments import guided, susceptibility
 from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
 from softmode.experiments.pulse import build
-from softmode.guidance.weights import AtLevels, Interval, Pulses, log_pulse
-from softmode.networks.registry import Model
+from softmode.guidance import AtLevels, Interval, Pulses, log_pulse
+from softmode.model import Model
 from softmode.process import VE
 from softmode.theory import guided_flow
 

@@ -16,7 +16,7 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.patch import TwoStatePatch
 from softmode.experiments import probe, probe_setup
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.observe.gains import evaluations, exact_gains
 from softmode.process import VE, VP, Process
 from softmode.store import Run

@@ -14,7 +14,7 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.experiments import probe, probe_setup
 from softmode.lattice import Lattice
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP, Process, rho_grid
 
 SMALL = ProbeConfig("exact", steps=12, shells=3, trajectories=4, block=4, dtype="float64", sampler="heun")

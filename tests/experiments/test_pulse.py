@@ -19,7 +19,7 @@ from softmode.experiments.guided_setup import prepare
 from softmode.experiments.pulse_summary import by_trial, dose
 from softmode.experiments.susceptibility_summary import contains, distance
 from softmode.guidance_report import print_check, print_pulse, print_susceptibility
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.observe.alignment import diversity, frechet_distance
 from softmode.process import VE, rho_grid
 from softmode.store import Run

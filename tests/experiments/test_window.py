@@ -16,7 +16,7 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.experiments import notions, probe_setup, window
 from softmode.lattice import Lattice
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP, Process, log_grid
 from softmode.store import Run
 

@@ -19,7 +19,7 @@ from softmode.estimate import bootstrap
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.experiments import clones, clones_summary
 from softmode.figures.clone_curve import clone_curve, spaced
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP, Process
 from softmode.store import Run
 

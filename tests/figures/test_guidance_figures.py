@@ -18,7 +18,7 @@ from softmode.figures.fields import visible
 from softmode.figures.pulse_twins import paths, twins
 from softmode.figures.susceptibility import PANELS
 from softmode.figures.susceptibility import susceptibility as chi_figure
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE
 from softmode.store import Run
 

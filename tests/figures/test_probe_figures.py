@@ -37,7 +37,7 @@ from softmode.figures.noise_axis import TICK_DISTANCE, noise_ticks
 from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states
 from softmode.figures.response_kernel import ERRORS, response_kernel
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP
 from softmode.store import Run
 

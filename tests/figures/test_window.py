@@ -18,8 +18,8 @@ from softmode.figures.critical_dynamics import critical_dynamics
 from softmode.figures.fields import visible
 from softmode.figures.window import NAMES
 from softmode.figures.window import window as window_figure
+from softmode.model import Model
 from softmode.networks.edm2 import EDM2, EDM2Config
-from softmode.networks.registry import Model
 from softmode.process import VE
 from softmode.store import Run
 

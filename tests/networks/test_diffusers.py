@@ -18,7 +18,7 @@ from softmode.config import WindowConfig
 from softmode.experiments import window
 from softmode.networks.diffusers import DiffusersDenoiser, load_diffusers
 from softmode.networks.diffusers_scheduler import noise_table, step_levels
-from softmode.networks.registry import load_model
+from softmode.networks.load import load_model
 from softmode.observe.gains import difference_gains, jvp_gains
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -253,7 +253,7 @@ def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path) -> None:
         ("text", None, "prompt: .* is a model of text; give --prompt"),
         ("text", "a tench", "has no text encoder; give a file.safetensors"),
         ("text", "{home}/wrong.safetensors", "lacks encoder_hidden_states"),
-        ("text", "{home}/none.safetensors", "prompt: cannot read"),
+        ("text", "{home}/none.safetensors", "prompt: .* is no file"),
         ("free", "a tench", "is no model of text: leave it out"),
         ("alien", None, "scheduler: IPNDMScheduler has neither"),
         ("", None, "holds neither model_index.json nor config.json"),

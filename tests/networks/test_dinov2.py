@@ -16,8 +16,9 @@ import transformers
 from softmode.config import ClonesConfig, ProbeConfig
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.experiments import clones, probe
+from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model, load_classifier
+from softmode.networks.load import load_classifier
 from softmode.process import VE
 
 # of facebook/dinov2-base-imagenet1k-1-layer; the tiny networks here have sides of their own

@@ -89,7 +89,7 @@ def test_published_sizes_have_their_published_numbers_of_parameters() -> None:
 def test_impossible_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="img_resolution: got 12; expected a multiple of 8"):
         EDM2Config(12, 3, 0)
-    with pytest.raises(ValueError, match="expected positive sizes"):
+    with pytest.raises(ValueError, match="img_channels: got 0; expected a whole number from 1 to 1024"):
         EDM2Config(8, 0, 0)
 
 

@@ -18,8 +18,9 @@ from torch.nn import Module, ModuleDict
 
 from softmode.cli import main
 from softmode.networks.edm2 import EDM2, EDM2Config
-from softmode.networks.edm2_pickle import convert_edm2, load_edm2, read_edm2_pickle
-from softmode.networks.registry import load_model
+from softmode.networks.edm2_files import convert_edm2, load_edm2
+from softmode.networks.edm2_pickle import read_edm2_pickle
+from softmode.networks.load import load_model
 from softmode.process import VE
 
 CONFIG = EDM2Config(16, 3, 5, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(8,),
@@ -208,5 +209,5 @@ def test_other_shapes_and_truncated_files_are_refused(
     with pytest.raises(ValueError, match=r"arguments of the network that are not known: .'resample_filter'"):
         read_edm2_pickle(path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.pkl"]
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is no file"):
         read_edm2_pickle(tmp_path / "none.pkl")

@@ -9,7 +9,8 @@ import torch
 from softmode.data import Images
 from softmode.networks.card import Card, save_weights
 from softmode.networks.classifier import Classifier
-from softmode.networks.registry import SHIPPED, find_weights, load_classifier, load_model, shipped_names
+from softmode.networks.load import load_classifier, load_model
+from softmode.networks.shipped import SHIPPED, find_weights, shipped_names
 from softmode.networks.unet import UNet
 from softmode.process import VE, VP
 
@@ -119,7 +120,10 @@ def test_unknown_names_get_the_nearest_ones(tmp_path: Path, monkeypatch: pytest.
         ValueError, match="there is no 'fashion-mnist-clasifier'; did you mean fashion-mnist-classifier"
     ):
         find_weights("fashion-mnist-clasifier")
-    with pytest.raises(ValueError, match=r"there is no file 'runs/mine\.safetensors'; softmode train makes one"):
+    with pytest.raises(
+        ValueError,
+        match=r"there is no file 'runs/mine\.safetensors' \(no such file or directory\); softmode train makes one",
+    ):
         find_weights("runs/mine.safetensors")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="there is no file"):

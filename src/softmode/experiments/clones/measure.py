@@ -11,17 +11,19 @@ from torch import Tensor
 
 from softmode.runs import provenance
 from softmode.config import ClonesConfig
+from softmode.contract import Classify, check_classifier, check_denoiser
 from softmode.denoiser import Denoiser
 from softmode.device import parse_device
 from softmode.dynamics import TrajectoryNoise, check_start, check_steps, initial_state
 from softmode.estimate import Array
-from softmode.experiments.checks import Classify, check_classifier, check_denoiser, named_classifier
+from softmode.experiments.checks import named_classifier
 from softmode.experiments.clones_summary import steps, summarise
 from softmode.experiments.curves import SPACE, check_counts, constant, fingerprint, layout, nearest_steps
 from softmode.experiments.labels import Label, by_label, parse_labels
 from softmode.experiments.probe_setup import check_levels, default_times
 from softmode.lattice import Lattice
-from softmode.networks.registry import Model, load_model
+from softmode.model import Model
+from softmode.networks.load import load_model
 from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
 from softmode.process import Process, log_grid
 from softmode.runs.progress import progress_bar

@@ -30,7 +30,7 @@ from softmode.experiments.labels import Label, by_label
 from softmode.experiments.probe_setup import Bound, Probe, data_of, prepare
 from softmode.experiments.probe_summary import summarise
 from softmode.experiments.response import response, response_layout, response_streams
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.observe.correlation import (
     connected_correlation,
     first_moment_length,

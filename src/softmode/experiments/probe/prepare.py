@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from softmode.config import ProbeConfig
+from softmode.contract import Classify, check_classifier, check_denoiser
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.dynamics import check_start
 from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
-from softmode.experiments.checks import Classify, check_classifier, check_denoiser, named_classifier
+from softmode.experiments.checks import named_classifier
 from softmode.experiments.curves import check_counts, nearest_steps
 from softmode.experiments.labels import Label, label_of, parse_labels
+from softmode.files import read_arrays
 from softmode.lattice import Lattice
-from softmode.networks.registry import Model, load_model
+from softmode.message import quote, refusal
+from softmode.model import Model
+from softmode.networks.load import load_model
 from softmode.observe.gains import mode_field
 from softmode.process import VE, Convention, Process, log_grid, rho_grid
 from softmode.rounding import TABLE, within
@@ -265,11 +269,8 @@ def data_of(images: Tensor, labels: Sequence[Label], trajectories: Sequence[int]
 
 def read_images(path: str, shape: tuple[int, ...]) -> Tensor:
     """Return the images of an npz file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images = torch.from_numpy(np.asarray(file["images"], dtype=np.float32))
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"data: cannot read 'images' from {path!r} ({error})") from None
-    if tuple(images.shape[1:]) != shape or not bool(torch.isfinite(images).all()):
-        raise ValueError(f"data: {path!r} holds {tuple(images.shape)}; expected finite images [image, *{shape}]")
+    images = torch.from_numpy(read_arrays("data", path, ("images",), np.float32)[0])
+    if images.shape[1:] != shape or not bool(torch.isfinite(images).all()):
+        got = quote(tuple(images.shape))
+        raise refusal(f"data: {quote(path)} holds {got}; expected finite images [image, *{shape}]")
     return images

@@ -20,10 +20,10 @@ from softmode.experiments import guided_run
 from softmode.experiments.guided import calls_at
 from softmode.experiments.guided_setup import Condition, Weight, prepare
 from softmode.experiments.pulse_summary import summarise
-from softmode.guidance.weights import AtLevels, Interval, Pulses, sigma_pulse
+from softmode.guidance import AtLevels, Interval, Pulses, sigma_pulse
+from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model
-from softmode.runs.run import Run
+from softmode.store import Run
 
 # stream of the random places, beside those of the trials
 PLACE = 3

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from softmode.config import GuidedConfig, WindowConfig
+from softmode.contract import check_classifier, check_denoiser
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.checks import NONE, check_classifier, check_denoiser, find_classifier
+from softmode.experiments.checks import NONE, find_classifier
 from softmode.experiments.curves import check_counts
 from softmode.experiments.labels import parse_labels
 from softmode.experiments.probe_setup import flow_levels, read_images
+from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model, load_model
+from softmode.networks.load import load_model
 from softmode.process import rho_grid
 
 DROPPED = "dropped"

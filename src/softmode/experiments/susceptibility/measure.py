@@ -12,10 +12,9 @@ from softmode.config import SusceptibilityConfig
 from softmode.experiments import guided_run
 from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
 from softmode.experiments.susceptibility_summary import summarise
-from softmode.guidance.weights import log_pulse
+from softmode.guidance import log_pulse
+from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.registry import Model
-from softmode.rounding import TABLE, within
 from softmode.store import Run
 
 # trajectories that are copied for the clone curve of a window that is measured for the experiment

@@ -29,9 +29,9 @@ from softmode.experiments.notions import (
     softness_of,
 )
 from softmode.experiments.probe_setup import null_model
-from softmode.guidance import export as pipelines
-from softmode.guidance.weights import Interval
-from softmode.networks.registry import DIFFUSERS, Model, load_model
+from softmode.guidance import Format
+from softmode.model import Model
+from softmode.networks.load import DIFFUSERS, load_model
 from softmode.observe.gains import exact_gains
 from softmode.rounding import within
 from softmode.store import Run, write_json
@@ -279,8 +279,8 @@ def pipeline_units(run: Run, steps: int) -> list[tuple[str, str]]:
 def _scheduler(run: Run) -> Any:
     """Return the scheduler of a run's model, if it is one of diffusers."""
     source = run.identity["model"]["name"]
-    if not source.startswith(DIFFUSERS):
+    if source.partition(":")[0] != DIFFUSERS:
         return None
-    from softmode.networks.diffusers import load_scheduler
+    from softmode.networks.diffusers_files import load_scheduler
 
-    return load_scheduler(source.removeprefix(DIFFUSERS))
+    return load_scheduler(source)
