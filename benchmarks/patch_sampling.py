@@ -19,11 +19,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from softmode.config import PatchConfig
 from torch.nn import functional
 
-from softmode.config import PatchConfig
-from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from softmode.experiments import patch
+from softmode.samplers import initial_state
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise
 
 THREADS = 2
 

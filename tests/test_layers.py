@@ -14,10 +14,10 @@ SOURCE = ROOT / "src"
 # From low to high. A group is a module of softmode or a package with all that is in it; it may import from its own
 # layer and from every lower one. A new module belongs in one of them.
 LAYERS = (
-    ("message", "files", "estimate", "schedule", "settings", "device"),
+    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device"),
     ("process", "lattice"),
     ("denoiser", "streams"),
-    ("samplers", "simulate", "critical", "exact", "theory", "observe", "comparison"),
+    ("samplers", "simulate", "critical", "exact", "formulas", "observe", "comparison"),
     ("data", "model", "contract", "networks"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
@@ -229,8 +229,8 @@ def test_relative_imports_of_a_package_begin_in_it() -> None:
 def test_planted_faults_are_found() -> None:
     """Each rule names a fault that breaks it alone, and is silent about what is allowed."""
     patch, probe = "softmode.experiments.patch", "softmode.experiments.probe"
-    assert upward({"softmode.theory.landau": ["softmode.guidance.weights", "softmode.process"]}) == [
-        "softmode.theory.landau imports softmode.guidance.weights"
+    assert upward({"softmode.formulas.landau": ["softmode.guidance.weights", "softmode.process"]}) == [
+        "softmode.formulas.landau imports softmode.guidance.weights"
     ]
     assert upward({"softmode.process": ["softmode"]}) == ["softmode.process imports softmode"]
     assert upward({"softmode.cli": ["softmode.experiments"], "softmode.exact.patch": ["softmode.exact.mixture"]}) == []

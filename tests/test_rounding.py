@@ -8,20 +8,20 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-
 from softmode.config import SusceptibilityConfig
-from softmode.dynamics import check_start
 from softmode.experiments.curves import nearest_steps
 from softmode.experiments.probe_setup import check_levels
-from softmode.experiments.susceptibility import build
 from softmode.experiments.susceptibility_summary import contains
+from softmode.store import Run
+
+from softmode.experiments.susceptibility import build
+from softmode.formulas.guided_flow import pulse_response, susceptibility
 from softmode.guidance.weights import Interval
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP, log_grid, rho_grid
 from softmode.rounding import GRID, above, within
+from softmode.samplers import check_start
 from softmode.schedule import Custom, Linear
-from softmode.store import Run
-from softmode.theory.guided_flow import pulse_response, susceptibility
 
 TIMES = log_grid(50.0, 1e-3, 40)
 LEVELS = rho_grid(levels=64)

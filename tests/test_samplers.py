@@ -12,20 +12,17 @@ from scipy.integrate import solve_ivp
 from helpers.dense import orders
 from helpers.models import ornstein_zernike, patch_denoiser
 from helpers.random import normal
-from softmode.dynamics import (
-    CoarseStepWarning,
-    TrajectoryNoise,
-    check_steps,
-    euler_maruyama,
-    heun,
-    initial_state,
-    simulate,
-)
 from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
 from softmode.process import VE, VP, log_grid, rho_grid
+from softmode.samplers import CoarseStepWarning, EulerMaruyama, Heun, initial_state
 from softmode.schedule import Constant, Linear
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise
 
-STEPPERS = {"euler-maruyama": euler_maruyama, "heun": heun}
+EULER = EulerMaruyama()
+HEUN = Heun()
+
+SAMPLERS = {"euler-maruyama": EULER, "heun": HEUN}
 
 
 class Impulses(TrajectoryNoise):
@@ -42,16 +39,16 @@ class Impulses(TrajectoryNoise):
         return out
 
 
-def sampled_variance(stepper, process, spectrum, times):
+def sampled_variance(sampler, process, spectrum, times):
     """Return the exact variance per mode of the Gaussian model's samples: a sum of squared impulse responses.
 
     A linear scheme maps each Fourier mode to itself; a unit impulse in a step contributes to every mode the variance
     that unit white noise in that step does. The last trajectory carries the initial state's.
     """
-    kicks = len(times) - 1 if stepper is euler_maruyama else 0
+    kicks = len(times) - 1 if sampler is EULER else 0
     x = torch.zeros(kicks + 1, 1, *spectrum.shape, dtype=torch.float64)
     x[-1].view(-1)[0] = process.sigma(times[0])
-    final = simulate(GaussianDenoiser(spectrum), process, x, times, Impulses(kicks + 1), stepper=stepper).state
+    final = simulate(GaussianDenoiser(spectrum), process, x, times, Impulses(kicks + 1), sampler=sampler).state
     return torch.fft.fftn(final[:, 0], dim=tuple(range(1, 1 + spectrum.ndim))).abs().square().sum(0)
 
 
@@ -59,30 +56,30 @@ def marginal(process, spectrum, t):
     return process.alpha(t) ** 2 * spectrum + process.sigma(t) ** 2
 
 
-def exact_variance(stepper, process, spectrum, times):
+def exact_variance(sampler, process, spectrum, times):
     """Return the variance per mode of the exact reverse SDE or ODE of the Gaussian model, started from pure noise.
 
     The SDE keeps the marginal and forgets a departure from it as the square of its linear response; the ODE rescales.
     """
     T, t = times[0], times[-1]
     start, end = marginal(process, spectrum, T), marginal(process, spectrum, t)
-    if stepper is heun:
+    if sampler is HEUN:
         return process.sigma(T) ** 2 * end / start
     response = end / start * (process.alpha(T) / process.alpha(t))
     return end + (process.sigma(T) ** 2 - start) * response**2
 
 
-@pytest.mark.parametrize("name", STEPPERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize(("process", "t_max", "t_min"), [(VP(), 3.0, 0.05), (VE(), 8.0, 0.2)], ids=["vp", "ve"])
 def test_convergence_order(name, process, t_max, t_min):
     """The variance of every mode converges with order 1 (Euler-Maruyama) or 2 (Heun) to the closed form."""
-    stepper, order = STEPPERS[name], {"euler-maruyama": 1, "heun": 2}[name]
+    sampler, order = SAMPLERS[name], {"euler-maruyama": 1, "heun": 2}[name]
     spectrum = ornstein_zernike(8)
     errors = []
     for steps in (40, 80, 160, 320):
         times = log_grid(t_max, t_min, steps)
-        exact = exact_variance(stepper, process, spectrum, times)
-        errors.append((sampled_variance(stepper, process, spectrum, times) / exact - 1).abs())
+        exact = exact_variance(sampler, process, spectrum, times)
+        errors.append((sampled_variance(sampler, process, spectrum, times) / exact - 1).abs())
     assert (orders(torch.stack(errors)) - order).abs().max() < 0.1
     assert errors[-1].max() < 0.01
 
@@ -90,13 +87,13 @@ def test_convergence_order(name, process, t_max, t_min):
 def test_exact_variance_solves_its_equation():
     """The closed-form variances used above obey dV/dt = 2 lambda V - g^2 (SDE) and dV/dt = 2 lambda V (ODE)."""
     spectrum = ornstein_zernike(8)
-    for process, name in itertools.product((VP(), VE()), STEPPERS):
-        stepper, convention = (STEPPERS[name], {"euler-maruyama": "sde", "heun": "ode"}[name])
+    for process, name in itertools.product((VP(), VE()), SAMPLERS):
+        sampler, convention = (SAMPLERS[name], {"euler-maruyama": "sde", "heun": "ode"}[name])
         t = torch.tensor(0.6, dtype=torch.float64)
         T, h = 2.0 * torch.ones_like(t), 1e-5
 
-        def variance(t, process=process, stepper=stepper, T=T):
-            return exact_variance(stepper, process, spectrum, torch.stack([T, t]))
+        def variance(t, process=process, sampler=sampler, T=T):
+            return exact_variance(sampler, process, spectrum, torch.stack([T, t]))
 
         rate = process.eigenvalue(GaussianDenoiser(spectrum).gain(process.noise_level(t)), t, convention)
         noise = process.diffusion(t) ** 2 if convention == "sde" else 0
@@ -170,7 +167,7 @@ def test_heun_solves_the_flow_of_a_patch_model(process, t_max, t_min):
     expected = torch.as_tensor(solution.y[:, -1]).reshape(x.shape)
     errors = [
         float(
-            (simulate(denoiser, process, x, log_grid(t_max, t_min, steps), stepper=heun).state - expected).abs().max()
+            (simulate(denoiser, process, x, log_grid(t_max, t_min, steps), sampler=HEUN).state - expected).abs().max()
         )
         for steps in (40, 80, 160)
     ]
@@ -184,7 +181,7 @@ def test_heun_step_is_algorithm_1():
     d = (x - denoiser(x, high)) / high
     proposal = x + (low - high) * d
     d_next = (proposal - denoiser(proposal, low)) / low
-    found = simulate(denoiser, VE(), x, torch.tensor([high, low], dtype=torch.float64), stepper=heun).state
+    found = simulate(denoiser, VE(), x, torch.tensor([high, low], dtype=torch.float64), sampler=HEUN).state
     torch.testing.assert_close(found, x + (low - high) * (d + d_next) / 2, rtol=1e-12, atol=1e-12)
 
 
@@ -198,7 +195,7 @@ def test_heun_ends_at_zero_noise_with_an_euler_step(process):
         return denoiser(x, sigma)
 
     times = torch.tensor([2.0, 1.0, 0.5, 0.0], dtype=torch.float64)
-    run = simulate(recorded, process, normal(2, 1, 5, 5), times, stepper=heun, snapshots_at=[2, 3])
+    run = simulate(recorded, process, normal(2, 1, 5, 5), times, sampler=HEUN, snapshots_at=[2, 3])
     before, after = run.snapshots.unbind(1)
     expected = before - 0.5 * process.evaluate(denoiser, before, 0.5, "ode")
     torch.testing.assert_close(after, expected, rtol=1e-12, atol=1e-12)
@@ -212,7 +209,7 @@ def coarse_warning(process, times):
     """Return the warning's text, or None."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_steps(process, times)
+        EulerMaruyama().check(process, times)
     assert all(issubclass(warning.category, CoarseStepWarning) for warning in caught)
     return str(caught[0].message) if caught else None
 

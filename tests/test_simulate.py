@@ -7,21 +7,19 @@ import torch
 
 from helpers.errors import refused
 from helpers.models import patch_denoiser
+from helpers.observables import Function
 from helpers.random import normal
-from softmode.dynamics import (
-    LOOK_EVERY,
-    NonFiniteStateError,
-    TrajectoryNoise,
-    euler_maruyama,
-    heun,
-    initial_state,
-    simulate,
-)
-from softmode.observe.correlation import sign_correlation, structure_factor
-from softmode.observe.gains import exact_gains, jvp_gains
+from softmode.observe.correlation import SignCorrelation, StructureFactor
+from softmode.observe.gains import ModeGains, exact_gains
 from softmode.process import VE, VP, log_grid
+from softmode.samplers import EulerMaruyama, Heun, initial_state
+from softmode.simulate import LOOK_EVERY, NonFiniteStateError, simulate
+from softmode.streams import TrajectoryNoise
 
-steppers = pytest.mark.parametrize("stepper", [euler_maruyama, heun], ids=["euler-maruyama", "heun"])
+EULER = EulerMaruyama()
+HEUN = Heun()
+
+samplers = pytest.mark.parametrize("sampler", [EULER, HEUN], ids=["euler-maruyama", "heun"])
 
 
 def halving(x, sigma):
@@ -29,11 +27,10 @@ def halving(x, sigma):
     return 0.5 * x
 
 
-def state(denoiser, process, x, t):
-    return x
+WHOLE = Function("state", lambda state: state.x)
 
 
-def patch_run(trajectories, stepper=euler_maruyama, seed=2, dtype=torch.float64):
+def patch_run(trajectories, sampler=EULER, seed=2, dtype=torch.float64):
     """Run the patch model with observables on a lattice of 6 x 6."""
     process, times = VP(), log_grid(8.0, 0.05, 40)
     noise = TrajectoryNoise(seed, trajectories)
@@ -44,35 +41,35 @@ def patch_run(trajectories, stepper=euler_maruyama, seed=2, dtype=torch.float64)
         x,
         times,
         noise,
-        stepper=stepper,
-        observables={
-            "correlation": lambda d, p, x, t: sign_correlation(x),
-            "structure": lambda d, p, x, t: structure_factor(x, 2),
-            "gain": lambda d, p, x, t: exact_gains(d, x / p.alpha(t), p.noise_level(t), 2),
-        },
+        sampler=sampler,
+        observables=[
+            SignCorrelation(),
+            StructureFactor(2),
+            Function("gain", lambda state: exact_gains(state.denoiser, state.edm, state.sigma, 2)),
+        ],
         measure_at=[0, 10, 33, 40],
         snapshots_at=[0, 20, 40],
     )
 
 
-@steppers
-def test_results_do_not_depend_on_the_batch(stepper):
+@samplers
+def test_results_do_not_depend_on_the_batch(sampler):
     """States, snapshots and curves of a trajectory agree in a batch of 4, in two batches of 2 and alone."""
-    whole = patch_run(range(4), stepper)
+    whole = patch_run(range(4), sampler)
     assert not torch.allclose(whole.state[0], whole.state[1])
     for group in ((0, 1), (2, 3), (3,), (0,), (2, 1)):
-        part = patch_run(group, stepper)
+        part = patch_run(group, sampler)
         pairs = [(part.state, whole.state), (part.snapshots, whole.snapshots)]
         pairs += [(part.values[name], whole.values[name]) for name in whole.values]
         for some, every in pairs:
             torch.testing.assert_close(some, every[list(group)], rtol=1e-10, atol=1e-10)
 
 
-@steppers
+@samplers
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_same_run_twice_is_bit_identical(stepper, dtype):
+def test_same_run_twice_is_bit_identical(sampler, dtype):
     """The same seed gives the same bits; another seed gives other states."""
-    one, two, other = (patch_run(range(3), stepper, seed, dtype) for seed in (2, 2, 3))
+    one, two, other = (patch_run(range(3), sampler, seed, dtype) for seed in (2, 2, 3))
     assert one.state.dtype == dtype
     assert torch.equal(one.state, two.state)
     assert torch.equal(one.snapshots, two.snapshots)
@@ -81,18 +78,20 @@ def test_same_run_twice_is_bit_identical(stepper, dtype):
     assert not torch.allclose(one.state, other.state, atol=0.1)
 
 
-@steppers
-def test_measurements_and_snapshots_are_taken_where_asked(stepper):
+@samplers
+def test_measurements_and_snapshots_are_taken_where_asked(sampler):
     """Index k means the state at times[k], the start and the end included; times, order and the given x are kept."""
     denoiser, process, times = patch_denoiser(), VP(), log_grid(3.0, 0.1, 12)
     x = normal(3, 1, 5, 5)
     before, seen, done = x.clone(), [], []
 
-    def moment(d, p, state, t):
-        seen.append(float(t))
-        assert d is denoiser
-        assert p is process
-        return state.square().mean((1, 2, 3))
+    def moment(state):
+        seen.append((float(state.t), state.step))
+        assert state.denoiser is denoiser
+        assert state.process is process
+        assert state.trajectories == [0, 1, 2]
+        torch.testing.assert_close(state.edm, state.x / process.alpha(state.t).to(state.x))
+        return state.x.square().mean((1, 2, 3))
 
     run = simulate(
         denoiser,
@@ -100,8 +99,8 @@ def test_measurements_and_snapshots_are_taken_where_asked(stepper):
         x,
         times,
         TrajectoryNoise(1, range(3)),
-        stepper=stepper,
-        observables={"state": state, "moment": moment},
+        sampler=sampler,
+        observables=[WHOLE, Function("moment", moment)],
         measure_at=[0, 5, 12],
         snapshots_at=[0, 4, 5, 12],
         on_step=lambda: done.append(1),
@@ -109,7 +108,7 @@ def test_measurements_and_snapshots_are_taken_where_asked(stepper):
     assert torch.equal(x, before)
     assert len(done) == 12
     assert torch.equal(run.times, times[[0, 5, 12]])
-    assert seen == run.times.tolist()
+    assert seen == list(zip(run.times.tolist(), [0, 5, 12], strict=True))
     assert torch.equal(run.snapshot_times, times[[0, 4, 5, 12]])
     assert run.snapshots.shape == (3, 4, 1, 5, 5)
     assert torch.equal(run.snapshots[:, 0], x)
@@ -117,7 +116,7 @@ def test_measurements_and_snapshots_are_taken_where_asked(stepper):
     assert torch.equal(run.values["state"], run.snapshots[:, [0, 2, 3]])
     torch.testing.assert_close(run.values["moment"], run.values["state"].square().mean((2, 3, 4)))
     for i, k in ((1, 4), (2, 5)):
-        shorter = simulate(denoiser, process, x, times[: k + 1], TrajectoryNoise(1, range(3)), stepper=stepper)
+        shorter = simulate(denoiser, process, x, times[: k + 1], TrajectoryNoise(1, range(3)), sampler=sampler)
         # a vector of times of another length may round its exponentials otherwise
         torch.testing.assert_close(shorter.state, run.snapshots[:, i], rtol=1e-12, atol=1e-12)
 
@@ -141,8 +140,8 @@ def test_indices_off_the_grid_are_refused(name, index):
         )  # fmt: skip
 
 
-@steppers
-def test_sampling_keeps_no_graph(stepper):
+@samplers
+def test_sampling_keeps_no_graph(sampler):
     """A denoiser with trainable parameters sees states without a graph; forward-mode AD still works on the way."""
     weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     grown = []
@@ -152,9 +151,9 @@ def test_sampling_keeps_no_graph(stepper):
         return weight * x / (1 + sigma**2)
 
     times = log_grid(1.0, 0.5, 4)
-    gain = {"gain": lambda d, p, x, t: jvp_gains(d, x / p.alpha(t), p.noise_level(t), 1)}
+    gain = [ModeGains(1, "jvp")]
     run = simulate(
-        network, VP(), normal(2, 1, 5, 5), times, TrajectoryNoise(0, [0, 1]), stepper=stepper, observables=gain,
+        network, VP(), normal(2, 1, 5, 5), times, TrajectoryNoise(0, [0, 1]), sampler=sampler, observables=gain,
         measure_at=range(5),
     )  # fmt: skip
     assert not any(grown)
@@ -166,13 +165,13 @@ def test_sampling_keeps_no_graph(stepper):
 STEPS = 70
 
 
-@steppers
+@samplers
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("step", [0, 30, LOOK_EVERY - 1, LOOK_EVERY, 45, 63, 64, STEPS - 1])
-def test_a_broken_state_is_named(stepper, value, step):
+def test_a_broken_state_is_named(sampler, value, step):
     """A NaN or infinity from the denoiser raises with exactly its time and trajectory, wherever it appears."""
     times, calls = log_grid(2.0, 0.1, STEPS), []
-    slope = 1 if stepper is euler_maruyama else 2  # calls per step
+    slope = 1 if sampler is EULER else 2  # calls per step
 
     def broken(x, sigma):
         out = halving(x, sigma)
@@ -184,9 +183,9 @@ def test_a_broken_state_is_named(stepper, value, step):
         return out
 
     with pytest.raises(NonFiniteStateError) as error:
-        simulate(broken, VP(), normal(3, 1, 5, 5), times, TrajectoryNoise(0, [5, 6, 9]), stepper=stepper)
+        simulate(broken, VP(), normal(3, 1, 5, 5), times, TrajectoryNoise(0, [5, 6, 9]), sampler=sampler)
     # Heun's second slope breaks trajectory 5 within the same step
-    assert error.value.trajectory == (6 if stepper is euler_maruyama else 5)
+    assert error.value.trajectory == (6 if sampler is EULER else 5)
     assert error.value.t == float(times[step + 1])
     assert f"trajectory {error.value.trajectory} became NaN or infinite at t = {error.value.t:.6g}" in str(error.value)
     assert len(calls) <= slope * (step + 1 + LOOK_EVERY)
@@ -197,7 +196,7 @@ def test_a_broken_initial_state_is_named():
     x, times = normal(3, 1, 5, 5), log_grid(2.0, 0.1, 10)
     x[2, 0, 0, 0] = math.nan
     with pytest.raises(NonFiniteStateError) as error:
-        simulate(halving, VP(), x, times, stepper=heun)
+        simulate(halving, VP(), x, times, sampler=HEUN)
     assert (error.value.trajectory, error.value.t) == (2, 2.0)
 
 

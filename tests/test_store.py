@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-
 from softmode.store import DONE, ArraySpec, Run, check_directory
 
 IDENTITY = {"experiment": "test", "config": {"size": 3, "block": 2}, "versions": {"softmode": "0"}}

@@ -6,10 +6,7 @@ import math
 import pytest
 import torch
 
-from softmode.dynamics import (
-    TrajectoryNoise,
-    trajectory_seed,
-)
+from softmode.streams import TrajectoryNoise, stream_seed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -50,22 +47,22 @@ def test_noise_is_standard_normal_and_independent():
 
 def test_seeds_of_trajectories_differ():
     """Every (seed, trajectory) has a seed of its own in [0, 2^63), and the two do not commute."""
-    seeds = {trajectory_seed(seed, trajectory) for seed in range(40) for trajectory in range(40)}
+    seeds = {stream_seed(seed, trajectory) for seed in range(40) for trajectory in range(40)}
     assert len(seeds) == 1600
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert trajectory_seed(0, 1) != trajectory_seed(1, 0)
-    assert trajectory_seed(5, 3) == trajectory_seed(5, 3)
+    assert stream_seed(0, 1) != stream_seed(1, 0)
+    assert stream_seed(5, 3) == stream_seed(5, 3)
 
 
 def test_every_stream_is_another() -> None:
     """Parents and copies of two seeds, trajectories, times and copies all draw other numbers."""
     keys = [(i, *copy) for i in range(3) for copy in [(), *((k, c) for k in range(4) for c in range(3))]]
-    assert len({trajectory_seed(seed, *key) for seed in (0, 1) for key in keys}) == 2 * len(keys)
+    assert len({stream_seed(seed, *key) for seed in (0, 1) for key in keys}) == 2 * len(keys)
     drawn = [
-        TrajectoryNoise(seed, [key[0]], copy=key[1:]).fill_(torch.empty(1, 2000, dtype=torch.float64))
+        TrajectoryNoise(seed, [key[0]], key=key[1:]).fill_(torch.empty(1, 2000, dtype=torch.float64))
         for seed in (0, 1) for key in keys
     ]  # fmt: skip
     correlation = torch.corrcoef(torch.cat(drawn)) - torch.eye(2 * len(keys))
     assert correlation.abs().max() < 5 / math.sqrt(2000)
     own = torch.empty(1, 4), torch.empty(1, 4)
-    assert torch.equal(TrajectoryNoise(2, [7], copy=()).fill_(own[0]), TrajectoryNoise(2, [7]).fill_(own[1]))
+    assert torch.equal(TrajectoryNoise(2, [7], key=()).fill_(own[0]), TrajectoryNoise(2, [7]).fill_(own[1]))

@@ -21,17 +21,17 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from softmode.config import TrainConfig
+from softmode.recipes import RECIPES
+from softmode.workers import Workers
 from torch import Tensor, nn
 
 from softmode import held_out, recipes, training
-from softmode.config import TrainConfig
 from softmode.data import Images
 from softmode.device import parse_device
 from softmode.networks import classifier, unet
 from softmode.networks.card import load_weights, read_tensors, save_weights, write_tensors
-from softmode.recipes import RECIPES
 from softmode.training import CHECKPOINT, WEIGHTS, NonFiniteLossError, Training, train
-from softmode.workers import Workers
 
 CPU = torch.device("cpu")
 BINARY = TrainConfig("fashion-mnist-binary", epochs=2.0, batch=8, learning_rate=1e-3, precision="float32")

@@ -134,7 +134,9 @@ def _convert_edm2(options: Any) -> None:
 def commands() -> dict[str, Command]:
     """Return every command by name, the experiments first."""
     found = {
-        name: Command(f"{package}.config", "Config", lambda options, name=name: _experiment(name, options), f"runs/{name}")
+        name: Command(
+            f"{package}.config", "Config", lambda options, name=name: _experiment(name, options), f"runs/{name}"
+        )
         for name, package in EXPERIMENTS.items()
     }
     return found | {
@@ -186,7 +188,15 @@ def _overview(known: dict[str, Command]) -> str:
     width = max(map(len, known)) + 2
     lines = [f"  {name:<{width}}{_options(known[name])[0].__doc__.partition(chr(10))[0]}" for name in known]
     return "\n".join(
-        ["usage: softmode COMMAND ...", "", DESCRIPTION, "", *lines, "", "softmode COMMAND --help explains one of them."]
+        [
+            "usage: softmode COMMAND ...",
+            "",
+            DESCRIPTION,
+            "",
+            *lines,
+            "",
+            "softmode COMMAND --help explains one of them.",
+        ]
     )
 
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ class CoarseStepWarning(UserWarning):
     """The time grid is too coarse for the drift's stiffness."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """How states move down a falling time grid.
 

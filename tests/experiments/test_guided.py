@@ -18,7 +18,7 @@ from softmode.experiments.pulse import build
 from softmode.guidance import AtLevels, Interval, Pulses, log_pulse
 from softmode.model import Model
 from softmode.process import VE
-from softmode.theory import guided_flow
+from softmode.formulas import guided_flow
 
 SHAPE, SPREAD, NORM = (1, 4, 4), 0.5, 3.0
 MU = torch.full(SHAPE, NORM / 4, dtype=torch.float64)

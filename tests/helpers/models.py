@@ -12,7 +12,7 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.exact.patch import PatchDenoiser
 from softmode.lattice import Lattice, ReceptiveField
-from softmode.networks.registry import Model
+from softmode.model import Model
 from softmode.process import VE, VP, Process
 from softmode.schedule import Cosine, Custom, Linear
 

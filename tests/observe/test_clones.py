@@ -8,10 +8,12 @@ from scipy import integrate, stats
 
 from helpers.errors import refused
 from helpers.random import normal
-from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.observe.clones import Clones, class_agreement, clone, over_pairs, sign_agreement
 from softmode.process import VE, VP, log_grid
+from softmode.samplers import initial_state
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise
 
 TRAJECTORIES = 1000
 # pure noise holds less than 1e-4 of the signal's power at the start, and 3 % of the noise is left at the end
@@ -42,7 +44,7 @@ class OneStream(TrajectoryNoise):
     """Numbers of many trajectories from one stream, which is faster than one stream each."""
 
     def __init__(self, trajectories: int, copy: tuple[int, ...] = ()) -> None:
-        super().__init__(0, [0], copy=copy)
+        super().__init__(0, [0], key=copy)
         self.trajectories = list(range(trajectories))
 
     def fill_(self, out: torch.Tensor) -> torch.Tensor:
@@ -113,7 +115,7 @@ def test_a_copy_is_the_trajectory_run_on_from_its_state_with_other_noise() -> No
 
     def noise_of_copy(k: int, c: int) -> TrajectoryNoise:
         calls.append((k, c))
-        return TrajectoryNoise(5, range(3), copy=(k, c))
+        return TrajectoryNoise(5, range(3), key=(k, c))
 
     clones = clone(denoiser, VP(), x, times, noise, [30, 10], 2, noise_of_copy, on_step=lambda: steps.append(1))
     assert torch.equal(x, before)
@@ -126,7 +128,7 @@ def test_a_copy_is_the_trajectory_run_on_from_its_state_with_other_noise() -> No
     assert torch.equal(clones.parent, parent.state)
     for place, (k, snapshot) in enumerate([(30, 1), (10, 0)]):
         for c in range(2):
-            own = TrajectoryNoise(5, range(3), copy=(k, c))
+            own = TrajectoryNoise(5, range(3), key=(k, c))
             alone = simulate(denoiser, VP(), parent.snapshots[:, snapshot], times[k:], own).state
             assert torch.equal(clones.copies[:, place, c], alone)
 

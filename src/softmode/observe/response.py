@@ -12,6 +12,7 @@ from torch import Tensor
 from softmode.denoiser import Denoiser
 from softmode.dynamics import trajectory_seed
 from softmode.estimate import Array, Estimate, bootstrap
+from softmode.formulas.landau import critical_time
 from softmode.observe.gains import difference_gains, evaluations
 from softmode.observe.jacobian import (
     effective_omega,
@@ -24,7 +25,6 @@ from softmode.observe.jacobian import (
 )
 from softmode.process import Process
 from softmode.runs.run import Run
-from softmode.formulas.landau import critical_time
 
 # random-sign fields per state
 PROBES = 4

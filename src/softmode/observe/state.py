@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -72,6 +72,7 @@ class State:
             return self.denoiser(self.edm, self.sigma)
 
 
+@runtime_checkable
 class Observable(Protocol):
     """A quantity of every trajectory's state, never averaged over the batch."""
 

@@ -151,9 +151,7 @@ def theory_lines(axes: Sequence[Axes], results: Results) -> list[Line2D]:
             ax.axvline(value, color=mark.color, linestyle=mark.linestyle, linewidth=1.2, zorder=1.5, gid=kind)
             for ax in axes
         ]
-        names = " and ".join(
-            q.symbol + (" (the paper's $t_c$)" if q.kind == "t_c_score_omega" else "") for q in group
-        )
+        names = " and ".join(q.symbol + (" (the paper's $t_c$)" if q.kind == "t_c_score_omega" else "") for q in group)
         drawn[0].set_label(f"{names}: {value:.4g}")
         lines.append(drawn[0])
     return lines

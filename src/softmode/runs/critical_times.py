@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-
 from softmode.critical import (
     Feature,
     estimate_times,
@@ -109,5 +108,3 @@ def said(quantity: Quantity) -> str:
         return "never"
     doubt = " (in doubt)" if quantity.estimate.reason and quantity.estimate.samples > 1 else ""
     return f"at t = {quantity.estimate} (sigma/alpha = {quantity.level:.3g}){doubt}"
-
-

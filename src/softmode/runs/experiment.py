@@ -119,7 +119,7 @@ class Experiment:
 
     @property
     def figures(self) -> "Mapping[str, Callable[[Run], Figure | None]]":
-        """`FIGURES` of figures.py, the main one first: each draws from a run, or gives None if it has no such figure."""
+        """`FIGURES` of figures.py, the main one first: each draws from a run, or gives None where there is nothing."""
         return self._find("figures", "FIGURES")
 
     def _find(self, module: str, name: str) -> Any:

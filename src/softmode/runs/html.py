@@ -1,13 +1,12 @@
-"""Results as a page: the answer, every table, note and figure of a run, in one file that needs nothing else."""
+"""The report of a run: its page, in one file that needs nothing else."""
 
-import base64
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from softmode.runs.report import text
-from softmode.runs.results import Quantity, Results, Table
+from softmode.runs.page import page_body, table_of
+from softmode.runs.results import Table
 from softmode.runs.run import Run
 
 PAGE = "report.html"
@@ -28,7 +27,7 @@ def write_page(run: Run, figures: Sequence[Path]) -> Path:
     made = Table(
         "Made by", ("what", "version"), tuple((name, str(value)) for name, value in run.identity["versions"].items())
     )
-    body = page_body(run.experiment.name, run.results, images) + _table(config) + _table(made)
+    body = page_body(run.experiment.name, run.results, images) + table_of(config) + table_of(made)
     path = run.directory / PAGE
     staged = path.with_name(f".{PAGE}-{uuid.uuid4().hex}")
     try:
@@ -41,40 +40,3 @@ def write_page(run: Run, figures: Sequence[Path]) -> Path:
     finally:
         staged.unlink(missing_ok=True)
     return path
-
-
-def page_body(name: str, results: Results, figures: Mapping[str, Path]) -> str:
-    """Return the answer, tables, notes and figures of some results as HTML."""
-    parts = [f"<h1>softmode {escape(name)}</h1>", f"<p class=answer>{escape(results.answer)}</p>"]
-    tables = list(results.tables.values())
-    parts += [_table(table) for table in tables[:1]]
-    parts += [_figure(stem, path) for stem, path in figures.items()]
-    if results.quantities:
-        parts.append(_table(quantity_table(results.quantities)))
-    parts += [_table(table) for table in tables[1:]]
-    if results.notes:
-        parts.append("<h2>Notes</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in results.notes) + "</ul>")
-    return "\n".join(parts)
-
-
-def quantity_table(quantities: Sequence[Quantity]) -> Table:
-    """Return every quantity as a table."""
-    rows = tuple(
-        (q.name, q.estimate, q.estimate.interval, q.level, q.what, q.source, q.estimate.reason) for q in quantities
-    )
-    return Table(
-        "Every quantity", ("name", "value", "95 % interval", "sigma/alpha", "what it is", "source", "in doubt, why"), rows
-    )
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(text(cell))}</td>" for cell in row) + "</tr>" for row in table.rows)
-    note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
-    return f"<table><caption>{escape(table.title)}</caption><tr>{head}</tr>{rows}</table>{note}"
-
-
-def _figure(name: str, path: Path) -> str:
-    content = base64.b64encode(path.read_bytes()).decode()
-    title = escape(name.replace("_", " "))
-    return f'<figure><img alt="{title}" src="data:image/png;base64,{content}"><figcaption>{title}</figcaption></figure>'

@@ -1,6 +1,5 @@
 """Results in a terminal: first the answer, then one table, then where the rest is."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from softmode.estimate import Estimate
-from softmode.runs.results import Cell, Results, Table
+from softmode.runs.results import Results, Table, text
 from softmode.runs.run import Run
 
 # rows that a terminal shows
@@ -51,14 +50,3 @@ def print_table(table: Table, most: int = ROWS) -> None:
     if notes:
         shown.caption = escape("; ".join(notes))
     Console().print(shown, highlight=False)
-
-
-def text(cell: Cell) -> str:
-    """Return a cell of a table as text."""
-    if cell is None:
-        return "none"
-    if isinstance(cell, Estimate):
-        return "none" if math.isnan(cell.value) else f"{cell}" + ("?" if cell.reason else "")
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

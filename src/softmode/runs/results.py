@@ -1,4 +1,4 @@
-"""What an experiment found: the answer in a sentence, quantities with their errors, tables, notes; read back from JSON."""
+"""What an experiment found: the answer in a sentence, quantities with errors, tables, notes; read back from JSON."""
 
 import math
 from collections.abc import Mapping
@@ -144,3 +144,14 @@ def _read(value: Any) -> Any:
             return Estimate.from_plain(value)
         return {key: _read(item) for key, item in value.items()}
     return [_read(item) for item in value] if isinstance(value, list) else value
+
+
+def text(cell: Cell) -> str:
+    """Return a cell of a table as text."""
+    if cell is None:
+        return "none"
+    if isinstance(cell, Estimate):
+        return "none" if math.isnan(cell.value) else f"{cell}" + ("?" if cell.reason else "")
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

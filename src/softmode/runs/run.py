@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from softmode.plots.save import save, styled
+from softmode.runs.draw import save, styled
 from softmode.runs.experiment import Experiment
 from softmode.runs.files import read_json
+from softmode.runs.page import page_body
 from softmode.runs.results import Results
 from softmode.runs.store import Store
 
@@ -129,8 +130,6 @@ class Run:
         return f"{self.experiment.name} of {_about(self.identity)} in {self.directory}\n{answer}"
 
     def _repr_html_(self) -> str:
-        from softmode.runs.html import page_body
-
         return page_body(self.experiment.name, self.results, {})
 
 

@@ -10,11 +10,8 @@ from helpers.models import processes
 from helpers.random import normal
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary, random_dictionary, two_state_dictionary
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
-from softmode.lattice import Lattice, ReceptiveField
-from softmode.process import VE, VP
-from softmode.schedule import Cosine, Linear
-from softmode.theory import bifurcation
-from softmode.theory.landau import (
+from softmode.formulas import bifurcation
+from softmode.formulas.landau import (
     GinzburgLandau,
     branch_dispersion,
     critical_time,
@@ -27,6 +24,9 @@ from softmode.theory.landau import (
     mean_field_length,
     quadratic_hamiltonian,
 )
+from softmode.lattice import Lattice, ReceptiveField
+from softmode.process import VE, VP
+from softmode.schedule import Cosine, Linear
 
 BOX = ReceptiveField.box(5)
 

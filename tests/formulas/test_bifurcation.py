@@ -9,9 +9,7 @@ from scipy.optimize import brentq
 from helpers.errors import refused
 from helpers.models import processes
 from softmode.exact.empirical import TwoPrototypes
-from softmode.process import VE, VP, Process
-from softmode.schedule import Constant, Cosine, Custom, Linear
-from softmode.theory.bifurcation import (
+from softmode.formulas.bifurcation import (
     branch_amplitude,
     critical_time,
     curie_weiss,
@@ -21,6 +19,8 @@ from softmode.theory.bifurcation import (
     hessian_spectrum,
     reduced_equation,
 )
+from softmode.process import VE, VP, Process
+from softmode.schedule import Constant, Cosine, Custom, Linear
 
 MU = torch.tensor([[0.7, -1.1, 0.4, 1.9]], dtype=torch.float64)
 NORM = float(MU.square().sum())

@@ -10,17 +10,20 @@ from helpers.errors import refused
 from helpers.models import two_gaussians
 from helpers.random import normal
 from softmode.denoiser import Guided
-from softmode.dynamics import heun, simulate
 from softmode.exact.mixture import GaussianMixture
-from softmode.guidance.weights import Interval
-from softmode.process import VE, log_grid
-from softmode.theory.guided_flow import (
+from softmode.formulas.guided_flow import (
     class_flow,
     critical_level,
     pulse_factor,
     pulse_response,
     susceptibility,
 )
+from softmode.guidance.weights import Interval
+from softmode.process import VE, log_grid
+from softmode.samplers import Heun
+from softmode.simulate import simulate
+
+HEUN = Heun()
 
 # means +mu and -mu in four coordinates, |mu| = 2.5
 DIRECTION = torch.tensor([[0.1, -0.5, 0.7, 0.5]], dtype=torch.float64)
@@ -30,7 +33,7 @@ TWO_CLASSES = two_gaussians(MU, SPREAD)
 
 
 def final_states(denoiser, x, levels):
-    return simulate(denoiser, VE(), x, levels, stepper=heun).state
+    return simulate(denoiser, VE(), x, levels, sampler=HEUN).state
 
 
 def integrate(denoiser, x, sigma_from, sigma_to):
