@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
@@ -118,9 +119,14 @@ def _models(_options: Any) -> None:
 
 def _train(options: Any) -> None:
     from softmode.runs.report import say
-    from softmode.training.train import train_network
+    from softmode.training.directory import outlook
+    from softmode.training.train import run
 
-    say("weights", str(train_network(options.config, options.out, progress=sys.stderr.isatty())))
+    try:
+        path = run(options.config, options.out, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
+    say("weights", str(path))
 
 
 def _convert_edm2(options: Any) -> None:
