@@ -32,7 +32,9 @@ def analyse(run: Run) -> Results:
     curves = {kind: data[f"{kind}_agreement"].to_numpy() for kind in KINDS if f"{kind}_agreement" in data}
     quantities = [quantity for kind in curves for quantity in _quantities(kind, curves[kind], times, level)]
     agreement = {kind: bootstrap(each, lambda mean: mean, centre=_mean) for kind, each in curves.items()}
-    counts = evaluations(torch.tensor(data["step_time"].to_numpy()), run.config["copies"], data["copy_step"].to_numpy().tolist())
+    counts = evaluations(
+        torch.tensor(data["step_time"].to_numpy()), run.config["copies"], data["copy_step"].to_numpy().tolist()
+    )
     parents, copies = (data.sizes["trajectory"] * count for count in counts)
     cost = {"trajectories": parents, "copies": copies, "total": parents + copies}
     note = run.identity["classifier"]["note"]
@@ -60,8 +62,9 @@ def level_at(times: Array, levels: Array) -> Callable[[float], float]:
         times: Falling times [step].
         levels: Their noise levels [step].
     """
-    spline = CubicSpline(np.log(times[::-1]), np.log(levels[::-1]))
-    return lambda t: float(np.exp(spline(math.log(t))))
+    # log(1 + level^2) is a VP process's integral of beta: a straight line here for a constant rate
+    spline = CubicSpline(np.log(times[::-1]), np.log(np.log1p(levels[::-1] ** 2)))
+    return lambda t: math.sqrt(math.expm1(math.exp(float(spline(math.log(t))))))
 
 
 def rise_time(curve: Array, times: Array) -> float:
