@@ -79,7 +79,7 @@ def clone_details(run: Run) -> Figure:
             ax.plot(times, curve, color=color, marker=marker, markersize=4, linewidth=0.8, alpha=0.3, gid="trajectory")
         mean = [estimate.value for estimate in run.results.values["agreement"][kind]]
         ax.plot(times, mean, color="black", linewidth=2.0, gid=kind)
-        ax.set_title(f"agreement of {noun}: trajectories, and their mean in black")
+        ax.set_title(f"{noun}: each trajectory, mean in black")
         _falling_axis(ax, times, rf"{name} of copying (generation $\rightarrow$)")
     axes[0].set_ylabel("agreement", fontsize=TEXT)
     titles = [f"$t^*={t:.3g}$" + ("" if variance_exploding(run) else f"\n$\\sigma/\\alpha={level:.3g}$")
@@ -111,8 +111,8 @@ def _agreement(ax: Axes, run: Run, kind: str, levels: Array) -> Line2D:
 def _threshold(ax: Axes, threshold: float) -> None:
     ax.axhline(threshold, color="0.35", linestyle=":", linewidth=1.6, zorder=1, gid="threshold")
     ax.annotate(
-        f"{threshold:g}, two equal classes at speciation", (0.01, threshold), (0, 4), ax.get_yaxis_transform(),
-        "offset points", color="0.25", fontsize=13, va="bottom",
+        f"{threshold:g}, two equal classes at speciation", (0.99, threshold), (0, -4), ax.get_yaxis_transform(),
+        "offset points", color="0.25", fontsize=13, ha="right", va="top",
     )  # fmt: skip
     ax.set_ylim(-0.03, 1.03)
     ax.set_ylabel("agreement of a trajectory\nand its copies", fontsize=TEXT)
@@ -150,7 +150,8 @@ def _caption(run: Run) -> str:
     config, count = run.config, run.dataset.sizes["trajectory"]
     trajectories = "1 trajectory" if count == 1 else f"{count} trajectories"
     copies = "1 copy" if config["copies"] == 1 else f"{config['copies']} copies"
-    labels = f", class {', '.join(map(str, config['labels']))}" if config["labels"] else ""
+    several = "class" if len(config["labels"]) == 1 else "classes"
+    labels = f" ({several} {', '.join(map(str, config['labels']))})" if config["labels"] else ""
     name = Path(run.identity["model"]["name"]).name
     return f"{name}{labels}, {trajectories}, {copies} each, {config['steps']} steps, seed {config['seed']}"
 
