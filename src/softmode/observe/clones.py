@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
-from softmode.dynamics import TrajectoryNoise, simulate
 from softmode.process import Process
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise
 
 
 class Clones(NamedTuple):
