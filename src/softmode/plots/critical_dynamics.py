@@ -219,4 +219,4 @@ def caption(run: Run) -> str:
 
 
 def _class(config: Mapping[str, Any]) -> str:
-    return f" (class {config['labels']})" if config["labels"] else ""
+    return f" (class {', '.join(map(str, config['labels']))})" if config["labels"] else ""

@@ -26,7 +26,7 @@ CORRELATIONS = {"xi_sign": r"$\xi_x$ of sign$(x)$, median", "xi_moment": r"$\xi_
 
 def is_probe(run: Run) -> bool:
     """Return whether a run probed a model rather than sampled a patch model."""
-    return "model" in run.identity
+    return bool(run.identity["experiment"] == "probe")
 
 
 def drawn_lengths(run: Run) -> list[str]:
