@@ -18,7 +18,8 @@ ESTIMATE = frozenset(each.name for each in fields(Estimate))
 INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
-class Quantity(NamedTuple):
+@dataclass(frozen=True)
+class Quantity:
     """A named number with its uncertainty.
 
     Attributes:
@@ -96,7 +97,7 @@ class Results:
 
     def plain(self) -> dict[str, Any]:
         """Return the results as JSON's own types."""
-        quantities = [{"name": q.name, **plain(q._asdict())} for q in self.quantities]
+        quantities = [{"name": q.name, **plain(asdict(q))} for q in self.quantities]
         tables = {name: plain(table._asdict()) for name, table in self.tables.items()}
         return {"answer": self.answer, "quantities": quantities, "tables": tables, "notes": list(self.notes),
                 "values": plain(self.values)}  # fmt: skip
