@@ -31,7 +31,9 @@ class ToyPlan(Plan):
 
     shrink = "size"
 
-    def __init__(self, config: ToyConfig = ToyConfig(), inputs: Mapping[str, str] | None = None, parts: int = 1) -> None:
+    def __init__(
+        self, config: ToyConfig = ToyConfig(), inputs: Mapping[str, str] | None = None, parts: int = 1
+    ) -> None:
         self.config, self.inputs, self.parts = config, inputs or {}, parts
 
     @property
@@ -88,7 +90,9 @@ def _mean_length(run: Run) -> Results:
     return Results(
         answer=f"The mean length is {found}.",
         quantities=(Quantity("length", 0, found, "mean length", "$L$", "Eq. 1"),),
-        tables={"lengths": Table("Lengths", ("trajectory", "xi"), tuple((i, float(x.mean())) for i, x in enumerate(xi)))},
+        tables={
+            "lengths": Table("Lengths", ("trajectory", "xi"), tuple((i, float(x.mean())) for i, x in enumerate(xi)))
+        },
         values={"length": found},
     )
 

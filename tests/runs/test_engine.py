@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_repeating_a_finished_run_computes_nothing(tmp_path: Path) -> None:
 def test_the_log_keeps_every_sitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts and seconds of all blocks, whoever computed them when; the summary has their sum, also when repeated."""
     clock = iter(range(100))
-    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)) ** 2)
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: float(next(clock)) ** 2))
     monkeypatch.setattr(log.socket, "gethostname", lambda: "first")
     with pytest.raises(KeyboardInterrupt):
         execute(Toy(), Stops(KeyboardInterrupt(), 2), tmp_path / "run")
