@@ -127,8 +127,8 @@ def test_every_evaluation_and_every_step_is_counted(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(clones, "progress_bar", lambda show, total: (totals.append(total), bar(show, total))[1])
     monkeypatch.setattr(clones, "measure", lambda c, t, _: measure(c, t, lambda: counted.append(1)))
     run = clones.run(replace(SMALL, copies=2), tmp_path / "run", replace(honest, bind=bind), progress=True)
-    # three more states check and identify the network
-    assert sum(seen) == run.summary["evaluations"]["total"] + 3
+    # nine more states check and identify the network
+    assert sum(seen) == run.summary["evaluations"]["total"] + 9
     assert totals == [len(counted)]
 
 
