@@ -133,16 +133,17 @@ def test_a_pipeline_is_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_directory_s_digest_is_of_names_and_bytes(tmp_path: Path) -> None:
-    """Contents that change places are another directory; a pipe in it is refused."""
+    """A file of another name or of other bytes makes another directory; a pipe in it is refused."""
     import os
 
     (tmp_path / "a.json").write_text("1")
     (tmp_path / "b.json").write_text("2")
     before = folder_digest("model", tmp_path)
     assert before == folder_digest("model", tmp_path)
-    (tmp_path / "a.json").write_text("2")
-    (tmp_path / "b.json").write_text("1")
-    assert folder_digest("model", tmp_path) != before
+    (tmp_path / "b.json").rename(tmp_path / "c.json")
+    renamed = folder_digest("model", tmp_path)
+    (tmp_path / "c.json").write_text("3")
+    assert len({before, renamed, folder_digest("model", tmp_path)}) == 3
     os.mkfifo(tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match="is no file"):
         folder_digest("model", tmp_path)
