@@ -116,7 +116,7 @@ def _theory(options: Options) -> None:
     from softmode.experiments.theory.analyse import theory
     from softmode.runs.report import print_results
 
-    print_results(theory(options.config), tables=None)
+    print_results(theory(options.config))
 
 
 def _models(_: Options) -> None:
