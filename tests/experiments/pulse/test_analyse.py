@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.guidance import CONDITIONS, PULSE, guide
 
+from helpers.guidance import CONDITIONS, PULSE, guide
 from softmode.comparison import over_classes
 from softmode.estimate import Estimate
 from softmode.experiments.pulse.analyse import _answer, by_trial, dose, few_classes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from helpers.errors import refused
 from helpers.guidance import (
     CONDITIONS,
@@ -21,7 +22,6 @@ from helpers.guidance import (
     window_results,
 )
 from helpers.models import Classifier
-
 from softmode.estimate import Estimate
 from softmode.experiments.call import experiment
 from softmode.experiments.pulse.config import Config
@@ -172,6 +172,7 @@ def test_a_run_is_of_all_its_files(tmp_path: Path) -> None:
 
 def test_a_change_of_any_class_changes_the_identity() -> None:
     """The denoiser of the last class, and the guide."""
+
     def bind(changed: int | None, label: int | None) -> Any:
         own = corners().denoiser(label)
         return (lambda x, sigma: 0.9 * own(x, sigma)) if label == changed else own
