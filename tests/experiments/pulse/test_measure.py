@@ -140,9 +140,12 @@ def test_a_window_of_other_weights_is_refused(tmp_path: Path) -> None:
             plan(corners(inputs={"weights": "b"}), sigma_c=None, window=home)
 
 
-def test_other_files_of_a_run_may_differ(stored: Run) -> None:
+def test_other_files_of_a_run_may_differ(tmp_path: Path) -> None:
     """A window has a classifier and data of its own."""
-    check_same_model("check", stored, "corners", {"data": "another", "classifier weights": "another"})
+    own = {"weights": "a", "data": "b", "classifier weights": "c"}
+    with cheap_window(window_results()):
+        window = stored_window(tmp_path / "window", corners(inputs=own))
+    check_same_model("check", window, "corners", {"weights": "a", "data": "x", "classifier weights": "y"})
 
 
 def test_without_a_window_sigma_c_must_be_given(tmp_path: Path) -> None:
