@@ -60,14 +60,6 @@ class Figures:
     """Directory of the run."""
 
 
-class Options(NamedTuple):
-    """What a command line said: the config, what to print of it where there is a choice, and the directory."""
-
-    config: Any
-    output: Any
-    out: str
-
-
 class Command(NamedTuple):
     """A command: where the dataclass of its options is, the default of --out if it has one, and what runs it."""
 
@@ -195,7 +187,7 @@ def _dispatch(arguments: list[str]) -> None:
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
         hint = f"did you mean softmode {' or softmode '.join(near)}?" if near else "softmode --help lists them"
         raise ValueError(f"command: there is no {name!r}; {hint}")
-    known[name].run(_parse(name, known[name], rest))
+    known[name].run(parse(name, rest, *_options(known[name])))
 
 
 def _overview(known: dict[str, Command]) -> str:
@@ -215,54 +207,10 @@ def _overview(known: dict[str, Command]) -> str:
     )
 
 
-def _options(command: Command) -> tuple[type[Any], type[Any] | None]:
-    """Return the dataclass of a command's options, and that of what it prints, if it can print several things."""
+def _options(command: Command) -> tuple[type[Any], type[Any] | None, str]:
+    """Return the dataclass of a command's options, that of what it prints where there is a choice, and its --out."""
     module = import_module(command.module)
-    return getattr(module, command.options), getattr(module, "Output", None)
-
-
-def _parse(name: str, command: Command, arguments: list[str]) -> Options:
-    """Return the options of a command line, checked.
-
-    Raises:
-        ValueError: In one line, for whatever is wrong with them.
-    """
-    config, output = _options(command)
-    out: list[Any] = []
-    if command.out:
-        what = f"Directory of the {'training' if name == 'train' else 'run'}."
-        out.append(("out", Annotated[str, arg(help=what)], command.out))
-    bases = (config,) if output is None else (output, config)
-    whole = make_dataclass(config.__name__, out, bases=bases, frozen=True, kw_only=True)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            found = tyro.cli(
-                whole, args=arguments, prog=f"softmode {name}", description=inspect.cleandoc(config.__doc__ or "")
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(f"{_first_words(said.getvalue())}; see softmode {name} --help") from None
-    parts = [None if part is None else _part(part, found) for part in (config, output)]
-    return Options(parts[0], parts[1], getattr(found, "out", ""))
-
-
-def _part(kind: type[Any], whole: Any) -> Any:
-    """Return the fields of a dataclass that a larger one has inherited, checked."""
-    from softmode.bounds import check
-
-    part = kind(**{field.name: getattr(whole, field.name) for field in fields(kind)})
-    check(part)
-    return part
-
-
-def _first_words(box: str) -> str:
-    """Return what tyro says in a box, up to its first rule, as one line."""
-    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    told = [line.strip() for line in lines]
-    end = next((i for i, line in enumerate(told) if line.startswith("──")), len(told))
-    return " ".join(line for line in told[:end] if line)
+    return getattr(module, command.options), getattr(module, "Output", None), getattr(module, "OUT", command.out)
 
 
 def _fail(message: str, code: int) -> NoReturn:
