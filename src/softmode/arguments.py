@@ -6,7 +6,7 @@ import inspect
 import io
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, make_dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -56,6 +56,7 @@ def parse(
     whole = make_dataclass(config.__name__, own, bases=bases, frozen=True, kw_only=True)
     _check_flags(name, arguments, whole)
     said = io.StringIO()
+    found: Any
     try:
         with contextlib.redirect_stderr(said):
             found, surplus = tyro.cli(
@@ -94,7 +95,7 @@ def _check_flags(name: str, arguments: Sequence[str], whole: type[Any]) -> None:
 
 def _wrong(name: str, box: str, arguments: Sequence[str], whole: type[Any]) -> ValueError:
     """Return the error of what tyro refused, told in a box: the option, what came, and what was expected."""
-    words = " ".join(line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰")))
+    words = _first_words(box)
     if words.startswith("Missing from"):
         required = [field.name for field in fields(whole) if field.default is MISSING]
         lacking = " and ".join(required[-words.count("(required)") :])
@@ -102,8 +103,16 @@ def _wrong(name: str, box: str, arguments: Sequence[str], whole: type[Any]) -> V
     about, hints = ABOUT.search(words), get_type_hints(whole, include_extras=True)
     field = about[1].strip("-").replace("-", "_") if about else ""
     if field not in hints:
-        return refusal(f"arguments: {words.partition('──')[0].strip()}; see softmode {name} --help")
+        return refusal(f"arguments: {words}; see softmode {name} --help")
     return refusal(f"{field}: got {_given(field, arguments)}; expected {expected(hints[field])}")
+
+
+def _first_words(box: str) -> str:
+    """Return what stands in a box between its title and its first rule, as one line."""
+    # a terminal without box drawings gets the title on a line of its own, above a rule
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"(?m)^[─-]+$", "\n".join(lines))
+    return " ".join(sections[min(0 if "╭" in box else 1, len(sections) - 1)].split())
 
 
 def _given(field: str, arguments: Sequence[str]) -> str:

@@ -1,29 +1,28 @@
 """The command line: commands made from the list of experiments, parsing, and what is printed. Heavy imports wait."""
 
-import contextlib
 import difflib
-import inspect
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
+from softmode.arguments import Options, parse
 from softmode.experiments import EXPERIMENTS
+from softmode.message import quote, refusal, shorten
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+# characters of a mistyped command that are compared with those that there are
+LONG = 40
 DESCRIPTION = (
     "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
 )
-# longest message that is printed
-LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,13 @@ def _theory(options: Options) -> None:
 
 
 def _models(_: Options) -> None:
-    from softmode.networks.listing import models_table
+    from softmode.runs.models import models_table
     from softmode.runs.report import print_table, say
 
-    table, files = models_table()
+    table, weights = models_table()
     print_table(table)
-    for name, path in files:
-        say("weights", f"{name}: {path}")
+    for path in weights:
+        say("weights", str(path))
 
 
 def _train(options: Options) -> None:
@@ -141,9 +140,7 @@ def _convert_edm2(options: Options) -> None:
 def commands() -> dict[str, Command]:
     """Return every command by name, the experiments first."""
     found = {
-        name: Command(
-            f"{package}.config", "Config", lambda options, name=name: _experiment(name, options), f"runs/{name}"
-        )
+        name: Command(f"{package}.config", "Config", partial(_experiment, name), f"runs/{name}")
         for name, package in EXPERIMENTS.items()
     }
     return found | {
@@ -184,16 +181,17 @@ def _dispatch(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name[:LONG], known, n=2, cutoff=0.5)
         hint = f"did you mean softmode {' or softmode '.join(near)}?" if near else "softmode --help lists them"
-        raise ValueError(f"command: there is no {name!r}; {hint}")
+        raise refusal(f"command: there is no {quote(name)}; {hint}")
     known[name].run(parse(name, rest, *_options(known[name])))
 
 
 def _overview(known: dict[str, Command]) -> str:
     """Return every command with its first line, in place of a help page that would import all of them."""
     width = max(map(len, known)) + 2
-    lines = [f"  {name:<{width}}{_options(known[name])[0].__doc__.partition(chr(10))[0]}" for name in known]
+    about = {name: (_options(command)[0].__doc__ or "").partition("\n")[0] for name, command in known.items()}
+    lines = [f"  {name:<{width}}{text}" for name, text in about.items()]
     return "\n".join(
         [
             "usage: softmode COMMAND ...",
@@ -227,7 +225,7 @@ def _say(label: str, message: str) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
     color = {"error": "red", "warning": "yellow"}[label]
-    Console(stderr=True).print(f"[bold {color}]{label}[/] {escape(line)}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(
+        f"[bold {color}]{label}[/] {escape(shorten(message))}", soft_wrap=True, highlight=False, emoji=False
+    )

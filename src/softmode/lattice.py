@@ -13,7 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softmode.message import quote, refusal
+
 Offset = tuple[int, ...]
+# sites of a receptive field, and how far one may lie, beyond which nothing could be done with it
+MOST_SITES = 10**6
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ class ReceptiveField:
         dimensions = {len(u) for u in self.offsets}
         if len(dimensions) != 1 or not dimensions <= {1, 2, 3}:
             raise ValueError(f"offsets: got dimensions {sorted(dimensions)}; expected offsets of one dimension, 1 to 3")
+        if farthest := [u for u in self.offsets if max(map(abs, u)) > MOST_SITES]:
+            raise refusal(f"offsets: got {quote(farthest[0])}; expected offsets of at most {MOST_SITES} sites")
         if len(set(self.offsets)) != len(self.offsets):
             raise ValueError("offsets: got a repeated offset; list each once")
         if (0,) * dimensions.pop() not in self.offsets:
@@ -163,7 +169,8 @@ class ReceptiveField:
     def box(cls, width: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the cube of odd side `width` centred on the site, |Omega| = width^d."""
         if width < 1 or width % 2 == 0:
-            raise ValueError(f"receptive_field: got box:{width}; expected an odd width, for example box:{width + 1}")
+            raise refusal(f"receptive_field: got box:{width}; expected an odd width, for example box:{width + 1}")
+        _check_sites(f"box:{width}", width**dimensions)
         half = range(-(width // 2), width // 2 + 1)
         return cls(tuple(itertools.product(half, repeat=dimensions)))
 
@@ -172,6 +179,7 @@ class ReceptiveField:
         """Return all offsets with Euclidean |u| <= radius."""
         if not 0 <= radius < math.inf:
             raise ValueError(f"receptive_field: got ball:{radius:g}; expected a finite radius of at least 0")
+        _check_sites(f"ball:{radius:g}", (2.0 * min(radius, MOST_SITES) + 1) ** dimensions)
         reach = range(-math.floor(radius), math.floor(radius) + 1)
         inside = (u for u in itertools.product(reach, repeat=dimensions) if math.hypot(*u) <= radius)
         return cls(tuple(inside))
@@ -180,7 +188,8 @@ class ReceptiveField:
     def cross(cls, arm: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the origin and `arm` sites to either side along every axis, |Omega| = 1 + 2 d arm."""
         if arm < 0:
-            raise ValueError(f"receptive_field: got cross:{arm}; expected an arm of at least 0")
+            raise refusal(f"receptive_field: got cross:{arm}; expected an arm of at least 0")
+        _check_sites(f"cross:{arm}", 1 + 2 * dimensions * arm)
         along = {tuple(step if a == axis else 0 for a in range(dimensions))
                  for axis in range(dimensions) for step in range(-arm, arm + 1)}  # fmt: skip
         return cls(tuple(along))
@@ -213,11 +222,11 @@ class ReceptiveField:
         except ValueError as error:
             if str(error).startswith(("receptive_field", "offsets")):
                 raise
-            raise ValueError(
-                f"receptive_field: got {text!r}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
+            raise refusal(
+                f"receptive_field: got {quote(text)}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
             ) from None
         if field.dimensions != dimensions:
-            raise ValueError(f"receptive_field: got {text!r} in {field.dimensions} dimensions; expected {dimensions}")
+            raise refusal(f"receptive_field: got {quote(text)} in {field.dimensions} dimensions; expected {dimensions}")
         return field
 
     @property
@@ -289,3 +298,10 @@ class ReceptiveField:
                 f"receptive_field: spans {self.extent} sites; expected to fit the lattice {tuple(shape)}: "
                 "use a larger size or a smaller field"
             )
+
+
+def _check_sites(field: str, sites: float) -> None:
+    if sites > MOST_SITES:
+        raise refusal(
+            f"receptive_field: got {field}; expected a field of at most {MOST_SITES} sites: use a smaller one"
+        )

@@ -97,6 +97,11 @@ def check_room(plan: Plan, home: Path) -> None:
     each = math.fsum(spec.bytes for spec in plan.variables.values()) / count
     parent = next(path for path in (home, *home.absolute().parents) if path.exists())
     free = shutil.disk_usage(parent).free
+    if each > free:
+        raise ValueError(
+            f"{plan.shrink}: got {getattr(plan.config, plan.shrink)}; one trajectory takes up to {_bytes(each)} of "
+            f"disk, of which {_bytes(free)} are free: use less"
+        )
     if each * count > free:
         got = getattr(plan.config, name)
         raise ValueError(

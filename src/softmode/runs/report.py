@@ -18,7 +18,7 @@ ROWS = 8
 
 def say(label: str, text: str, error: bool = False) -> None:
     """Print a line with a label in front; whatever the text holds is printed as it is."""
-    Console(stderr=error).print(f"[bold]{label:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=error).print(f"[bold]{label:<9}[/]{escape(text)}", highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_run(run: Run, page: Path, figures: Sequence[Path]) -> None:
@@ -52,4 +52,4 @@ def print_table(table: Table, most: int = ROWS) -> None:
     notes = [*([f"and {left} more in the report"] if left > 0 else []), *([table.note] if table.note else [])]
     if notes:
         shown.caption = escape("; ".join(notes))
-    Console().print(shown, highlight=False)
+    Console(emoji=False).print(shown, highlight=False)
