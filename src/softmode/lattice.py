@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softmode.message import quote, refusal
+from softmode.bounds import shown
+from softmode.message import refusal
 
 Offset = tuple[int, ...]
-# sites of a receptive field, and how far one may lie, beyond which nothing could be done with it
-MOST_SITES = 10**6
+# offsets of a receptive field, and how far from the site one may be
+MOST_OFFSETS, FARTHEST = 10**5, 10**6
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,13 @@ class ReceptiveField:
     def __post_init__(self) -> None:
         dimensions = {len(u) for u in self.offsets}
         if len(dimensions) != 1 or not dimensions <= {1, 2, 3}:
-            raise ValueError(f"offsets: got dimensions {sorted(dimensions)}; expected offsets of one dimension, 1 to 3")
-        if farthest := [u for u in self.offsets if max(map(abs, u)) > MOST_SITES]:
-            raise refusal(f"offsets: got {quote(farthest[0])}; expected offsets of at most {MOST_SITES} sites")
+            raise ValueError(
+                f"offsets: got dimensions {shown(sorted(dimensions))}; expected offsets of one dimension, 1 to 3"
+            )
+        if len(self.offsets) > MOST_OFFSETS:
+            raise refusal(f"offsets: got {len(self.offsets)}; expected at most {MOST_OFFSETS}")
+        if max(abs(c) for u in self.offsets for c in u) > FARTHEST:
+            raise refusal(f"offsets: got one that is too far; expected at most {FARTHEST} sites along each axis")
         if len(set(self.offsets)) != len(self.offsets):
             raise ValueError("offsets: got a repeated offset; list each once")
         if (0,) * dimensions.pop() not in self.offsets:
@@ -169,8 +174,9 @@ class ReceptiveField:
     def box(cls, width: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the cube of odd side `width` centred on the site, |Omega| = width^d."""
         if width < 1 or width % 2 == 0:
-            raise refusal(f"receptive_field: got box:{width}; expected an odd width, for example box:{width + 1}")
-        _check_sites(f"box:{width}", width**dimensions)
+            raise refusal(f"receptive_field: got box:{shown(width)}; expected an odd width, for example box:5")
+        if width > (most := _widest(dimensions)):
+            raise refusal(f"receptive_field: got box:{shown(width)}; expected at most box:{most}, by its offsets")
         half = range(-(width // 2), width // 2 + 1)
         return cls(tuple(itertools.product(half, repeat=dimensions)))
 
@@ -178,8 +184,9 @@ class ReceptiveField:
     def ball(cls, radius: float, dimensions: int = 2) -> "ReceptiveField":
         """Return all offsets with Euclidean |u| <= radius."""
         if not 0 <= radius < math.inf:
-            raise ValueError(f"receptive_field: got ball:{radius:g}; expected a finite radius of at least 0")
-        _check_sites(f"ball:{radius:g}", (2.0 * min(radius, MOST_SITES) + 1) ** dimensions)
+            raise refusal(f"receptive_field: got ball:{radius:g}; expected a finite radius of at least 0")
+        if math.floor(radius) > (most := _widest(dimensions) // 2):
+            raise refusal(f"receptive_field: got ball:{radius:g}; expected at most ball:{most}, by its offsets")
         reach = range(-math.floor(radius), math.floor(radius) + 1)
         inside = (u for u in itertools.product(reach, repeat=dimensions) if math.hypot(*u) <= radius)
         return cls(tuple(inside))
@@ -188,8 +195,9 @@ class ReceptiveField:
     def cross(cls, arm: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the origin and `arm` sites to either side along every axis, |Omega| = 1 + 2 d arm."""
         if arm < 0:
-            raise refusal(f"receptive_field: got cross:{arm}; expected an arm of at least 0")
-        _check_sites(f"cross:{arm}", 1 + 2 * dimensions * arm)
+            raise refusal(f"receptive_field: got cross:{shown(arm)}; expected an arm of at least 0")
+        if arm > (most := (MOST_OFFSETS - 1) // (2 * dimensions)):
+            raise refusal(f"receptive_field: got cross:{shown(arm)}; expected at most cross:{most}, by its offsets")
         along = {tuple(step if a == axis else 0 for a in range(dimensions))
                  for axis in range(dimensions) for step in range(-arm, arm + 1)}  # fmt: skip
         return cls(tuple(along))
@@ -223,10 +231,10 @@ class ReceptiveField:
             if str(error).startswith(("receptive_field", "offsets")):
                 raise
             raise refusal(
-                f"receptive_field: got {quote(text)}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
+                f"receptive_field: got {shown(text)}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
             ) from None
         if field.dimensions != dimensions:
-            raise refusal(f"receptive_field: got {quote(text)} in {field.dimensions} dimensions; expected {dimensions}")
+            raise refusal(f"receptive_field: got {shown(text)} in {field.dimensions} dimensions; expected {dimensions}")
         return field
 
     @property
@@ -300,8 +308,7 @@ class ReceptiveField:
             )
 
 
-def _check_sites(field: str, sites: float) -> None:
-    if sites > MOST_SITES:
-        raise refusal(
-            f"receptive_field: got {field}; expected a field of at most {MOST_SITES} sites: use a smaller one"
-        )
+def _widest(dimensions: int) -> int:
+    """Return the odd side of the largest cube whose offsets are not too many."""
+    side = round(MOST_OFFSETS ** (1 / dimensions))
+    return (side - (side**dimensions > MOST_OFFSETS) - 1) | 1

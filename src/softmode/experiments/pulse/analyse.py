@@ -12,6 +12,7 @@ from softmode.comparison import compare, holm, over_classes
 from softmode.estimate import Array, Estimate, jackknife
 from softmode.experiments.pulse.critical import Critical
 from softmode.experiments.pulse.tables import (
+    LEVEL,
     by_class_table,
     comparison_table,
     condition_tables,
@@ -30,8 +31,6 @@ MEASURES = {
     "logit": "logit of the target class",
     "top1": "share of samples whose most probable class is the target",
 }
-# p-values below this are significant
-LEVEL = 0.05
 
 
 def analyse(run: Run) -> Results:
@@ -68,7 +67,7 @@ def _answer(sigma_c: Estimate, rows: Sequence[Mapping[str, Any]]) -> str:
     row = next(row for row in rows if row["baseline"] == RANDOM)
     pooled, p = row["pooled"], row["p_holm"]
     sure = p is not None and p < LEVEL
-    way = "higher" if pooled.value >= 0 else "lower"
+    way, side = ("higher", "better") if pooled.value >= 0 else ("lower", "worse")
     said = "" if p is None else f" (p = {p:.2g}, corrected for {len(rows)} comparisons)"
     evidence = f"the probability of the class is {way} by {abs(pooled.value):.2g}{_turned(pooled)}{said}"
     pulse = f"a pulse of guidance at sigma_c = {_short(sigma_c)}"
@@ -80,9 +79,9 @@ def _answer(sigma_c: Estimate, rows: Sequence[Mapping[str, Any]]) -> str:
     rest = [other for other in rows if other is not row and other["p_holm"] < LEVEL]
     better, worse = ([o["baseline"] for o in rest if (o["pooled"].value > 0) == sign] for sign in (True, False))
     return (
-        f"{pulse[0].upper()}{pulse[1:]} aligns samples with their class {'better' if way == 'higher' else 'worse'} than "
-        f"the same pulse at a random place: {evidence}. Of the {len(rows) - 1} other ways to guide it is better than "
-        f"{len(better)} and worse than {' and '.join(worse) or 'none'}."
+        f"{pulse[0].upper()}{pulse[1:]} aligns samples with their class {side} than the same pulse at a random place: "
+        f"{evidence}. Of the {len(rows) - 1} other conditions it is better than {len(better)} and worse than "
+        f"{' and '.join(worse) or 'none'}."
     )
 
 

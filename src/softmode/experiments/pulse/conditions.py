@@ -22,9 +22,7 @@ from softmode.streams import place_seed
 MOST = 9
 
 
-def build(
-    config: Config, levels: Float[Tensor, " level"], window: tuple[float, float] | None
-) -> list[Condition]:
+def build(config: Config, levels: Float[Tensor, " level"], window: tuple[float, float] | None) -> list[Condition]:
     """Return the conditions of H.4 and the fair ones beside.
 
     Args:

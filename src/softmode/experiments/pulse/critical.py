@@ -1,4 +1,4 @@
-"""The critical noise level of an experiment on guidance: given, of a stored window, or of one that is measured first."""
+"""The critical noise level of an experiment on guidance: given, of a stored window, or of one measured first."""
 
 import math
 from collections.abc import Mapping
@@ -14,6 +14,8 @@ from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.runs.store import is_run
 
+# what a run keeps digests of besides the model's own files
+OTHER_FILES = ("guide", "classifier", "data", "images")
 WINDOW = Experiment("window", "softmode.experiments.window")
 
 
@@ -51,7 +53,7 @@ def known_level(config: GuidedSampling, guidance: Guidance) -> Critical | None:
         if not is_run(home):
             raise refusal(f"window: {quote(config.window)} holds no softmode run; make one with softmode window")
         run = Run(home, WINDOW)
-        check_same_model("window", run, guidance.model.name, guidance.inputs)
+        check_same_model("window", run, guidance.model.name, guidance.model.inputs)
         return level_of(config, run.results)
     return None if config.sigma_c is None else Critical(Estimate.exact(config.sigma_c))
 
@@ -77,17 +79,17 @@ def check_same_model(field: str, run: Run, name: str, inputs: Mapping[str, str])
         field: What the message calls the run.
         run: The run.
         name: The model's name.
-        inputs: Digests of its files among others; those of the same names are compared.
+        inputs: Digests of its files by what they are, as a run keeps them; those that both have are compared.
     """
     theirs = run.identity["model"]["name"]
     if theirs != name:
         raise refusal(f"{field}: {quote(str(run.directory))} is of {quote(theirs)}, not of {quote(name)}")
     stored = run.identity.get("inputs", {})
     for file, digest in inputs.items():
-        if file.startswith("model ") and stored.get(file, digest) != digest:
+        if not file.startswith(OTHER_FILES) and stored.get(file, digest) != digest:
             raise refusal(
-                f"{field}: {quote(str(run.directory))} is of another {file.removeprefix('model ')} of {quote(name)}, "
-                "by its content; make it again"
+                f"{field}: {quote(str(run.directory))} is of {quote(name)} with another {file}, by its content: make "
+                "it again"
             )
 
 

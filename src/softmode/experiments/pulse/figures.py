@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from softmode.experiments.pulse.analyse import LEVEL, RANDOM, about
+from softmode.estimate import Estimate
+from softmode.experiments.pulse.analyse import RANDOM, about
+from softmode.experiments.pulse.tables import LEVEL
 from softmode.experiments.pulse.twins import paths, twins
 from softmode.runs.run import Run
 
@@ -75,7 +77,7 @@ def _pooled(ax: Axes, rows: Sequence[Mapping[str, Any]], symbol: str, named: boo
 def _by_class(ax: Axes, row: Mapping[str, Any], symbol: str) -> None:
     ax.axhline(0, color="0.4", linewidth=1)
     for place, entry in enumerate(row["by_class"]):
-        _interval(ax, entry["estimate"], place, entry["p"], CLASS, "o", "class")
+        _interval(ax, entry["estimate"], float(place), entry["p"], CLASS, "o", "class")
     labels = [str(entry["label"]) for entry in row["by_class"]]
     # at most so many numbers fit beside each other
     every = -(-len(labels) // 10)
@@ -85,7 +87,7 @@ def _by_class(ax: Axes, row: Mapping[str, Any], symbol: str) -> None:
 
 
 def _interval(
-    ax: Axes, estimate: Any, place: float, p: float | None, color: str, marker: str, gid: str, flat: bool = False
+    ax: Axes, estimate: Estimate, place: float, p: float | None, color: str, marker: str, gid: str, flat: bool = False
 ) -> None:
     """Draw an estimate with its interval across a place; an open marker unless its p-value is small."""
     face = color if p is not None and p < LEVEL else "white"

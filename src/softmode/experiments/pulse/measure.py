@@ -79,7 +79,7 @@ class TrialsPlan(Plan):
     counted = "trials"
 
     @property
-    def config(self) -> GuidedSampling:  # type: ignore[override]
+    def config(self) -> GuidedSampling:
         """The config; sigma_c and what follows from it are open until the window is measured."""
         return self.guidance.config
 
@@ -196,9 +196,7 @@ class TrialsPlan(Plan):
         return replace(self, guidance=guidance, window=None, critical=critical, conditions=tuple(conditions))
 
 
-def trials_plan(
-    guidance: Guidance, settle: Settle, most: int, clones: int, given: Mapping[str, Any]
-) -> TrialsPlan:
+def trials_plan(guidance: Guidance, settle: Settle, most: int, clones: int, given: Mapping[str, Any]) -> TrialsPlan:
     """Return the plan of an experiment on guidance.
 
     Args:

@@ -71,9 +71,7 @@ def unguided(guidance: Guidance, label: int, trials: Sequence[int], on_step: Cal
     x = initial_state(EDM, float(guidance.levels[0]), noise, guidance.model.shape, guidance.dtype)
     denoiser, _ = guidance.denoisers[label]
     every = range(len(guidance.levels))
-    run = simulate(
-        denoiser, EDM, x, guidance.times, noise, sampler=SAMPLER, snapshots_at=every, on_step=on_step
-    )
+    run = simulate(denoiser, EDM, x, guidance.times, noise, sampler=SAMPLER, snapshots_at=every, on_step=on_step)
     return Twins(run.snapshots, run.state)
 
 

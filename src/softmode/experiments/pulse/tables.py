@@ -11,7 +11,7 @@ POOLED = (
 )
 BY_CLASS = "means over trials with their 95 % bootstrap intervals; p by flipping signs of trials, not corrected"
 MARKED = "means over trials; * where p < 0.05 by flipping signs of trials, not corrected"
-# p-values below this are marked
+# p-values below this are significant
 LEVEL = 0.05
 
 Rows = Sequence[Mapping[str, Any]]
@@ -19,9 +19,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def comparison_table(rows: Rows, measure: str) -> Table:
     """Return the critical pulse minus each other condition in one measure, pooled over classes."""
-    cells = tuple(
-        (row["baseline"], row["pooled"], row["pooled"].interval, row["p"], row["p_holm"]) for row in rows
-    )
+    cells = tuple((row["baseline"], row["pooled"], row["pooled"].interval, row["p"], row["p_holm"]) for row in rows)
     title = f"Critical pulse minus each other condition: {measure}"
     return Table(title, ("minus", "difference", "95 % interval", "p", "p corrected"), cells, POOLED)
 
@@ -37,7 +35,8 @@ def condition_tables(rows: Rows) -> dict[str, Table]:
     return {
         "conditions": Table(
             "Every condition: alignment and cost, means over classes",
-            ("condition", "p", "logit", "top-1", "levels guided", "guided calls", "trials without any", "w d log sigma"),
+            ("condition", "p", "logit", "top-1", "levels guided", "guided calls", "trials without any",
+             "w d log sigma"),
             aligned,
         ),
         "effects": Table(
@@ -59,9 +58,7 @@ def by_class_table(rows: Rows, baseline: str) -> Table:
     cells: list[tuple[Cell, ...]] = []
     for place, label in enumerate(classes):
         entries = [row["by_class"][place] for row in rows]
-        cells.append(
-            (label, *(cell for e in entries for cell in (e["estimate"], e["estimate"].interval, e["p"])))
-        )
+        cells.append((label, *(cell for e in entries for cell in (e["estimate"], e["estimate"].interval, e["p"]))))
     heads = [head for row in rows for head in (f"Δ {row['measure']}", "95 % interval", "p")]
     return Table(f"Critical pulse minus {baseline}, by class", ("class", *heads), tuple(cells), BY_CLASS)
 

@@ -25,7 +25,7 @@ from softmode.networks.load import classifier_inputs, load_model
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import NONE, find_classifier
-from softmode.runs.identity import fingerprint, fingerprints
+from softmode.runs.identity import check_state_fits, fingerprint, fingerprints
 from softmode.samplers import Heun
 
 # the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
@@ -102,11 +102,12 @@ class Guidance:
     def fingerprint(self) -> dict[str, Any]:
         """Return the name and shape of the model, its classes, and numbers that other networks would not give."""
         made = self.device, self.dtype
-        guides = {label: guide for label, (_, guide) in self.denoisers.items()}
+        own: dict[int | None, Denoiser] = {label: denoiser for label, (denoiser, _) in self.denoisers.items()}
+        guides: dict[int | None, Denoiser] = {label: guide for label, (_, guide) in self.denoisers.items()}
         one, *more = _distinct(guides)
         return {
             "name": self.model.name, "shape": list(self.model.shape), "labels": self.labels,
-            "fingerprint": fingerprints({label: own for label, (own, _) in self.denoisers.items()}, self.model, *made),
+            "fingerprints": fingerprints(own, self.model, *made),
             "guide": fingerprints(guides if more else {None: one}, self.model, *made),
             "classifier": fingerprint(lambda x: self.classifier(x.float()), self.model.shape, *made),
         }  # fmt: skip
@@ -128,6 +129,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         raise ValueError("weight: got 0; expected another number: a weight of 0 is no guidance")
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     model: Model = given.get("model") or load_model(config.model, device=device, dtype=dtype)
+    check_state_fits(model, dtype)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
     labels = _labels(config, model)
@@ -147,10 +149,8 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
         wrapped = {id(each): Autocast(each, precision) for each in _distinct(guides)}
         guides = {label: wrapped[id(each)] for label, each in guides.items()}
-    digests = {
-        "model": model.inputs, "guide": {} if guide is model else guide.inputs, "classifier": classifier_files,
-        "real": {"images": sha256(config.data)} if config.data else {},
-    }  # fmt: skip
+    others = {"guide": {} if guide is model else guide.inputs, "classifier": classifier_files}
+    inputs = {f"{what} {name}": digest for what, files in others.items() for name, digest in files.items()}
     return Guidance(
         config=config,
         model=model,
@@ -158,7 +158,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         classifier=classifier,
         levels=levels,
         real=_real(config, model, classifier, device),
-        inputs={f"{what} {name}": digest for what, files in digests.items() for name, digest in files.items()},
+        inputs={**model.inputs, **inputs, **({"data": sha256(config.data)} if config.data else {})},
         dtype=dtype,
         device=device,
         call_seconds=max(seconds),
@@ -189,9 +189,7 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
         try:
             return dict.fromkeys(labels, guide.denoiser(None))
         except ValueError as error:
-            raise refusal(
-                f"guide: {quote(model.name)} cannot drop its label ({error}); name another model"
-            ) from None
+            raise refusal(f"guide: {quote(model.name)} cannot drop its label ({error}); name another model") from None
     if guide.shape != model.shape:
         raise refusal(f"guide: {quote(guide.name)} has states {guide.shape}; expected {model.shape}, the model's")
     if guide.classes not in (0, model.classes):
@@ -203,7 +201,7 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
     return {label: guide.denoiser(label) for label in labels}
 
 
-def _distinct(guides: Mapping[int, Denoiser]) -> list[Denoiser]:
+def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:
     """Return each guide once: without a class it is one for all of them."""
     return list({id(guide): guide for guide in guides.values()}.values())
 

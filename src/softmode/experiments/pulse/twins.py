@@ -60,7 +60,9 @@ def paths(run: Run) -> Figure:
     weight = data["weight"].isel(trajectory=0, condition=names.index(CRITICAL)).to_numpy()
     guided = weight[[int(np.abs(data["level"].to_numpy() - level).argmin()) for level in levels]] != 0
     figure = Figure(figsize=(WIDTH, 1.2 + 2.3 * PANEL * shown), layout="constrained")
-    pairs = figure.subfigures(shown, 1, hspace=0.06, squeeze=False)[:, 0]
+    # the first pair has the noise levels above it
+    heights = [2.3 * PANEL + (0.3 if place == 0 else 0) for place in range(shown)]
+    pairs = figure.subfigures(shown, 1, hspace=0.06, squeeze=False, height_ratios=heights)[:, 0]
     for place, pair in enumerate(pairs):
         panels = pair.subplots(2, len(levels), squeeze=False)
         for row, name in zip(panels, (UNGUIDED, CRITICAL), strict=True):

@@ -2,7 +2,7 @@ r"""What a susceptibility experiment found: chi(sigma), its maximum, and how far
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -10,9 +10,9 @@ from scipy import stats
 
 from softmode.critical import peak_time
 from softmode.estimate import NORMAL_95, Array, Estimate, bootstrap
-from softmode.experiments.pulse.analyse import LEVEL, by_trial, condition_rows, dose
+from softmode.experiments.pulse.analyse import by_trial, condition_rows, dose
 from softmode.experiments.pulse.critical import Critical
-from softmode.experiments.pulse.tables import condition_tables
+from softmode.experiments.pulse.tables import LEVEL, condition_tables
 from softmode.rounding import above
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
@@ -23,6 +23,7 @@ GAINS = {
     "logit": "logit of the target class",
     "change": "rms change of the sample",
 }
+SHORT = {"probability": "probability", "logit": "logit", "change": "rms change"}
 # the bounded one, whose mean no single trial can make
 MAIN = "probability"
 
@@ -73,11 +74,11 @@ def analyse(run: Run) -> Results:
         quantities=_quantities(argmax, distances, critical.sigma_c),
         tables={
             "maximum": Table(
-                "Where guidance acts most",
-                ("chi of", "largest at sigma/alpha", "95 % interval", "log(that / sigma_c)", "95 % interval",
-                 "the window (H.3)"),
-                tuple((GAINS[name], found, found.interval, distances[name], distances[name].interval,
-                       checked[name].verdict) for name, found in argmax.items()),
+                "Noise level sigma/alpha at which guidance acts most",
+                ("chi of", "largest at", "95 % interval", "ln(that/sigma_c)", "in the window"),
+                tuple((SHORT[name], found, found.interval, distances[name], _mark(checked[name]))
+                      for name, found in argmax.items()),
+                "?: not all of the interval" if any(_mark(each).endswith("?") for each in checked.values()) else "",
             ),
             "curve": Table(
                 "chi, the gain per unit of w d log sigma",
@@ -115,6 +116,13 @@ def _answer(curve: Sequence[Estimate], top: Contained, distance: Estimate, criti
         f"Guidance aligns samples with their class most at sigma = {top.argmax}{interval}{where}. "
         f"From sigma_c = {said} that is {distance} in log sigma."
     )
+
+
+def _mark(found: Contained) -> str:
+    """Return whether a maximum is inside the window, in a word."""
+    if found.inside is None:
+        return "no window"
+    return ("yes" if found.inside else "no") + ("" if found.certain else "?")
 
 
 def _quantities(

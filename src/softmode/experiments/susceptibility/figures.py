@@ -32,7 +32,7 @@ PANELS = {
 }
 KINDS = {"class": ("s-", "in class"), "sign": ("^-", "in sign")}
 # room for labels above a curve, and heights of the intervals in it, as shares of a panel
-HEADROOM, HEIGHTS = 0.3, (0.94, 0.86)
+HEADROOM, HEIGHTS = 0.3, (0.86, 0.8)
 
 
 def susceptibility(run: Run) -> Figure:
@@ -54,7 +54,7 @@ def susceptibility(run: Run) -> Figure:
         ax.set_ylim(low, high + HEADROOM * (high - low))
         ax.set_ylabel(label)
         argmax = values["argmax"][measure]
-        _mark(ax, critical, argmax)
+        _mark(ax, critical, argmax, color)
         corner = {"transform": ax.transAxes, "va": "top", "color": color}
         ax.text(0.015, 0.96, what, **corner)
         ax.text(0.985, 0.96, f"largest at {argmax}", ha="right", **corner)
@@ -82,7 +82,7 @@ def susceptibility_details(run: Run) -> Figure | None:
     if clones is not None:
         _agreement(panels[1], clones)
     for ax in panels:
-        _mark(ax, critical, values["argmax"][MAIN], intervals=False)
+        _mark(ax, critical, values["argmax"][MAIN], TOP, intervals=False)
     noise_axis(panels[-1], *interval(np.array(values["centres"])))
     _legend(figure, critical, rf"maximum of $\chi_p$: {values['argmax'][MAIN]}")
     figure.suptitle(f"{_caption(run)}; beside them the window's probe", parse_math=False, fontsize="medium", wrap=True)
@@ -136,17 +136,17 @@ def _agreement(ax: Axes, clones: Run) -> None:
     ax.set_ylabel("agreement of clones")
 
 
-def _mark(ax: Axes, critical: Critical, argmax: Estimate, intervals: bool = True) -> None:
+def _mark(ax: Axes, critical: Critical, argmax: Estimate, color: str, intervals: bool = True) -> None:
     """Draw the window as a band, and sigma_c and the maximum as lines with their intervals across."""
     if critical.window is not None:
         low, high = critical.window
         ax.axvspan(high, low, color=BAND, linewidth=0, zorder=0, gid="window")
-    marks = ((critical.sigma_c, CENTRE, "--", "sigma_c"), (argmax, TOP, ":", "argmax"))
-    for (estimate, color, style, gid), height in zip(marks, HEIGHTS, strict=True):
-        ax.axvline(estimate.value, color=color, linestyle=style, linewidth=1.8, gid=gid)
+    marks = ((critical.sigma_c, CENTRE, "--", "sigma_c"), (argmax, color, ":", "argmax"))
+    for (estimate, mark, style, gid), height in zip(marks, HEIGHTS, strict=True):
+        ax.axvline(estimate.value, color=mark, linestyle=style, linewidth=1.8, gid=gid)
         if intervals and estimate.samples and math.isfinite(estimate.low):
             across = ax.get_xaxis_transform()
-            ax.plot([estimate.low, estimate.high], [height] * 2, color=color, linewidth=2.5, transform=across,
+            ax.plot([estimate.low, estimate.high], [height] * 2, color=mark, linewidth=2.5, transform=across,
                     gid=f"{gid}_interval")  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def _legend(figure: Figure, critical: Critical, maximum: str) -> None:
         Line2D([], [], color=CENTRE, linestyle="--", label=rf"$\sigma_c$ = {value}"),
         Line2D([], [], color=TOP, linestyle=":", label=maximum),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize="medium")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="medium")
 
 
 FIGURES = {"susceptibility": susceptibility, "susceptibility_details": susceptibility_details}
