@@ -69,6 +69,8 @@ def parse(
         raise _wrong(name, said.getvalue(), arguments, whole) from None
     if surplus:
         raise refusal(f"arguments: softmode {name} has no place for {quote(surplus[0])}; see softmode {name} --help")
+    if out and not found.out.strip():
+        raise refusal(f"out: got {quote(found.out)}; expected a directory, for example {out}")
     parts = [None if part is None else _part(part, found) for part in (config, output)]
     return Options(parts[0], parts[1], getattr(found, "out", ""))
 

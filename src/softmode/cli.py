@@ -188,13 +188,13 @@ def _dispatch(arguments: list[str]) -> None:
         near = difflib.get_close_matches(name[:LONG], known, n=2, cutoff=0.5)
         hint = f"did you mean softmode {' or softmode '.join(near)}?" if near else "softmode --help lists them"
         raise refusal(f"command: there is no {quote(name)}; {hint}")
-    known[name].run(parse(name, rest, *_options(known[name])))
+    known[name].run(parse(name, rest, *options_of(known[name])))
 
 
 def _overview(known: dict[str, Command]) -> str:
     """Return every command with its first line, in place of a help page that would import all of them."""
     width = max(map(len, known)) + 2
-    about = {name: (_options(command)[0].__doc__ or "").partition("\n")[0] for name, command in known.items()}
+    about = {name: (options_of(command)[0].__doc__ or "").partition("\n")[0] for name, command in known.items()}
     lines = [f"  {name:<{width}}{text}" for name, text in about.items()]
     return "\n".join(
         [
@@ -209,7 +209,7 @@ def _overview(known: dict[str, Command]) -> str:
     )
 
 
-def _options(command: Command) -> tuple[type[Any], type[Any] | None, str]:
+def options_of(command: Command) -> tuple[type[Any], type[Any] | None, str]:
     """Return the dataclass of a command's options, that of what it prints where there is a choice, and its --out."""
     module = import_module(command.module)
     return getattr(module, command.options), getattr(module, "Output", None), getattr(module, "OUT", command.out)
