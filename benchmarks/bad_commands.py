@@ -50,9 +50,9 @@ PATHS = [
 ]  # fmt: skip
 CLASSIFIER = "fashion-mnist-classifier"
 MODELS = [
-    *PATHS, *(f"edm2:{path}" for path in PATHS), "edm2:", "diffusers:./nowhere", "diffusers:empty", "diffusers:/dev/null",
-    "python:json:loads", "python:os:getcwd", "python:missing:x", "python::", "python:os", "python:broken:model",
-    "python:os:nothing", "fashion-mnist-binery",
+    *PATHS, *(f"edm2:{path}" for path in PATHS), "edm2:", "diffusers:./nowhere", "diffusers:empty",
+    "diffusers:/dev/null", "python:json:loads", "python:os:getcwd", "python:missing:x", "python::", "python:os",
+    "python:broken:model", "python:os:nothing", "fashion-mnist-binery",
 ]  # fmt: skip
 FIELDS = [
     "box:4", "box:0", "box:-3", "box:1000000001", "box:" + "9" * 5000, "ball:-1", "ball:1e400", "ball:1e9", "cross:-1",
@@ -61,7 +61,7 @@ FIELDS = [
 ]  # fmt: skip
 # options of text that is read by rules of its own
 GRAMMAR = {
-    "schedule": ["vp", "vp:-1", "vp:nan", "vp:1:2", "vp-linear:20:0.1:3", "vp-cosine:x", "sub-vp", "ve:1", "vp:1e400"],
+    "schedule": ["vp:-1", "vp:nan", "vp:1:2", "vp-linear:20:0.1:3", "vp-cosine:x", "sub-vp", "ve:1", "vp:1e400"],
     "receptive_field": FIELDS,
     "dictionary": ["random:0", "random:-1", "random:1000000000", "random:x", "paper:1", *PATHS],
     "device": ["abacus", "cuda:99", "cpu:x", "meta:0:0", "\x1b[31m"],
