@@ -21,7 +21,7 @@ LAYERS = (
     ("data", "model", "levels", "contract", "networks"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
-    ("cli", "__main__", "__init__"),
+    ("arguments", "cli", "__main__", "__init__"),
 )
 HEIGHT = {group: height for height, layer in enumerate(LAYERS) for group in layer}
 # what one experiment may use of another
