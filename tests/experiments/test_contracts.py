@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from helpers.errors import refused
 from helpers.experiments import NAMES, bad_settings, contents, digests, tiny
-
 from softmode.experiments.call import call, experiment, looks, plan
 from softmode.runs.experiment import Plan
 from softmode.runs.results import Results
@@ -233,9 +233,7 @@ def test_figures_are_drawn_from_the_run_alone(name: str, redrawn: tuple[Path, di
 
 
 @every_experiment
-def test_every_bad_setting_is_refused_in_one_line(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_bad_setting_is_refused_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting is named first, nothing is computed or written: every bound, and every other type."""
     (tmp_path / "inputs").mkdir()
     settings = tiny(name).made(tmp_path / "inputs")

@@ -136,7 +136,14 @@ def _bad(hint: Any, bounds: Bounds | None = None) -> list[Any]:
     if origin is tuple:
         each = _bad(arguments[0], bounds)
         fixed = arguments[1:] != (...,)
-        return [3, "3", None, {}, *((1.0, value) if fixed else (value,) for value in each), *([(1.0,)] if fixed else [])]
+        return [
+            3,
+            "3",
+            None,
+            {},
+            *((1.0, value) if fixed else (value,) for value in each),
+            *([(1.0,)] if fixed else []),
+        ]
     if hint is bool:
         return [None, 3, "yes"]
     if hint is str:

@@ -255,8 +255,7 @@ class ModeGains:
 
     Args:
         shells: Highest shell.
-        method: All modes at once with signs, one by one by differences, by forward-mode automatic differentiation, or by
-            the denoiser's closed form.
+        method: All modes at once with signs, one by one by differences, by forward-mode AD, or in closed form.
         by_channel: Whether to push one channel at a time.
         seed: Seed of the signs.
         places: Index of each measurement by the grid index of its time; signs cancel over consecutive ones.
