@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-
-from softmode import figures
 from softmode.config import PatchConfig
-from softmode.estimate import median
-from softmode.experiments import patch
-from softmode.figures import draw
 from softmode.figures.critical_dynamics import critical_dynamics, measured_lines, signed_line, theory_lines
 from softmode.figures.dispersion import dispersion, relative_eigenvalue
 from softmode.figures.length_panel import length_limit
 from softmode.figures.patch_states import number, on_offsets, snapshots
-from softmode.lattice import Lattice
 from softmode.store import Run
+
+from softmode import figures
+from softmode.estimate import median
+from softmode.experiments import patch
+from softmode.figures import draw
+from softmode.lattice import Lattice
 
 NAMES = {f"{name}.{kind}" for name in ("snapshots", "critical_dynamics", "dispersion") for kind in ("png", "pdf")}
 SMALL = {"size": 12, "t_max": 10.0, "steps": 320, "measure_every": 6, "trajectories": 2, "shells": 3}

@@ -18,9 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
+from softmode.config import ProbeConfig
+from softmode.figures.critical_dynamics import caption, critical_dynamics
+from softmode.figures.curve_lines import OPAQUE, trajectories_and_median
+from softmode.figures.fields import visible
+from softmode.figures.gains import HIGHEST, gains, mean_excess
+from softmode.figures.noise_axis import TICK_DISTANCE, noise_ticks
+from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states
+from softmode.figures.response_kernel import ERRORS, response_kernel
+from softmode.store import Run
 
 from softmode import critical, figures
-from softmode.config import ProbeConfig
 from softmode.critical import fit_dispersion, growth_rate
 from softmode.data import Images
 from softmode.denoiser import Denoiser
@@ -29,17 +37,9 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import TwoStatePatch
 from softmode.experiments import probe, probe_summary
 from softmode.figures import draw
-from softmode.figures.critical_dynamics import caption, critical_dynamics
-from softmode.figures.curve_lines import OPAQUE, trajectories_and_median
-from softmode.figures.fields import visible
-from softmode.figures.gains import HIGHEST, gains, mean_excess
-from softmode.figures.noise_axis import TICK_DISTANCE, noise_ticks
-from softmode.figures.probe_states import SAMPLES_SHOWN, critical_time, samples, states
-from softmode.figures.response_kernel import ERRORS, response_kernel
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
 from softmode.process import VE, VP
-from softmode.store import Run
 
 TINY = {"t_max": 5.0, "t_min": 0.02, "steps": 96, "measure_every": 8, "shells": 3, "snapshots": (4.0, 1.0, 0.1)}
 CONFIGS = {

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-
 from softmode.config import WindowConfig
-from softmode.exact.empirical import EmpiricalDenoiser
-from softmode.experiments import window
-from softmode.figures import draw
 from softmode.figures.critical_dynamics import critical_dynamics
 from softmode.figures.fields import visible
 from softmode.figures.window import NAMES
 from softmode.figures.window import window as window_figure
+from softmode.store import Run
+
+from softmode.exact.empirical import EmpiricalDenoiser
+from softmode.experiments import window
+from softmode.figures import draw
 from softmode.model import Model
 from softmode.networks.edm2 import EDM2, EDM2Config
 from softmode.process import VE
-from softmode.store import Run
 
 TINY = WindowConfig("tiny", steps=32, shells=3, trajectories=4, block=4, clones=0)
 

@@ -17,6 +17,7 @@ from softmode.experiments.call import experiment
 from softmode.runs import provenance, room
 from softmode.runs.engine import execute
 from softmode.runs.room import LARGEST_CHUNK, check_room
+from softmode.runs.store import ArraySpec
 from softmode.settings import make
 
 MEGABYTES = 1024  # of ru_maxrss
@@ -109,11 +110,12 @@ def test_the_disk_and_the_memory_that_the_toy_takes(monkeypatch: pytest.MonkeyPa
         check_room(plan, tmp_path)
     limits(monkeypatch, memory=64.0 * 2)
     with refused(
-        "memory: one trajectory takes about 192 B of memory, of which 128 B are free, most of it for (xi|snapshots) .*: measure less"
+        "memory: one trajectory takes about 192 B of memory, of which 128 B are free; its largest array is (xi|snapshots) .*: measure less"
     ):
         check_room(plan, tmp_path)
     monkeypatch.setattr(ToyPlan, "memory", 1000.0)
-    with refused("size: got 4; expected at most 0: one trajectory takes about 1.16 KiB of memory"):
+    limits(monkeypatch, memory=850.0)
+    with refused("size: got 4; expected at most 2: one trajectory takes about 1.16 KiB of memory"):
         check_room(plan, tmp_path)
 
 
@@ -147,11 +149,18 @@ def test_a_chunk_that_no_compressor_takes_is_refused(monkeypatch: pytest.MonkeyP
         check_room(plan, tmp_path)
 
 
-def test_shapes_that_fit() -> None:
+def test_a_shape_that_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Sides shrink alike, channels stay."""
-    assert room._fits((3, 64, 128), 1 / 4, 1) == (3, 32, 64)
-    assert room._fits((1, 1000), 1 / 10, 1) == (1, 100)
-    assert room._fits(80, 1 / 4, 2) == 40
+
+    class Shaped(ToyPlan):
+        shrink, power, memory = "shape", 2, 1e6
+        variables = {"snapshots": ArraySpec(("trajectory", "snapshot", "y", "x"), (5, 1, 64, 128), "float32", {})}
+
+    plan = Shaped()
+    plan.config = SimpleNamespace(shape=(3, 64, 128), trajectories=5, block=1)
+    limits(monkeypatch, memory=(1e6 + 3 * 4 * 64 * 128) / 4 / room.MARGIN * 1.001)
+    with refused(r"shape: got \(3, 64, 128\); expected at most \(3, 32, 64\): one trajectory"):
+        check_room(plan, tmp_path)
 
 
 def test_a_container_has_less_memory_than_its_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from softmode.estimate import Array, median
-from softmode.plots.critical_dynamics import caption, doubt_note, measured_lines, theory_lines, time_axis
 from softmode.lattice import ReceptiveField
+from softmode.plots.critical_dynamics import caption, doubt_note, measured_lines, theory_lines, time_axis
 from softmode.process import parse_process
 from softmode.runs.run import Run
 

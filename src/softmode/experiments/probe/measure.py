@@ -19,9 +19,9 @@ from softmode.experiments.probe.cost import evaluations_each
 from softmode.experiments.probe.prepare import (
     OfClass,
     bind_classes,
-    data_inputs,
     data_of,
     default_snapshots,
+    file_inputs,
     find_classify,
     grid,
     settle,
@@ -35,7 +35,7 @@ from softmode.observe.gains import ModeGains, exact_gains, luminance_and_chroma
 from softmode.observe.order import ClassEntropy
 from softmode.observe.response import Denoised, Response
 from softmode.observe.state import Observable, State, Variable, along
-from softmode.process import Process
+from softmode.process import Process, process_name
 from softmode.runs.classes import Label, by_label, dealt_labels, label_of
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
@@ -76,7 +76,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     if config.states == "reverse":
         sampler.check(model.process, times)
     return ProbePlan(
-        config=config, model=model, inputs={**model.inputs, **data_inputs(config, model), **classifier_digests},
+        config=config, model=model, inputs=file_inputs(config, model) | classifier_digests,
         classes=classes, classify=classify, lattice=lattice, sampler=sampler, times=times, measured=measured,
         snapshots=snapshots, dtype=dtype, device=device, speed=max(speeds),
     )  # fmt: skip
@@ -132,14 +132,15 @@ class ProbePlan(Plan):
         nulls = [of_class.null for of_class in self.classes.values()]
         denoisers = {label: of_class.denoiser for label, of_class in self.classes.items()}
         return {
+            "inputs": dict(self.inputs),
             "model": {
                 "name": self.model.name, "shape": list(self.model.shape), "xi": self.xi,
-                "process": type(self.process).__name__, "convention": self.sampler.convention,
+                "process": type(self.process).__name__, "schedule": process_name(self.process),
+                "convention": self.sampler.convention,
                 "fingerprints": fingerprints(denoisers, self.model, self.device, self.dtype),
                 "null": [null and fingerprint(partial(null, sigma=1.0), *made) for null in nulls],
                 "classifier": self.classify and fingerprint(self.classify, *made),
             },
-            "inputs": dict(self.inputs),
         }  # fmt: skip
 
     @property
