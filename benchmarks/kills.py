@@ -37,7 +37,7 @@ TINY = {
 # of a summary: what differs between runs of the same numbers
 SITTINGS = ("seconds", "hosts", "machine", "digest")
 STORE = "run.zarr"
-EARLY, BETWEEN, LATE = "before a block", "between", "after all"
+EARLY, BETWEEN, LATE = "early", "between blocks", "late"
 # a server that has imported everything forks at once, so that no kill is wasted on imports
 SERVER = multiprocessing.get_context("forkserver")
 
@@ -121,7 +121,8 @@ def kill_all(count: int, names: list[str], seed: int) -> int:
         fell = (places[where] for where in (EARLY, BETWEEN, LATE))
         rows.append((name, places.total(), *fell, compared, different, round(time.monotonic() - began)))
     columns = ("", "kills", EARLY, BETWEEN, LATE, "runs", "differ", "seconds")
-    print_table(Table("Runs that were killed and resumed", columns, tuple(rows)))
+    note = "early: before a block was finished; late: after all of them, at the results or the figures"
+    print_table(Table("Runs that were killed and resumed", columns, tuple(rows), note))
     return total
 
 
