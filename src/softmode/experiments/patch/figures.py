@@ -8,7 +8,9 @@ from matplotlib.figure import Figure, SubFigure
 
 from softmode.estimate import Array
 from softmode.experiments.patch.dispersion import dispersion
-from softmode.plots.critical_dynamics import caption, critical_dynamics
+from softmode.plots.caption import caption
+from softmode.plots.critical_details import critical_details
+from softmode.plots.critical_dynamics import critical_dynamics
 from softmode.plots.fields import COLOURS
 from softmode.plots.noise_axis import variance_exploding
 from softmode.process import parse_process
@@ -172,4 +174,9 @@ def number(value: float) -> str:
     return rf"{float(mantissa):g}\times 10^{{{int(exponent)}}}"
 
 
-FIGURES = {"critical_dynamics": critical_dynamics, "snapshots": snapshots, "dispersion": dispersion}
+FIGURES = {
+    "critical_dynamics": critical_dynamics,
+    "critical_dynamics_details": critical_details,
+    "snapshots": snapshots,
+    "dispersion": dispersion,
+}
