@@ -18,7 +18,7 @@ LAYERS = (
     ("process", "lattice"),
     ("denoiser", "streams"),
     ("samplers", "simulate", "critical", "exact", "formulas", "observe", "comparison"),
-    ("data", "model", "contract", "networks"),
+    ("data", "model", "levels", "contract", "networks"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
     ("cli", "__main__", "__init__"),

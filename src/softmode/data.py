@@ -16,6 +16,9 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softmode.files import read_arrays
+from softmode.message import quote, refusal
+
 Split = Literal["train", "test"]
 Values = Literal["binary", "grey"]
 
@@ -73,6 +76,24 @@ class Images:
     def first(self, count: int) -> "Images":
         """Return the first images."""
         return Images(self.pixels[:count], self.labels[:count], self.values)
+
+
+def read_images(path: str, shape: tuple[int, ...]) -> Float[Tensor, "image channel *space"]:
+    """Return the images of a user's npz file, float32.
+
+    Args:
+        path: The file, with an array `images`.
+        shape: Shape of one image, (channel, *space).
+
+    Raises:
+        ValueError: If it is no such file, or its images are of another shape or not finite.
+    """
+    (found,) = read_arrays("data", path, ["images"], np.float32)
+    images = torch.from_numpy(found)
+    if tuple(images.shape[1:]) != shape or not bool(torch.isfinite(images).all()):
+        expected = ", ".join(map(str, ("image", *shape)))
+        raise refusal(f"data: {quote(path)} holds {tuple(images.shape)}; expected finite images [{expected}]")
+    return images
 
 
 def fashion_mnist(split: Split, values: Values, directory: str | Path | None = None, download: bool = False) -> Images:

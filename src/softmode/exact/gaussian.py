@@ -8,6 +8,7 @@ from torch import Tensor
 
 from softmode.denoiser import per_sample
 from softmode.lattice import Lattice
+from softmode.observe.gains import mode_field
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +90,9 @@ def power_spectrum(fields: Float[Tensor, "batch channel *space"]) -> Float[Tenso
     waves = torch.fft.fftn(fields - fields.mean(0), dim=axes, norm="ortho")
     unbiased = fields.shape[0] / (fields.shape[0] - 1)
     return waves.abs().square().mean((0, 1)) * unbiased
+
+
+def null_model(images: Float[Tensor, "image channel *space"]) -> GaussianDenoiser:
+    """Return the Gaussian model of some data, at least two; of colours, with the luminance's spectrum."""
+    images = images.double()
+    return GaussianDenoiser(power_spectrum(mode_field(images)), images.mean(0))

@@ -15,7 +15,7 @@ from softmode.critical import (
     undefined_bands,
 )
 from softmode.estimate import Array, Estimate, median
-from softmode.process import Process
+from softmode.runs.clock import Clock
 from softmode.runs.results import Quantity, Table
 from softmode.runs.run import Run
 
@@ -24,16 +24,16 @@ LENGTHS = ("xi_eq_drift", "xi_eq_gain", "xi_eq_free")
 ENOUGH = 6
 
 
-def measured_times(run: Run, process: Process, convention: str = "sde") -> list[Quantity]:
+def measured_times(run: Run, convention: str = "sde") -> list[Quantity]:
     """Return every critical time measured along the trajectories of a finished run.
 
     Args:
         run: A run with the curves of `softmode.observe.critical_curves`.
-        process: Its process.
         convention: Whose drift its eigenvalues are of.
     """
     data = run.dataset
     times, k, growth = (data[name].to_numpy() for name in ("time", "k", "growth"))
+    clock = Clock.of(run)
     rates = data["eigenvalue"].to_numpy(), 1 - data["gain"].to_numpy()
     drift = "probability flow's" if convention == "ode" else "reverse SDE's"
 
@@ -42,7 +42,7 @@ def measured_times(run: Run, process: Process, convention: str = "sde") -> list[
         if not found:
             return [Quantity(kind, 1, Estimate.missing(len(curves), "the median curve has none"), what, symbol, source)]
         return [
-            Quantity(kind, i, e, what, symbol, source, float(process.noise_level(e.value)))
+            Quantity(kind, i, e, what, symbol, source, clock.level(e.value))
             for i, e in enumerate(found, 1)
         ]
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.message import refusal
 from softmode.model import Model
+from softmode.runs.provenance import free_memory
 
 # noise levels at which a denoiser's fingerprint is taken
 LEVELS = (0.1, 1.0, 10.0)
@@ -41,3 +43,13 @@ def state_bytes(model: Model, dtype: torch.dtype) -> float:
     """Return about how much memory one state of a model takes while its network computes."""
     sites = math.prod(float(side) for side in model.shape[1:])
     return sites * (ACTIVATIONS + 8 * model.shape[0] * dtype.itemsize)
+
+
+def check_state_fits(model: Model, dtype: torch.dtype) -> None:
+    """Raise a ValueError, before anything of a model's size is allocated, unless one state of it fits into memory."""
+    needed, free = state_bytes(model, dtype), free_memory()
+    if needed > free:
+        raise refusal(
+            f"shape: got {model.shape}; one state takes about {needed / 2**30:.3g} GiB of memory in the network, of "
+            f"which {free / 2**30:.3g} GiB are free: use a smaller one"
+        )

@@ -29,7 +29,7 @@ def analyse(run: Run) -> Results:
     """Return the critical times of a finished run, and those of the theory at x = 0."""
     process, dictionary = parse_process(run.config["schedule"]), stored_dictionary(run)
     theory = theory_times(process, dictionary)
-    measured = measured_times(run, process)
+    measured = measured_times(run)
     bands = undefined(run)
     field = dictionary.receptive_field
     return Results(

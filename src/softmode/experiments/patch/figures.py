@@ -12,7 +12,7 @@ from softmode.plots.caption import caption
 from softmode.plots.critical_details import critical_details
 from softmode.plots.critical_dynamics import critical_dynamics
 from softmode.plots.fields import COLOURS
-from softmode.plots.noise_axis import variance_exploding
+from softmode.plots.snapshots import shown_states, snapshot_title, state_symbol
 from softmode.process import parse_process
 from softmode.runs.run import Run
 
@@ -114,24 +114,6 @@ def _states(run: Run) -> Array:
     return np.asarray(states[:, states.shape[1] // 2] if states.ndim == 4 else states)
 
 
-def shown_states(run: Run) -> Array:
-    """Return the first trajectory's snapshots [snapshot, ...], scaled to unit variance at high noise."""
-    data = run.dataset
-    states = data["snapshots"].isel(trajectory=0).to_numpy()
-    scale = np.hypot(1, data["snapshot"].to_numpy()) if variance_exploding(run) else np.ones(len(states))
-    return np.asarray(states / scale.reshape(-1, *[1] * (states.ndim - 1)))
-
-
-def state_symbol(run: Run) -> str:
-    """Return the symbol of the states as they are shown."""
-    return r"$x_t/\sqrt{1+\sigma^2}$" if variance_exploding(run) else "$x_t$"
-
-
-def snapshot_title(t: float, level: float) -> str:
-    """Return the title of a snapshot: its time and noise level."""
-    return f"$t={number(t)}$\n$\\sigma/\\alpha={number(level)}$"
-
-
 def _panels(figure: SubFigure, run: Run, columns: int, rows: int) -> list[Axes]:
     """Return one titled panel per snapshot, in falling order of time."""
     data, process = run.dataset, parse_process(run.config["schedule"])
@@ -164,14 +146,6 @@ def _curves(figure: SubFigure, run: Run, states: Array, columns: int, rows: int)
         ax.set_xlabel("site")
     for ax in panels[::columns]:
         ax.set_ylabel(f"state {state_symbol(run)}")
-
-
-def number(value: float) -> str:
-    """Return a number to three digits as mathtext, with a power of ten where it is very large or small."""
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    if -4 <= int(exponent) < 4:
-        return f"{float(f'{value:.3g}'):g}"
-    return rf"{float(mantissa):g}\times 10^{{{int(exponent)}}}"
 
 
 FIGURES = {

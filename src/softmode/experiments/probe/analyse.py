@@ -1,50 +1,62 @@
-"""The summary of a probe: critical times, gains with errors, the response's structure, the null and its bound."""
+"""What a probe found: where its modes soften, the null model and its bound, the response's structure, the cost."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from softmode.critical import fit_dispersion, peak_times, undefined_bands
-from softmode.estimate import bootstrap
-from softmode.experiments.quantities import common_summary, measured_quantities
-from softmode.experiments.response import response_evaluations, response_table
-from softmode.observe.gains import evaluations
-from softmode.process import Process
+from softmode.estimate import Estimate, bootstrap
+from softmode.experiments.probe.cost import evaluations_each
+from softmode.experiments.probe.locality import locality_rows, locality_table
+from softmode.runs.clock import Clock
+from softmode.runs.critical_times import (
+    few_trajectories,
+    first_of_each,
+    measured_times,
+    undefined,
+    undefined_table,
+)
+from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
 # standard errors beyond which a gain above the bound is the score's error; one-sided, as a normal distribution's
 BOUND_STDERRS = 4.0
 # error of a gain measured by differences in float32
 ROUNDING = 2e-3
+# what the terminal shows, the first of each
+SHOWN = ("xi_eq_gain_peak", "xi_eq_drift_peak", "xi_eq_free_peak", "growth_onset", "growth_peak", "lambda_0_zero")
 
 
-def summarise(run: Run, process: Process, seconds: float) -> dict[str, Any]:
-    """Return the summary of a finished run as plain data."""
-    summary = common_summary(run, process, measured_quantities(run), seconds) | {
-        "evaluations": network_evaluations(run),
-        "gain": gain_table(run),
-        "locality": response_table(run, process),
+def analyse(run: Run) -> Results:
+    """Return the critical times of a finished run, and what else was measured."""
+    clock, measured = Clock.of(run), measured_times(run, run.identity["model"]["convention"])
+    bands, rows, spent = undefined(run), locality_rows(run, clock), network_evaluations(run)
+    tables = {
+        "times": first_of_each(measured, SHOWN),
+        "locality": locality_table(rows),
+        "cost": Table("Network evaluations", ("what for", "states"), tuple(spent.items())),
+        "undefined": undefined_table(bands),
     }
+    values = {"undefined": bands, "gain": gain_table(run), "locality": rows, "evaluations": spent}
+    peaks, notes = None, few_trajectories(run.dataset.sizes["trajectory"])
     if "null_gain" in run.dataset:
-        summary |= {"null": null_peaks(run), "bound": bound_check(run)}
-    return summary
+        peaks, bound = null_peaks(run), bound_check(run)
+        values |= {"null": peaks, "bound": bound}
+        tables |= {"null": _null_table(peaks, clock), "bound": _bound_table(bound)}
+    else:
+        notes.append("there is no null model to compare with, as the model came without data: name some with --data")
+    return Results(_answer(run, measured, peaks, clock), tuple(measured), tables, tuple(notes), values)
 
 
 def network_evaluations(run: Run) -> dict[str, int]:
     """Return how many states went through the network, and what for."""
-    config, data = run.config, run.dataset
-    trajectories, times, snapshots = (data.sizes[name] for name in ("trajectory", "time", "snapshot"))
-    gains = evaluations(config["method"], config["shells"], data.sizes["axis"], data.sizes["channel"])
-    # Heun looks at both ends of a step
-    looks = 2 if config["sampler"] == "heun" else 1
-    counts = {
-        "sampling": trajectories * looks * config["steps"] if config["states"] == "reverse" else 0,
-        "gains": trajectories * times * gains,
-        "locality": trajectories * snapshots * response_evaluations(data.sizes["channel"]),
-        "classes": trajectories * times if "class_entropy" in data else 0,
-    }
+    data = run.dataset
+    channels, axes, times, snapshots = (data.sizes[name] for name in ("channel", "axis", "time", "snapshot"))
+    each = evaluations_each(run.config, channels, axes, times, snapshots, "class_entropy" in data)
+    counts = {what: data.sizes["trajectory"] * number for what, number in each.items()}
     return counts | {"total": sum(counts.values())}
 
 
@@ -60,16 +72,15 @@ def gain_table(run: Run) -> dict[str, Any]:
     }
 
 
-def null_peaks(run: Run) -> dict[str, Any]:
+def null_peaks(run: Run) -> dict[str, list[float]]:
     """Return the times at which the null model's xi_eq peaks, by convention."""
     data = run.dataset
     times, k = data["time"].to_numpy(), data["k"].to_numpy()
     rates = {"drift": data["null_eigenvalue"].to_numpy(), "gain": 1 - data["null_gain"].to_numpy()}
-    peaks = {}
-    for name, rate in rates.items():
-        fit = fit_dispersion(rate, k)
-        peaks[f"xi_eq_{name}"] = peak_times(fit.softness(math.pi / k[1].min()), times).tolist()
-    return {"peaks": peaks}
+    return {
+        f"xi_eq_{name}": peak_times(fit_dispersion(rate, k).softness(math.pi / k[1].min()), times).tolist()
+        for name, rate in rates.items()
+    }
 
 
 def bound_check(run: Run) -> dict[str, Any]:
@@ -100,3 +111,52 @@ def bound_check(run: Run) -> dict[str, Any]:
             worst = float(excess[band][:, n].max())
             violations.append({"shell": n, "sigma_from": first, "sigma_to": last, "excess": worst})
     return {"checked": True, "comparisons": int(above.size), "above": int(above.sum()), "violations": violations}
+
+
+def _null_table(peaks: dict[str, list[float]], clock: Clock) -> Table:
+    rows = tuple((name, t, clock.level(t)) for name, times in peaks.items() for t in times)
+    note = "a Gaussian with the data's power spectrum, which has no transition" + ("" if rows else ": no peak")
+    return Table("Peaks of the null model", ("of", "t", "sigma/alpha"), rows, note)
+
+
+def _bound_table(bound: dict[str, Any]) -> Table:
+    title, columns = "Gains above the bound S/(S + sigma^2)", ("shell", "from sigma/alpha", "down to", "by up to")
+    if not bound["checked"]:
+        return Table(title, columns, (), f"not checked: {bound['reason']}")
+    rows = tuple((v["shell"], v["sigma_from"], v["sigma_to"], v["excess"]) for v in bound["violations"])
+    return Table(
+        title, columns, rows,
+        f"by more than {BOUND_STDERRS:.0f} standard errors, an error of the learned score" if rows
+        else f"it holds at all {bound['comparisons']} modes and noise levels",
+    )  # fmt: skip
+
+
+def _answer(run: Run, measured: list[Quantity], null: dict[str, list[float]] | None, clock: Clock) -> str:
+    """Say where the long waves are softest, whether that is sure, and what the null model does."""
+    name = "/".join(Path(run.identity["model"]["name"]).parts[-2:])
+    found = [q for q in measured if q.kind == "xi_eq_gain_peak" and math.isfinite(q.estimate.value)]
+    if not found:
+        start = f"No softening of the long waves of {name} stands out at any noise level: xi_eq has no peak"
+    else:
+        level = _level(found[0], clock)
+        several = f", the first of {len(found)} peaks" if len(found) > 1 else ""
+        doubt = ", which few resamples show" if found[0].estimate.reason and found[0].estimate.samples > 1 else ""
+        start = (
+            f"The long waves of {name} are softest at sigma/alpha = {level} (t = {found[0].estimate}), where the "
+            f"equilibrium correlation length xi_eq peaks{several}{doubt}"
+        )
+    if null is None:
+        return f"{start}; there is no Gaussian null model to compare with."
+    levels = ", ".join(f"{clock.level(t):.3g}" for t in null["xi_eq_gain"])
+    if levels:
+        return f"{start}; the Gaussian null model, which has no transition, peaks too, at sigma/alpha = {levels}."
+    return f"{start}; the Gaussian null model, which has the same power spectrum, has no {'such ' * bool(found)}peak."
+
+
+def _level(quantity: Quantity, clock: Clock) -> Estimate:
+    """Return the noise level of a time, its error in proportion."""
+    at = quantity.estimate
+    low, high = (clock.level(end) for end in (at.low, at.high))
+    step = math.exp(1e-3)
+    slope = math.log(clock.level(at.value * step) / clock.level(at.value / step)) / 2e-3
+    return Estimate(quantity.level, quantity.level * abs(slope) * at.stderr / at.value, at.samples, low, high)

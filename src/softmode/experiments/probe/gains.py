@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from softmode.estimate import Array
-from softmode.experiments.probe_summary import BOUND_STDERRS
-from softmode.plots.critical_dynamics import VALUES_NAMED, caption
+from softmode.experiments.probe.analyse import BOUND_STDERRS
+from softmode.plots.caption import caption
 from softmode.plots.curve_lines import shell_colourbar, shell_colours
 from softmode.plots.noise_axis import interval, noise_axis
 from softmode.runs.run import Run
@@ -26,7 +26,7 @@ def gains(run: Run) -> Figure:
 
     Above: the median over trajectories, with its standard error as a band, beside the null model's gain
     $S_n/(S_n+\sigma^2)$, which no exact score exceeds on average over noised data. Below: the mean over trajectories
-    less that bound, with the standard error of the mean. Gains are averaged over the axes, errors too, as if those
+    minus that bound, with the standard error of the mean. Gains are averaged over the axes, errors too, as if those
     were not independent. Crosses: gains above the bound by more than the probe's threshold on any axis. Noise levels
     above HIGHEST are left out of the view, not of the check.
 
@@ -56,9 +56,9 @@ def gains(run: Run) -> Figure:
 
 def _gain_curves(ax: Axes, run: Run) -> list[Artist]:
     """Plot medians with their errors and the bound, by shell; return the legend's entries."""
-    data, table = run.dataset, run.summary["gain"]
+    data, table = run.dataset, run.results.values["gain"]
     levels, shells = data["noise_level"].to_numpy(), data.sizes["shell"]
-    # null in the summary, where a single trajectory has no error, becomes NaN
+    # null in the results, where a single trajectory has no error, becomes NaN
     value, stderr = (np.array(table[name], dtype=float).mean(-1) for name in ("median", "stderr"))
     for n, color in enumerate(shell_colours(shells)(np.arange(shells))):
         ax.plot(levels, value[:, n], color=color, linewidth=1.8, gid=f"gain_{n}")
@@ -78,7 +78,7 @@ def _gain_curves(ax: Axes, run: Run) -> list[Artist]:
 
 
 def mean_excess(run: Run) -> tuple[Array, Array]:
-    """Return the mean gain over trajectories and axes less its bound, and its standard error, both [time, shell].
+    """Return the mean gain over trajectories and axes minus its bound, and its standard error, both [time, shell].
 
     The error is NaN for a single trajectory.
     """
@@ -97,7 +97,7 @@ def _excess_curves(ax: Axes, run: Run) -> None:
         _band(ax, levels, value[:, n], stderr[:, n], color)
     ax.axhline(0, color="black", linewidth=0.8, zorder=1)
     ax.set_ylabel(r"$\langle G_n\rangle$ $-$ bound")
-    ax.set_title("Mean gain less its bound" + (r" ($\pm$ standard error)" if np.isfinite(stderr).any() else ""))
+    ax.set_title("Mean gain minus its bound" + (r" ($\pm$ standard error)" if np.isfinite(stderr).any() else ""))
 
 
 def _band(ax: Axes, levels: Array, value: Array, stderr: Array, color: Any) -> None:
@@ -106,8 +106,8 @@ def _band(ax: Axes, levels: Array, value: Array, stderr: Array, color: Any) -> N
 
 
 def _violations(panels: list[Axes], run: Run) -> list[Artist]:
-    """Mark in both panels the gains that the summary found above the bound; return the legend's entry."""
-    check = run.summary["bound"]
+    """Mark in both panels the gains that the analysis found above the bound; return the legend's entry."""
+    check = run.results.values["bound"]
     if not check["checked"]:
         return [_note(f"bound not checked: {check['reason']}")]
     limit = f"by more than {BOUND_STDERRS:.0f} standard errors"

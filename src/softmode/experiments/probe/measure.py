@@ -1,192 +1,290 @@
 """The probe: sample a model, or noise its data, and measure its critical dynamics beside the null model."""
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from softmode.runs import provenance
-from softmode.config import ProbeConfig
-from softmode.denoiser import Denoiser
-from softmode.dynamics import (
-    Observable,
-    Stepper,
-    Trajectory,
-    TrajectoryNoise,
-    check_steps,
-    euler_maruyama,
-    heun,
-    initial_state,
-    simulate,
-    trajectory_seed,
-)
+from softmode.bounds import check
+from softmode.contract import Classify, check_denoiser
+from softmode.denoiser import Autocast, Denoiser
+from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.curves import CRITICAL, SPACE, axes, constant, critical_curves, fingerprint, layout
-from softmode.experiments.labels import Label, by_label
-from softmode.experiments.probe_setup import Bound, Probe, data_of, prepare
-from softmode.experiments.probe_summary import summarise
-from softmode.experiments.response import response, response_layout, response_streams
+from softmode.experiments.probe.config import Config
+from softmode.experiments.probe.cost import evaluations_each
+from softmode.experiments.probe.prepare import (
+    OfClass,
+    bind_classes,
+    data_inputs,
+    data_of,
+    default_snapshots,
+    find_classify,
+    grid,
+    settle,
+)
+from softmode.lattice import Lattice
 from softmode.model import Model
-from softmode.observe.correlation import (
-    connected_correlation,
-    first_moment_length,
-    second_moment_length,
-    sign_correlation,
-)
-from softmode.observe.gains import (
-    difference_gains,
-    exact_gains,
-    jvp_gains,
-    luminance_and_chroma,
-    mode_signs,
-    multiplexed_gains,
-)
-from softmode.observe.order import class_entropy
+from softmode.networks.load import load_model
+from softmode.observe.correlation import SecondMoment, SignLength
+from softmode.observe.critical_curves import CRITICAL_CURVES, MODES, critical_curves
+from softmode.observe.gains import ModeGains, exact_gains, luminance_and_chroma
+from softmode.observe.order import ClassEntropy
+from softmode.observe.response import Denoised, Response
+from softmode.observe.state import Observable, State, Variable, along
 from softmode.process import Process
-from softmode.runs.progress import progress_bar
-from softmode.runs.store import ArraySpec, Run
+from softmode.runs.classes import Label, by_label, dealt_labels, label_of
+from softmode.runs.experiment import Constants, Plan
+from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
+from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
+from softmode.runs.store import ArraySpec, Block
+from softmode.samplers import Noising, Sampler, initial_state, nearest_steps, sampler_for
+from softmode.simulate import Trajectory, simulate
+from softmode.streams import TrajectoryNoise, null_data_seed
 
-# stream of the null model's data, beside those of the trajectories
-DATA = 2
 
-
-def run(config: ProbeConfig, out: str | Path, model: Model | None = None, progress: bool = False) -> Run:
-    """Run the experiment, or resume it, and return the stored run.
+def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePlan":
+    """Check a config and build what it describes.
 
     Args:
         config: What to probe and how.
-        out: Directory of the run; one that holds an unfinished run of the same config is resumed.
-        model: The model, where it is at hand; loaded by the config's name when left out.
-        progress: Whether to show a progress bar.
+        given: Live objects in place of what the config names: `model`, `classifier`.
 
     Raises:
-        ValueError: If the config, the model or the directory is unusable; nothing is written then.
-        NonFiniteStateError: If a state becomes NaN or infinite; finished blocks stay readable.
+        ValueError: If any field is out of range or the model cannot be used, naming the remedy.
     """
-    probe = prepare(config, model)
-    config, device, dtype = probe.config, probe.device, probe.dtype
-    if config.states == "reverse" and config.sampler == "euler-maruyama":
-        check_steps(probe.process, probe.times)
-    first = probe.bounds[probe.labels[0]].denoiser
-    identity = {
-        "experiment": "probe", "config": asdict(config), "versions": provenance.versions(),
-        "model": {"name": probe.model.name, "shape": list(probe.model.shape), "xi": probe.xi,
-                  "process": type(probe.process).__name__, "convention": probe.convention,
-                  "fingerprint": fingerprint(lambda x: first(x, 1.0), probe.model.shape, device, dtype)},
-    }  # fmt: skip
-    stored = Run.create(out, identity, _constants(probe), _curves(probe), config.block)
-    start = time.perf_counter()
-    pending = list(stored.pending(config.block, config.trajectories))
-    batches = sum(min(len(probe.labels), len(trajectories)) for _, trajectories in pending)
-    with progress_bar(progress and bool(pending), batches * (len(probe.times) - 1)) as advance:
-        for index, trajectories in pending:
-            stored.write(index, trajectories, measure(probe, trajectories, advance))
-    stored.finish()
-    stored.write_summary(summarise(stored, probe.process, time.perf_counter() - start))
-    return stored
-
-
-def measure(probe: Probe, trajectories: range, on_step: Callable[[], None] = lambda: None) -> dict[str, Array]:
-    """Follow some trajectories and return every stored array of theirs, [trajectory, ...]."""
-    return by_label(probe.labels, trajectories, lambda label, group: _measure(probe, label, group, on_step))
-
-
-def _measure(probe: Probe, label: Label, trajectories: list[int], on_step: Callable[[], None]) -> dict[str, Array]:
-    """Follow trajectories of one class."""
-    bound, config = probe.bounds[label], probe.config
-    images = None if bound.images is None or config.states == "reverse" else bound.images
-    data = None if images is None else data_of(images, probe.labels, trajectories)
-    own = _observables(probe, bound, trajectories)
-    trajectory = _follow(probe, trajectories, probe.sampling(label), data, own, on_step)
-    values = {name: value.numpy() for name, value in trajectory.values.items()}
-    k = probe.lattice.wavenumbers(config.shells)
-    gain = _split_channels(trajectory.values["gain"])
-    values |= {name: value.double().numpy() for name, value in gain.items()}
-    values |= critical_curves(
-        probe.process, trajectory.times, k, values[probe.xi], gain["gain"], probe.convention
-    )  # fmt: skip
-    if bound.null is not None:
-        drawn = None
-        if config.states == "forward":
-            stream = torch.Generator().manual_seed(trajectory_seed(config.seed, 0, DATA))
-            drawn = bound.null.sample(config.trajectories, stream, probe.model.shape[0])[trajectories]
-        null = _follow(probe, trajectories, bound.null, drawn, {}, lambda: None)
-        values["null_xi_x"] = null.values[probe.xi].double().numpy()
-    return values | _at_snapshots(probe, bound, trajectories, trajectory.snapshots)
-
-
-def _follow(
-    probe: Probe,
-    trajectories: list[int],
-    denoiser: Denoiser,
-    data: Tensor | None,
-    observables: dict[str, Observable],
-    on_step: Callable[[], None],
-) -> Trajectory:
-    """Sample a denoiser's trajectories, or noise its data, and measure correlation lengths and more along the way."""
-    config = probe.config
-    noise = TrajectoryNoise(config.seed, trajectories, probe.device)
-    stepper: Stepper
-    if data is not None:
-        x_0 = data.to(probe.device, probe.dtype)
-        stepper = partial(forward_states, x_0)
-        x = next(forward_states(x_0, denoiser, probe.process, x_0, probe.times[:1].repeat(2), noise))
-    else:
-        stepper = heun if config.sampler == "heun" else euler_maruyama
-        x = initial_state(probe.process, float(probe.times[0]), noise, probe.model.shape, probe.dtype)
-    common: dict[str, Observable] = {
-        "xi_sign": lambda _d, _p, x, _t: first_moment_length(sign_correlation(x), config.portion),
-        "xi_moment": lambda _d, _p, x, _t: second_moment_length(connected_correlation(x), config.portion),
-    }
-    return simulate(
-        denoiser,
-        probe.process,
-        x,
-        probe.times,
-        noise,
-        stepper=stepper,
-        observables=common | observables,
-        measure_at=probe.measured,
-        snapshots_at=probe.snapshots,
-        on_step=on_step,
+    check(config)
+    given = given or {}
+    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
+    model = given.get("model") or load_model(
+        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
     )
+    check_state_fits(model, dtype)
+    config = settle(config, model)
+    lattice = Lattice(model.shape[1:])
+    lattice.wavenumbers(config.shells)
+    times, measured = grid(config, model, dtype)
+    snapshots = nearest_steps("snapshots", config.snapshots or default_snapshots(model.process, times), times)
+    classes = bind_classes(config, model, dealt_labels(config.labels, model, config.trajectories))
+    classify, classifier_digests = find_classify(config, model, given, device, dtype)
+    middle = float(model.process.noise_level(times[len(times) // 2]))
+    speeds = [check_denoiser(of_class.denoiser, model, dtype, device, middle) for of_class in classes.values()]
+    sampler = sampler_for(config.sampler, model.process)
+    if config.states == "reverse":
+        sampler.check(model.process, times)
+    return ProbePlan(
+        config=config, model=model, inputs={**model.inputs, **data_inputs(config, model), **classifier_digests},
+        classes=classes, classify=classify, lattice=lattice, sampler=sampler, times=times, measured=measured,
+        snapshots=snapshots, dtype=dtype, device=device, speed=max(speeds),
+    )  # fmt: skip
 
 
-def forward_states(
-    x_0: Tensor, _denoiser: Denoiser, process: Process, _x: Tensor, times: Tensor, noise: TrajectoryNoise
-) -> Iterator[Tensor]:
-    r"""Yield noised data $x_t = \alpha x_0 + \sigma\epsilon$ at every time after the first, in place of a stepper."""
-    for t in times[1:]:
-        yield float(process.alpha(t)) * x_0 + float(process.sigma(t)) * noise.fill_(torch.empty_like(x_0))
+@dataclass(frozen=True, eq=False)
+class ProbePlan(Plan):
+    """Everything that a checked config determines; `config` has no field left open, `speed` is seconds per state."""
 
+    config: Config
+    model: Model
+    inputs: Mapping[str, str]
+    classes: Mapping[Label, OfClass]
+    classify: Classify | None
+    lattice: Lattice
+    sampler: Sampler
+    times: Tensor
+    measured: list[int]
+    snapshots: list[int]
+    dtype: torch.dtype
+    device: torch.device
+    speed: float
 
-def _observables(probe: Probe, bound: Bound, trajectories: list[int]) -> dict[str, Observable]:
-    """Return the observables of a model's own trajectories, all of the denoiser in full precision."""
-    config, classify = probe.config, probe.classify
-    place = {float(probe.times[k]): index for index, k in enumerate(probe.measured)}
-    modes = 2 * probe.lattice.dimensions * config.shells
-    by_channel = probe.model.shape[0] > 1
+    @property
+    def process(self) -> Process:
+        """Process in which to sample."""
+        return self.model.process
 
-    def gains(_denoiser: Denoiser, process: Process, x: Tensor, t: Tensor) -> Tensor:
-        x, sigma = x / float(process.alpha(t)), process.noise_level(t)
-        if config.method == "difference":
-            return difference_gains(bound.denoiser, x, sigma, config.shells, by_channel=by_channel)
-        if config.method == "jvp":
-            return jvp_gains(bound.denoiser, x, sigma, config.shells, by_channel)
-        signs = mode_signs(modes, trajectories, place[float(t)], config.seed)
-        return multiplexed_gains(bound.denoiser, x, sigma, config.shells, signs, by_channel=by_channel)
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Classes, dealt out to the trajectories in turn."""
+        return tuple(self.classes)
 
-    if classify is None:
-        return {"gain": gains}
+    @property
+    def has_null(self) -> bool:
+        """Whether the null model is known."""
+        return all(of_class.null is not None for of_class in self.classes.values())
 
-    def entropy(_denoiser: Denoiser, process: Process, x: Tensor, t: Tensor) -> Tensor:
-        return class_entropy(classify(bound.denoiser(x / float(process.alpha(t)), process.noise_level(t))))
+    @property
+    def xi(self) -> str:
+        """Which correlation length is the model's xi_x: of sign(x) for binary data, else the second moment."""
+        return "xi_sign" if self.model.binary else "xi_moment"
 
-    return {"gain": gains, "class_entropy": entropy}
+    @property
+    def memory(self) -> float:  # type: ignore[override]
+        """Bytes of a state inside the network."""
+        return state_bytes(self.model, self.dtype)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The model with fingerprints of all that it is called for, and digests of every file."""
+        made = self.model.shape, self.device, self.dtype
+        nulls = [of_class.null for of_class in self.classes.values()]
+        denoisers = {label: of_class.denoiser for label, of_class in self.classes.items()}
+        return {
+            "model": {
+                "name": self.model.name, "shape": list(self.model.shape), "xi": self.xi,
+                "process": type(self.process).__name__, "convention": self.sampler.convention,
+                "fingerprints": fingerprints(denoisers, self.model, self.device, self.dtype),
+                "null": [null and fingerprint(partial(null, sigma=1.0), *made) for null in nulls],
+                "classifier": self.classify and fingerprint(self.classify, *made),
+            },
+            "inputs": dict(self.inputs),
+        }  # fmt: skip
+
+    @property
+    def constants(self) -> Constants:
+        """Coordinates, and what the null model has in closed form."""
+        config, at = self.config, (self.times[self.measured], self.times[self.snapshots])
+        arrays = time_axes(self.process, self.lattice, *at, config.shells, config.trajectories)
+        levels = self.process.noise_level(at[1])
+        arrays["snapshot_level"] = constant(levels, ("snapshot",), "EDM noise level of the snapshot")
+        if self.has_null:
+            gain = self._null_gain(self.process.noise_level(at[0]))
+            rate = self.process.eigenvalue(gain, at[0][:, None, None], self.sampler.convention)
+            what = "gain S/(S + sigma^2) of the null model, which bounds the model's"
+            arrays["null_gain"] = constant(gain, MODES, what)
+            arrays["null_eigenvalue"] = constant(rate, MODES, "drift eigenvalue of the null model", "1 / process time")
+        return arrays
+
+    @property
+    def variables(self) -> Mapping[str, ArraySpec]:
+        """Snapshots, observables along the trajectory and at snapshots, and the curves that follow from them."""
+        channels, *sides = self.model.shape
+        sizes = {
+            "trajectory": self.config.trajectories,
+            "time": len(self.measured),
+            "snapshot": len(self.snapshots),
+            "shell": self.config.shells + 1,
+            "axis": self.lattice.dimensions,
+            "channel": channels,
+            "distance": min(sides) // 2 + 1,
+            **space_sizes(self.lattice.shape),
+        }
+        own = {"snapshots": Variable(("snapshot", "channel", *self._space), "state x_t", "1", "Fig. 2", "state")}
+        if channels > 1:
+            own["channel_gain"] = Variable((*MODES, "channel"), "mode gain of each channel", "1", "v.(dD/dx)v")
+        if channels == 3:
+            own["chroma_gain"] = Variable(MODES, "mean gain of the two directions of colour", "1", "G.3")
+        if self.has_null:
+            own["null_xi_x"] = Variable(("time",), "xi_x of the null model's trajectories", "site", "as xi_x")
+        measured = along("time", *self._lengths, *self._entropy)
+        return layout(
+            sizes, own | measured | along("snapshot", *self._at_snapshots) | CRITICAL_CURVES, self.config.dtype
+        )
+
+    def steps(self, pending: list[Block]) -> int:
+        """Return the sampler's steps, of every class of a block."""
+        batches = sum(min(len(self.labels), len(block.trajectories)) for block in pending)
+        return batches * (len(self.times) - 1)
+
+    def seconds(self, pending: list[Block]) -> float:
+        """Return how long the network's evaluations will take."""
+        each = evaluations_each(
+            asdict(self.config), self.model.shape[0], self.lattice.dimensions, len(self.measured), len(self.snapshots),
+            self.classify is not None,
+        )  # fmt: skip
+        return sum(len(block.trajectories) for block in pending) * sum(each.values()) * self.speed
+
+    def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
+        """Return every array of a block, each class measured apart."""
+        return by_label(self.labels, block.trajectories, lambda label, group: self._measure(label, group, advance))
+
+    @property
+    def _space(self) -> tuple[str, ...]:
+        return SPACE[-self.lattice.dimensions :]
+
+    @property
+    def _lengths(self) -> list[Observable]:
+        return [SignLength(self.config.portion), SecondMoment(self.config.portion)]
+
+    @property
+    def _gains(self) -> ModeGains:
+        places = {step: place for place, step in enumerate(self.measured)}
+        return ModeGains(self.config.shells, self.config.method, self.model.shape[0] > 1, self.config.seed, places)
+
+    @property
+    def _entropy(self) -> list[Observable]:
+        return [] if self.classify is None else [ClassEntropy(self.classify)]
+
+    @property
+    def _at_snapshots(self) -> list[Observable]:
+        return [Denoised(self._space), Response(self.config.seed)]
+
+    def _null_gain(self, levels: Tensor) -> Tensor:
+        """Return the null model's gain, its mean over trajectories, [time, shell, axis]."""
+        x = torch.zeros(1, *self.model.shape, dtype=torch.float64)
+        gains = {
+            label: torch.cat([exact_gains(of_class.null, x, level, self.config.shells) for level in levels])
+            for label, of_class in self.classes.items()
+            if of_class.null is not None
+        }
+        return torch.stack([gains[label_of(self.labels, i)] for i in range(self.config.trajectories)]).mean(0)
+
+    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        """Follow trajectories of one class."""
+        config, of_class = self.config, self.classes[label]
+        denoiser, noised = of_class.denoiser, config.states == "forward"
+        data = data_of(of_class.images, self.labels, trajectories) if noised and of_class.images is not None else None
+        moved_by = denoiser if config.precision == "full" else Autocast(denoiser, getattr(torch, config.precision))
+        observables = [*self._lengths, self._gains, *self._entropy]
+        trajectory = self._follow(trajectories, moved_by, denoiser, data, observables, advance)
+        gain = _split_channels(trajectory.values.pop("gain"))
+        values = {name: value.numpy() for name, value in trajectory.values.items()}
+        values |= {name: value.double().numpy() for name, value in gain.items()}
+        k = self.lattice.wavenumbers(config.shells)
+        values |= critical_curves(
+            self.process, trajectory.times, k, values[self.xi], gain["gain"], self.sampler.convention
+        )
+        if self.has_null and (null := of_class.null) is not None:
+            stream = torch.Generator().manual_seed(null_data_seed(config.seed))
+            drawn = null.sample(config.trajectories, stream, self.model.shape[0])[trajectories] if noised else None
+            follower = self._follow(trajectories, null, null, drawn, self._lengths, lambda: None)
+            values["null_xi_x"] = follower.values[self.xi].double().numpy()
+        return values | self._look(denoiser, trajectories, trajectory.snapshots)
+
+    def _follow(
+        self,
+        trajectories: list[int],
+        moved_by: Denoiser,
+        seen: Denoiser,
+        data: Tensor | None,
+        observables: list[Observable],
+        advance: Callable[[], None],
+    ) -> Trajectory:
+        """Sample a denoiser's trajectories, or noise its data, and measure along the way."""
+        noise = TrajectoryNoise(self.config.seed, trajectories, self.device)
+        sampler = self.sampler
+        if data is None:
+            x = initial_state(self.process, float(self.times[0]), noise, self.model.shape, self.dtype)
+        else:
+            sampler = noising = Noising(data.to(self.device, self.dtype), self.sampler)
+            x = noising.start(self.process, self.times[0], noise)
+        return simulate(
+            moved_by, self.process, x, self.times, noise, sampler=sampler, observables=observables,
+            measure_at=self.measured, snapshots_at=self.snapshots, seen=seen, on_step=advance,
+        )  # fmt: skip
+
+    def _look(self, denoiser: Denoiser, trajectories: list[int], states: Tensor) -> dict[str, Array]:
+        """Return x, D(x) and the structure of its response at every snapshot, [trajectory, snapshot, ...]."""
+        columns: dict[str, list[Tensor]] = {"snapshots": list(states.unbind(1))}
+        for place, step in enumerate(self.snapshots):
+            x = states[:, place].to(self.device)
+            at = State(denoiser, self.process, x, self.times[step], step, trajectories)
+            for observable in self._at_snapshots:
+                for name, value in observable(at).items():
+                    columns.setdefault(name, []).append(value.cpu())
+        return {name: np.stack([value.numpy() for value in values], 1) for name, values in columns.items()}
 
 
 def _split_channels(gain: Tensor) -> dict[str, Tensor]:
@@ -201,71 +299,3 @@ def _split_channels(gain: Tensor) -> dict[str, Tensor]:
         return {"gain": each.mean(-1), "channel_gain": each}
     luminance, chroma = luminance_and_chroma(gain)
     return {"gain": luminance, "chroma_gain": chroma, "channel_gain": each}
-
-
-@torch.no_grad()
-def _at_snapshots(probe: Probe, bound: Bound, trajectories: list[int], states: Tensor) -> dict[str, Array]:
-    """Return x, D(x) and the structure of its response at every snapshot, [trajectory, snapshot, ...]."""
-    columns: dict[str, list[Tensor]] = {"snapshots": list(states.unbind(1))}
-    for place, k in enumerate(probe.snapshots):
-        t = probe.times[k]
-        x, sigma = states[:, place].to(probe.device) / float(probe.process.alpha(t)), probe.process.noise_level(t)
-        streams = response_streams(probe.config.seed, trajectories, k, probe.device)
-        found = response(bound.denoiser, x, sigma, streams) | {"denoised": bound.denoiser(x, sigma)}
-        for name, value in found.items():
-            columns.setdefault(name, []).append(value.cpu())
-    return {name: torch.stack(values, 1).numpy() for name, values in columns.items()}
-
-
-def _constants(probe: Probe) -> dict[str, tuple[ArraySpec, Array]]:
-    config = probe.config
-    measured, snapshots = probe.times[probe.measured], probe.times[probe.snapshots]
-    arrays = axes(probe.process, probe.lattice, measured, snapshots, config.shells, config.trajectories)
-    levels = probe.process.noise_level(snapshots)
-    arrays["snapshot_level"] = constant(levels, ("snapshot",), "EDM noise level of the snapshot")
-    if probe.has_null:
-        x = torch.zeros(1, *probe.model.shape, dtype=torch.float64)
-        at = probe.process.noise_level(measured)
-        gains = {
-            label: torch.cat([exact_gains(bound.null, x, s, config.shells) for s in at])
-            for label, bound in probe.bounds.items()
-            if bound.null is not None
-        }
-        gain = probe.mean_over_labels(gains)
-        rate = probe.process.eigenvalue(gain, measured[:, None, None], probe.convention)
-        dims, unit = ("time", "shell", "axis"), "1 / process time"
-        arrays["null_gain"] = constant(gain, dims, "gain S/(S + sigma^2) of the null model, which bounds the model's")
-        arrays["null_eigenvalue"] = constant(rate, dims, "drift eigenvalue of the null model", unit)
-    return arrays
-
-
-def _curves(probe: Probe) -> dict[str, ArraySpec]:
-    """Describe every array that is filled by blocks."""
-    config, channels = probe.config, probe.model.shape[0]
-    space = SPACE[-probe.lattice.dimensions :]
-    sizes = {
-        "trajectory": config.trajectories,
-        "time": len(probe.measured),
-        "snapshot": len(probe.snapshots),
-        "shell": config.shells + 1,
-        "axis": probe.lattice.dimensions,
-        "channel": channels,
-        "distance": min(probe.lattice.shape) // 2 + 1,
-        **dict(zip(space, probe.lattice.shape, strict=True)),
-    }
-    state, field = config.dtype, f"snapshot channel {' '.join(space)}"
-    own = {
-        "snapshots": (field, state, "state x_t", "1", "Fig. 2"),
-        "denoised": (field, state, "denoised state D(x)", "1", "E[x_0 | x]"),
-        "xi_sign": ("time", "float64", "correlation length xi_x of sign(x)", "site", "Eq. 63"),
-        "xi_moment": ("time", state, "second-moment correlation length of x", "site", "G.3"),
-    }
-    if channels > 1:
-        own["channel_gain"] = ("time shell axis channel", "float64", "mode gain of each channel", "1", "v.(dD/dx)v")
-    if channels == 3:
-        own["chroma_gain"] = ("time shell axis", "float64", "mean gain of the two directions of colour", "1", "G.3")
-    if probe.has_null:
-        own["null_xi_x"] = ("time", "float64", "xi_x of the null model's trajectories", "site", "as xi_x")
-    if probe.classify is not None:
-        own["class_entropy"] = ("time", "float64", "entropy of the class of D(x)", "nat", "classifier")
-    return layout(sizes, own | response_layout(state) | CRITICAL)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from softmode.plots.critical_dynamics import caption
+from softmode.plots.caption import caption
 from softmode.plots.noise_axis import LABEL, interval, noise_axis
 from softmode.runs.run import Run
 
@@ -113,9 +113,8 @@ def _symmetry(ax: Axes, run: Run) -> None:
 
 def _series(ax: Axes, run: Run, name: str, label: str, color: str, marker: str, shift: float) -> Line2D:
     """Plot one column of the locality table against the noise level, with its 95 % intervals where it has them."""
-    rows = run.summary["locality"]
-    columns = [[row["sigma"], *(row[name][key] for key in ("value", "low", "high"))] for row in rows]
-    # null in the summary becomes NaN
-    level, value, low, high = np.array(columns, dtype=float).T
+    rows = run.results.values["locality"]
+    columns = [[row["sigma"], row[name].value, row[name].low, row[name].high] for row in rows]
+    level, value, low, high = np.array(columns).T
     ax.vlines(level * shift, low, high, color=color, linewidth=1.2, alpha=0.6)
     return ax.plot(level * shift, value, color=color, marker=marker, markersize=6, label=label, gid=name)[0]

@@ -1,4 +1,4 @@
-"""The figures of a probe, and among them those of its states: what the model sees, what it makes of it, its samples."""
+"""The figures of a probe's states: what the model sees, what it makes of it, and its samples."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from softmode.estimate import Array, Estimate
-from softmode.plots.critical_dynamics import MEASURED, caption, doubt_note, measured_times, value_text
+from softmode.plots.critical_dynamics import MEASURED, caption, doubt_note, value_text
 from softmode.plots.fields import COLOURS, NORM, visible
-from softmode.figures.patch_states import shown_states, snapshot_title, state_symbol
+from softmode.plots.snapshots import shown_states, snapshot_title, state_symbol
 from softmode.runs.run import Run
 
 SAMPLES_SHOWN = 16
@@ -68,14 +68,18 @@ def states(run: Run) -> Figure:
     return figure
 
 
-def samples(run: Run) -> Figure:
+def samples(run: Run) -> Figure | None:
     """Draw the final denoised state D(x) of up to SAMPLES_SHOWN trajectories, which is that of the last snapshot.
 
+    Noised data are no samples.
+
     Args:
-        run: A finished run of a probe of sampled states.
+        run: A finished run of a probe.
 
     Source: paper F.5.
     """
+    if run.config["states"] != "reverse":
+        return None
     data = run.dataset
     fields = data["denoised"].isel(snapshot=-1).to_numpy()
     shown = fields[:SAMPLES_SHOWN]
@@ -100,7 +104,7 @@ def critical_time(run: Run) -> tuple[Estimate, str] | None:
     times = run.dataset["snapshot"].to_numpy()
     found = []
     for kind in CRITICAL:
-        peaks = [peak for peak in measured_times(run.summary, kind) if times[-1] < peak.value < times[0]]
+        peaks = [q.estimate for q in run.results.of(kind) if times[-1] < q.estimate.value < times[0]]
         if peaks:
             several = f", first of {len(peaks)}" if len(peaks) > 1 else ""
             found.append((peaks[0], f"{MEASURED[kind].label}{several}: $t$ = {value_text(peaks[0])}"))

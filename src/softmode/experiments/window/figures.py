@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from softmode.estimate import Array, median
 from softmode.experiments import window as windows
 from softmode.experiments.notions import Intercept, softness
-from softmode.plots.critical_dynamics import caption
+from softmode.plots.caption import caption
 from softmode.plots.length_panel import GAIN
 from softmode.plots.noise_axis import noise_axis
 from softmode.plots.null_lines import GREY

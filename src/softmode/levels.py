@@ -1,0 +1,48 @@
+"""Where a generation begins and ends: times and noise levels within those that a model knows."""
+
+import math
+
+from softmode.message import quote, refusal
+from softmode.model import Model
+from softmode.process import VE
+from softmode.rounding import TABLE, within
+from softmode.samplers import FLOW_LEVELS
+
+
+def flow_levels(model: Model) -> tuple[float, float]:
+    """Return the first and the last noise level of the paper's probability flow (G.2), within what a model knows."""
+    lowest, highest = model.levels or (0.0, math.inf)
+    return min(FLOW_LEVELS[0], highest), max(FLOW_LEVELS[1], lowest)
+
+
+def default_times(model: Model, ends: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Return the first and the last time of the reverse grid, within what the model knows.
+
+    Args:
+        model: The model.
+        ends: Times for a VP process, such as a sampler's own; None for the times of FLOW_LEVELS, which a VE process
+            always has.
+    """
+    process = model.process
+    if ends is None or isinstance(process, VE):
+        first, last = (float(process.time(level)) for level in flow_levels(model))
+    else:
+        first, last = ends
+    if model.levels is not None:
+        lowest, highest = (float(process.time(level)) for level in model.levels)
+        first, last = min(first, highest), max(last, lowest)
+    return first, last
+
+
+def check_levels(model: Model, t_max: float, t_min: float) -> None:
+    """Raise a ValueError if the times t_max or t_min are beyond the noise levels that a model knows, up to rounding."""
+    if model.levels is None:
+        return
+    lowest, highest = model.levels
+    for name, t in (("t_max", t_max), ("t_min", t_min)):
+        level = float(model.process.noise_level(t))
+        if not within(level, lowest, highest, TABLE):
+            raise refusal(
+                f"{name}: got {t:g}, noise level {level:.4g}; {quote(model.name)} knows those in "
+                f"[{lowest:.4g}, {highest:.4g}]: leave {name} out"
+            )
