@@ -8,7 +8,7 @@ from typing import Any
 from softmode.runs.run import Run
 
 # characters across a figure
-LINE = 105
+LINE = 118
 
 
 def is_probe(run: Run) -> bool:

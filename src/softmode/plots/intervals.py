@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 
 from softmode.estimate import Estimate
-from softmode.plots.marks import value_text
+from softmode.plots.marks import DOUBT, in_doubt, value_text
 
 # values of one row that are written beside it
 WRITTEN = 3
@@ -55,19 +55,15 @@ def interval_rows(ax: Axes, rows: Sequence[Row]) -> None:
     ax.set_axisbelow(True)
 
 
-def in_doubt(estimate: Estimate) -> bool:
-    """Return whether an estimate has an error and was found in too few resamples."""
-    return bool(estimate.reason) and math.isfinite(estimate.stderr)
-
-
 def _legend(ax: Axes, rows: Sequence[Row]) -> None:
+    """Explain what the rows have, below all panels of the figure or of its part."""
     estimates = [estimate for row in rows for estimate in row.estimates]
     if any(estimate.low < estimate.high for estimate in estimates):
         ax.plot([], [], color="black", linewidth=5, alpha=0.4, label="95 % interval")
     if any(math.isfinite(sum(row.window)) for row in rows):
         ax.plot([], [], color="black", linewidth=1.4, marker="|", markersize=10, label="window of the criterion itself")
     if any(in_doubt(estimate) for estimate in estimates):
-        text = "?: in fewer than 95 % of resamples"
-        ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=8, label=text)
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+        ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=8, label=DOUBT)
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.figure.legend(handles, labels, loc="outside lower center", ncols=3)

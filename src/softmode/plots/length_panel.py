@@ -19,7 +19,7 @@ LENGTHS = {
     "xi_eq_free": (r"from $1-G_{n\geq 1}$ alone", FREE, ":"),
 }
 # share of a median curve that is no divergence, and how far beyond it the axis reaches
-DEFINED, BEYOND = 0.9, 2.5
+DEFINED, BEYOND = 0.9, 2.0
 LABEL = r"equilibrium length $\xi_{\mathrm{eq}}$ (sites)"
 
 
@@ -59,7 +59,7 @@ def length_by_convention(ax: Axes, run: Run) -> None:
 
 
 def length_limit(curve: Array, beside: Array | None) -> float:
-    """Return the top of an axis of xi_eq: all of a curve but its divergence, and what is beside it up to BEYOND times that.
+    """Return the top of an axis of xi_eq: all of a curve but its divergence, what is beside it up to BEYOND times that.
 
     Args:
         curve: Median [time], NaN where undefined.

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from softmode.estimate import Estimate
 from softmode.plots.palette import BLUE, GREEN, PURPLE, VERMILLION
@@ -18,6 +20,7 @@ LINE = 0.09
 SIZE = 12
 # an alpha at which curves stay visible through a band
 BAND = 0.15
+DOUBT = "?: in fewer than 95 % of bootstrap resamples"
 
 
 class Style(NamedTuple):
@@ -38,7 +41,7 @@ STYLES = {
 
 
 def value_text(estimate: Estimate) -> str:
-    """Return a value with its error as figures show it, and whether it is in doubt."""
+    """Return a value with its error as figures show it, with a question mark if it is in doubt."""
     if not math.isfinite(estimate.stderr):
         return f"{estimate.value:.3g}"
     if estimate.stderr == 0:
@@ -46,17 +49,26 @@ def value_text(estimate: Estimate) -> str:
     return f"{estimate}" + ("?" if estimate.reason else "")
 
 
-def marked(results: Results, kinds: Sequence[str], most: int = MOST) -> list[tuple[str, Estimate]]:
-    """Return the times of some kinds that a panel marks, in falling order of time: at most three, the sure ones first.
+def doubt_note(handles: Sequence[Artist]) -> list[Line2D]:
+    """Return a legend's entry that explains the question mark of a value in doubt, if one of its handles has it."""
+    doubtful = any("?" in str(handle.get_label()) for handle in handles)
+    return [Line2D([], [], linestyle="", label=DOUBT)] if doubtful else []
+
+
+def in_doubt(estimate: Estimate) -> bool:
+    """Return whether an estimate was found in too few resamples; a single trajectory has none."""
+    return bool(estimate.reason) and math.isfinite(estimate.stderr)
+
+
+def marked(results: Results, kinds: Sequence[str]) -> list[tuple[str, Estimate]]:
+    """Return the times that a panel marks, in falling order: the first few of those that are not in doubt.
 
     Args:
         results: What was found.
         kinds: Kinds of quantities, those that matter most first.
-        most: How many at most.
     """
-    found = [(kind, q.estimate) for kind in kinds for q in results.of(kind)]
-    sure_first = sorted(found, key=lambda pair: bool(pair[1].reason))
-    return sorted(sure_first[:most], key=lambda pair: -pair[1].value)
+    sure = [(kind, q.estimate) for kind in kinds for q in results.of(kind) if not in_doubt(q.estimate)]
+    return sorted(sure[:MOST], key=lambda pair: -pair[1].value)
 
 
 def draw_marks(ax: Axes, marks: Sequence[tuple[str, Estimate]], above: bool = True) -> None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLo
 
 from softmode.data import CLASSES
 from softmode.estimate import Array
-from softmode.plots.critical_dynamics import doubt_note, value_text
+from softmode.plots.marks import doubt_note, value_text
 from softmode.plots.noise_axis import LABEL, variance_exploding
 from softmode.runs.report import estimate_of
 from softmode.runs.run import Run
