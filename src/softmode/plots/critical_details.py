@@ -43,7 +43,7 @@ def critical_details(run: Run) -> Figure:
     heights = [PANELS, ROW * (len(rows) + 3)]
     figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights)
-    panels = [*above.subplots(1, 2), below.subplots()]
+    panels = [*above.subplots(1, 2).flat, below.subplots()]
     lettered(panels, TITLES)
     for ax in panels:
         time_axis(ax, run)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Polygon, Rectangle
 
 from softmode.critical import fit_dispersion
 from softmode.estimate import Array, median
@@ -34,8 +35,10 @@ def equilibrium_length(ax: Axes, run: Run) -> None:
     Source: paper Figs. 3, 6 and 7, left; Eq. 69 on 1 - G_n.
     """
     curves, times = run.dataset["xi_eq_gain"].to_numpy(), run.dataset["time"].to_numpy()
-    _shade(ax, run, "xi_eq_gain", "undefined")
     trajectories_and_median(ax, times, curves)
+    undefined = _shade(ax, run, "xi_eq_gain", "undefined")
+    if undefined:
+        ax.legend(handles=undefined[:1], loc="upper right")
     null = null_length(run)
     if null is not None:
         null_line(ax, run, null)
@@ -72,14 +75,13 @@ def length_limit(curve: Array, beside: Array | None) -> float:
     return 1.1 * (max(top, min(other, BEYOND * top)) if top > 0 else other) or 1.0
 
 
-def _shade(ax: Axes, run: Run, name: str, text: str) -> None:
+def _shade(ax: Axes, run: Run, name: str, text: str) -> list[Polygon | Rectangle]:
     """Shade the bands in which the median of an array is undefined; a single measured point is no band."""
-    for first, last in run.results.values["undefined"][name]:
-        if first > last:
-            span = ax.axvspan(first, last, color=SHADE, linewidth=0, zorder=0, gid="undefined")
-            # one entry in a legend
-            span.set_label(text)
-            text = "_nolegend_"
+    bands = [band for band in run.results.values["undefined"][name] if band[0] > band[1]]
+    spans = [ax.axvspan(*band, color=SHADE, linewidth=0, zorder=0, gid="undefined") for band in bands]
+    for span in spans[:1]:
+        span.set_label(text)
+    return spans
 
 
 def _why(run: Run) -> str:
