@@ -1,9 +1,13 @@
 """Checks of what a user chooses, declared on the fields of a frozen config. Nothing heavy is imported."""
 
 import math
+import sys
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Settings = TypeVar("Settings")
 
 # characters of a value, and of a path, that a message shows
 SHOWN, SHOWN_PATH = 60, 100
@@ -51,6 +55,19 @@ def check(settings: object) -> None:
         _check(name, getattr(settings, name), hint)
 
 
+def build(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Return a config of plain Python values: integers become numbers, and lists tuples, where a field wants them so.
+
+    Raises:
+        ValueError: If there is no field of a name.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    unknown = [name for name in values if name not in hints]
+    if unknown:
+        raise ValueError(f"{unknown[0][:SHOWN]}: is no setting; expected one of {', '.join(hints)}")
+    return kind(**{name: _plain(value, hints[name]) for name, value in values.items()})
+
+
 def shown(value: object, most: int = SHOWN) -> str:
     """Return a value as a message shows it: in at most so many characters, its start and its end where it is long."""
     if isinstance(value, float):
@@ -65,6 +82,22 @@ def shown(value: object, most: int = SHOWN) -> str:
 def shown_path(path: object) -> str:
     """Return a path as a message shows it."""
     return shown(str(path), SHOWN_PATH)
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    """Return a value in the form of its type, where that is clear; `check` refuses what is not."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _plain(value, arguments[0])
+    if origin in (Union, types.UnionType):
+        changed = (_plain(value, argument) for argument in arguments)
+        return next((new for new in changed if type(new) is not type(value)), value)
+    if origin is tuple and isinstance(value, list | tuple):
+        entries = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return tuple(map(_plain, value, entries)) if len(entries) == len(value) else tuple(value)
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    return value
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
@@ -84,7 +117,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
     elif origin is tuple:
         _check_tuple(name, value, arguments)
     elif hint is float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= sys.float_info.max:
             raise _error(name, value, "a finite number")
     elif hint is int:
         if not isinstance(value, int) or isinstance(value, bool):

@@ -2,17 +2,19 @@
 
 import contextlib
 import difflib
+import inspect
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
 from softmode.experiments import EXPERIMENTS
 
@@ -58,21 +60,29 @@ class Figures:
     """Directory of the run."""
 
 
+class Options(NamedTuple):
+    """What a command line said: the config, what to print of it where there is a choice, and the directory."""
+
+    config: Any
+    output: Any
+    out: str
+
+
 class Command(NamedTuple):
     """A command: where the dataclass of its options is, the default of --out if it has one, and what runs it."""
 
     module: str
     options: str
-    run: Callable[[Any], None]
+    run: Callable[[Options], None]
     out: str = ""
 
 
-def _experiment(name: str, options: Any) -> None:
+def _experiment(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
     from softmode.runs.engine import execute
 
     chosen = experiment(name)
-    output = getattr(options, "output", None)
+    output = options.output
     if output is not None:
         output.check(options.config)
     run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
@@ -91,7 +101,7 @@ def _show(run: Any) -> None:
     print_run(run, write_page(run, figures), figures)
 
 
-def _figures(options: Any) -> None:
+def _figures(options: Options) -> None:
     from softmode.experiments.call import looks
 
     for run in looks(options.config.directory):
@@ -99,14 +109,14 @@ def _figures(options: Any) -> None:
         _show(run)
 
 
-def _theory(options: Any) -> None:
+def _theory(options: Options) -> None:
     from softmode.experiments.theory.analyse import theory
     from softmode.runs.report import print_results
 
     print_results(theory(options.config), tables=None)
 
 
-def _models(_options: Any) -> None:
+def _models(_: Options) -> None:
     from softmode.networks.listing import models_table
     from softmode.runs.report import print_table, say
 
@@ -116,15 +126,20 @@ def _models(_options: Any) -> None:
         say("weights", f"{name}: {path}")
 
 
-def _train(options: Any) -> None:
+def _train(options: Options) -> None:
     from softmode.runs.report import say
-    from softmode.training.train import train_network
+    from softmode.training.directory import outlook
+    from softmode.training.train import run
 
-    say("weights", str(train_network(options.config, options.out, progress=sys.stderr.isatty())))
+    try:
+        path = run(options.config, options.out, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
+    say("weights", str(path))
 
 
-def _convert_edm2(options: Any) -> None:
-    from softmode.networks.edm2_pickle import convert_edm2
+def _convert_edm2(options: Options) -> None:
+    from softmode.networks.edm2_files import convert_edm2
     from softmode.runs.report import say
 
     convert_edm2(options.config.source, options.config.target)
@@ -206,35 +221,40 @@ def _options(command: Command) -> tuple[type[Any], type[Any] | None]:
     return getattr(module, command.options), getattr(module, "Output", None)
 
 
-def _parse(name: str, command: Command, arguments: list[str]) -> Any:
+def _parse(name: str, command: Command, arguments: list[str]) -> Options:
     """Return the options of a command line, checked.
 
     Raises:
         ValueError: In one line, for whatever is wrong with them.
     """
-    from softmode.bounds import check
-
     config, output = _options(command)
-    parts: list[Any] = [("config", OmitArgPrefixes[config])]  # type: ignore[valid-type]
-    if output is not None:
-        parts.append(("output", OmitArgPrefixes[output], field(default_factory=output)))
+    out: list[Any] = []
     if command.out:
-        parts.append(("out", Annotated[str, arg(help=f"Directory of the {'training' if name == 'train' else 'run'}.")],
-                      command.out))  # fmt: skip
-    whole = make_dataclass(config.__name__, parts, frozen=True)
-    whole.__doc__ = config.__doc__
+        what = f"Directory of the {'training' if name == 'train' else 'run'}."
+        out.append(("out", Annotated[str, arg(help=what)], command.out))
+    bases = (config,) if output is None else (output, config)
+    whole = make_dataclass(config.__name__, out, bases=bases, frozen=True, kw_only=True)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = tyro.cli(whole, args=arguments, prog=f"softmode {name}", description=config.__doc__)
+            found = tyro.cli(
+                whole, args=arguments, prog=f"softmode {name}", description=inspect.cleandoc(config.__doc__ or "")
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise ValueError(f"{_first_words(said.getvalue())}; see softmode {name} --help") from None
-    check(options.config)
-    if output is not None:
-        check(options.output)
-    return options
+    parts = [None if part is None else _part(part, found) for part in (config, output)]
+    return Options(parts[0], parts[1], getattr(found, "out", ""))
+
+
+def _part(kind: type[Any], whole: Any) -> Any:
+    """Return the fields of a dataclass that a larger one has inherited, checked."""
+    from softmode.bounds import check
+
+    part = kind(**{field.name: getattr(whole, field.name) for field in fields(kind)})
+    check(part)
+    return part
 
 
 def _first_words(box: str) -> str:

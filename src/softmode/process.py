@@ -205,6 +205,20 @@ def parse_process(text: str) -> Process:
     return VP(schedules[kind][0](*numbers))
 
 
+def process_name(process: Process) -> str:
+    """Return the command-line form of a process, from which `parse_process` makes it; empty if it has none."""
+    if isinstance(process, VE):
+        return "ve"
+    match process.schedule if isinstance(process, VP) else None:
+        case Constant(rate):
+            return f"vp:{rate!r}"
+        case Linear(start, end, 1.0):
+            return f"vp-linear:{start!r}:{end!r}"
+        case Cosine(offset, 1.0):
+            return f"vp-cosine:{offset!r}"
+    return ""
+
+
 def log_grid(t_max: float, t_min: float, steps: int) -> Float[Tensor, " time"]:
     r"""Return the reverse-time grid $t_k = \exp(\log T + \frac{k}{N}(\log t_{\min} - \log T))$, k = 0..N.
 

@@ -2,6 +2,15 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
+
+from softmode.experiments.call import call, experiment
+from softmode.runs.run import Run
+
+
+def run(name: str, out: Path, **settings: Any) -> Run:
+    """Run an experiment as a user of Python does; live objects may stand for names."""
+    return call(experiment(name), out, **settings)
 
 
 def digest(directory: Path) -> dict[str, str]:

@@ -118,7 +118,10 @@ def start_from(network: nn.Module, source: str) -> None:
         ValueError: If the source is of another architecture.
     """
     tensors, _ = read_tensors(find_weights(source))
-    weights = {name: value.float() for name, value in tensors.items() if not name.startswith(DATA)}
+    weights = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in tensors.items() if not name.startswith(DATA)
+    }  # fmt: skip
     own = network.state_dict()
     if "label.weight" in own and "label.weight" not in weights:
         weights["label.weight"] = torch.zeros_like(own["label.weight"])

@@ -42,7 +42,7 @@ def critical_details(run: Run) -> Figure:
     rows = time_rows(run)
     heights = [PANELS, ROW * (len(rows) + 3)]
     figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     panels = [*above.subplots(1, 2).flat, below.subplots()]
     lettered(panels, TITLES)
     for ax in panels:

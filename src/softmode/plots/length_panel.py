@@ -1,5 +1,7 @@
 """The panels of the equilibrium correlation length: convention-free, and in every convention beside one another."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle
@@ -75,7 +77,7 @@ def length_limit(curve: Array, beside: Array | None) -> float:
     return 1.1 * (max(top, min(other, BEYOND * top)) if top > 0 else other) or 1.0
 
 
-def _shade(ax: Axes, run: Run, name: str, text: str) -> list[Polygon | Rectangle]:
+def _shade(ax: Axes, run: Run, name: str, text: str) -> Sequence[Polygon | Rectangle]:
     """Shade the bands in which the median of an array is undefined; a single measured point is no band."""
     bands = [band for band in run.results.values["undefined"][name] if band[0] > band[1]]
     spans = [ax.axvspan(*band, color=SHADE, linewidth=0, zorder=0, gid="undefined") for band in bands]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -39,7 +40,9 @@ def print_results(results: Results, tables: int | None = 1) -> None:
 
 def print_table(table: Table, most: int = ROWS) -> None:
     """Print a table of at most so many rows."""
-    shown = RichTable(title=escape(table.title), title_justify="left", caption_justify="left", pad_edge=False)
+    shown = RichTable(
+        title=escape(table.title), title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for place, column in enumerate(table.columns):
         numbers = all(isinstance(row[place], int | float | Estimate | None) for row in table.rows)
         shown.add_column(escape(column), justify="right" if numbers else "left", no_wrap=numbers)

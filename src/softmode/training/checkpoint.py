@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softmode.bounds import shown, shown_path
 from softmode.networks.card import read_tensors, write_tensors
-from softmode.bounds import shown
 from softmode.training.config import MOST_EPOCHS
 from softmode.training.directory import writing
 
@@ -89,7 +89,7 @@ class Checkpoint:
         expected = {"network": state, "average": state, "exp_avg": parameters, "exp_avg_sq": parameters}
         for part, tensors in expected.items():
             if problem := _problem_of_tensors(self.parts.get(part, {}), tensors):
-                raise damaged(path, f"{part}/{problem}")
+                raise damaged(path, f"{part}: {problem}")
         if any(bool((value < 0).any()) for value in self.parts["exp_avg_sq"].values()):
             raise damaged(path, "negative squares in exp_avg_sq")
 
@@ -97,8 +97,7 @@ class Checkpoint:
 def damaged(path: Path, reason: str) -> ValueError:
     """Return the error of a checkpoint that cannot be used."""
     return ValueError(
-        f"checkpoint: {shown(str(path))} is damaged ({reason}); put a copy of it back, or remove its directory or "
-        "choose another to begin anew"
+        f"checkpoint: {shown_path(path)} is damaged ({reason}); put a copy of it back or choose another directory"
     )
 
 
@@ -122,8 +121,9 @@ def _problem_of_description(stored: Any) -> str:
     """Return what a checkpoint's description lacks, or nothing."""
     if not isinstance(stored, dict) or not isinstance(stored.get("identity"), dict):
         return "it does not say what it is"
-    if not isinstance(stored.get("inputs", {}), dict):
-        return "its inputs have no names"
+    inputs = stored.get("inputs", {})
+    if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
+        return "its inputs are unreadable"
     if not _is_count(stored.get("step")):
         return f"step {shown(stored.get('step'))}"
     history, losses = stored.get("history"), stored.get("losses")
@@ -158,10 +158,11 @@ def _problem_of_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tens
     """Return the first name at which tensors differ in kind from others, and how, or nothing."""
     for name in [*expected, *found]:
         if name not in found or name not in expected:
-            return f"{name} is {'missing' if name in expected else 'unknown'}"
+            return f"{shown(name)} is {'missing' if name in expected else 'unknown'}"
         value, other = found[name], expected[name]
         if value.shape != other.shape or value.dtype != other.dtype:
-            return f"{name} is {value.dtype} {tuple(value.shape)} instead of {other.dtype} {tuple(other.shape)}"
+            sizes = (f"{tensor.dtype} {shown(tuple(tensor.shape), 40)}" for tensor in (value, other))
+            return f"{name} is {' instead of '.join(sizes)}"
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return f"{name} has NaN or infinite values"
     return ""

@@ -15,7 +15,12 @@ MOST_EPOCHS = 1_000_000
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a network on Fashion-MNIST. The defaults are the paper's (F.4)."""
+    """Train a network on Fashion-MNIST (F.3, F.4); an interrupted training is resumed by the same command.
+
+    Example: softmode train fashion-mnist-binary --epochs 30 --out runs/train
+
+    The result is a MODEL for every other command: softmode probe runs/train. The defaults are the paper's (F.4).
+    """
 
     recipe: Positional[str]
     """fashion-mnist-binary, fashion-mnist, fashion-mnist-labelled or fashion-mnist-classifier."""

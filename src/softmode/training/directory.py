@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from softmode.bounds import shown
+from softmode.bounds import shown_path
 from softmode.training.workers import Workers
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -41,7 +41,7 @@ def claim(out: Path, workers: Workers) -> Iterator[None]:
 
 def _take(out: Path, lock: FileLock) -> None:
     """Lock the directory, and remove what a training that was killed while it wrote has left."""
-    name = shown(str(out))
+    name = shown_path(out)
     try:
         begun = (out / CHECKPOINT).exists()
         if not begun and out.exists() and (not out.is_dir() or set(out.iterdir()) - {out / LOCK, *_staged(out)}):
@@ -75,7 +75,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"out: cannot write {shown(str(path))} ({reason}); {outlook(path.parent)}") from None
+        raise OSError(f"out: cannot write {shown_path(path)} ({reason}); {outlook(path.parent)}") from None
 
 
 def write_text(path: Path, text: str) -> None:

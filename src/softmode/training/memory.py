@@ -43,12 +43,12 @@ def kept_bytes(training: Training) -> float:
     with torch.device("meta"):
         network = training.card.build()
         x, t = torch.empty(count, *training.images.shape), torch.empty(count, dtype=torch.float64)
-    own = sum(parameter.nbytes for parameter in network.parameters())
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # the graph holds the tensors until all of them are counted
         output = network(x) if training.recipe.architecture == "classifier" else network(x, t)
     del output
-    size = max(0, sum(kept.values()) - own) / count
+    size = sum(size for place, size in kept.items() if place not in own) / count
     return size / 2 if training.bfloat16 else size
 
 

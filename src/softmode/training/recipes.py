@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from softmode.bounds import check as check_settings
+from softmode.bounds import shown
 from softmode.data import Images, Values
 from softmode.exact.gaussian import power_spectrum
 from softmode.networks.card import Architecture
 from softmode.networks.unet import DIVISOR
-from softmode.bounds import check as check_settings
-from softmode.bounds import shown
 from softmode.training.config import TrainConfig
 
 # held-out images kept beside the weights: states of a probe that needs no data set

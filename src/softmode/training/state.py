@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softmode.runs import provenance
+from softmode.bounds import shown_path
 from softmode.data import Images
-from softmode.streams import stream_seed
 from softmode.networks.card import Card
 from softmode.networks.shipped import find_weights, start_from
 from softmode.process import VP
-from softmode.bounds import shown
+from softmode.runs import provenance
+from softmode.streams import stream_seed
 from softmode.training.checkpoint import digest
 from softmode.training.config import TrainConfig
-from softmode.training.directory import CHECKPOINT, outlook
+from softmode.training.directory import CHECKPOINT
 from softmode.training.quality import accuracy, loss_by_level
 from softmode.training.recipes import Recipe, command, data_statistics, uses_bfloat16
 from softmode.training.workers import Workers
@@ -153,9 +153,10 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         value = self.workers.mean(total)
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
+            kept = "keeps its last" if (self.out / CHECKPOINT).is_file() else "has no"
             raise NonFiniteLossError(
-                f"loss: became NaN or infinite in epoch {epoch + 1}, step {place + 1} of {self.steps_per_epoch} in "
-                f"{shown(str(self.out))}; use a smaller learning_rate or float32 ({outlook(self.out)})"
+                f"loss: became NaN or infinite in epoch {epoch + 1}, step {place + 1} of {self.steps_per_epoch}; "
+                f"{shown_path(self.out)} {kept} checkpoint: use a smaller learning_rate or float32"
             )
         self.optimizer.step()
         self.update_average()

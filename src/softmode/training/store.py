@@ -7,16 +7,20 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from softmode.bounds import shown, shown_path
 from softmode.networks.card import DATA, read_tensors, save_weights
-from softmode.bounds import shown
 from softmode.training.checkpoint import Checkpoint
 from softmode.training.directory import CHECKPOINT, HISTORY, WEIGHTS, read_text, write_text, writing
 from softmode.training.state import Training
 
 # what AdamW remembers of each weight
 MOMENTS = ("exp_avg", "exp_avg_sq")
-# what the inputs of a training are called
-INPUTS = {"data": "training images", "held_out": "held-out images", "start": "first weights"}
+# the option that names each input of a training, and what it is called
+INPUTS = {
+    "data": ("data", "training images"),
+    "held_out": ("data", "held-out images"),
+    "start": ("start", "first weights"),
+}
 
 
 def resume(training: Training) -> None:
@@ -25,12 +29,12 @@ def resume(training: Training) -> None:
     Raises:
         ValueError: If it is damaged, or of a training with other settings or inputs.
     """
-    path, name = training.out / CHECKPOINT, shown(str(training.out))
+    path, name = training.out / CHECKPOINT, shown_path(training.out)
     if not path.exists():
         return
     found = Checkpoint.read(path)
     changed = [
-        f"{key} {shown(found.identity.get(key))} instead of {shown(value)}"
+        f"{key} {shown(found.identity.get(key), 40)} instead of {shown(value, 40)}"
         for key, value in training.identity.items()
         if found.identity.get(key) != value
     ]
@@ -39,9 +43,10 @@ def resume(training: Training) -> None:
         raise ValueError(f"out: {name} holds a training with {changed[0]}{more}; choose another directory")
     for key, value in training.inputs.items():
         if found.inputs.get(key, value) != value:
+            field, what = INPUTS[key]
             raise ValueError(
-                f"{key}: got other {INPUTS[key]} than those of the training in {name} (SHA-256 {value[:8]} instead "
-                f"of {shown(found.inputs[key])[:9]}); give it the same or choose another directory"
+                f"{field}: got other {what} than the training in {name} (SHA-256 {value[:8]} instead of "
+                f"{found.inputs[key][:8]}); give it the same or choose another directory"
             )
     found.verify(path, training.network, training.steps_per_epoch)
     if found.step > training.total:
@@ -97,7 +102,7 @@ def restore(training: Training) -> None:
         lost.append(HISTORY)
     if lost:
         warnings.warn(
-            f"{' and '.join(lost)} of {shown(str(training.out))} missing or not of this training: written again from "
+            f"{' and '.join(lost)} of {shown_path(training.out)} missing or not of this training: written again from "
             "the checkpoint",
             stacklevel=2,
         )

@@ -2,19 +2,19 @@
 
 import math
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from softmode.bounds import build, shown, shown_path
 from softmode.data import Images, fashion_mnist
 from softmode.device import parse_device
-from softmode.networks.classifier import ImageClassifier
 from softmode.model import Model
+from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_classifier, load_model
 from softmode.runs.progress import training_bar
-from softmode.bounds import shown
 from softmode.training import store
 from softmode.training.config import TrainConfig
 from softmode.training.directory import WEIGHTS, claim
@@ -44,11 +44,8 @@ def train(
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint and weights are kept.
         OSError: If a file cannot be written.
     """
-    names = [field.name for field in fields(TrainConfig)]
-    unknown = [name for name in settings if name not in names]
-    if unknown:
-        raise ValueError(f"{shown(unknown[0])[1:-1]}: got an unknown setting; expected one of {', '.join(names)}")
-    config = replace(recipe, **settings) if isinstance(recipe, TrainConfig) else TrainConfig(recipe, **settings)
+    own = vars(recipe) if isinstance(recipe, TrainConfig) else {"recipe": recipe}
+    config = build(TrainConfig, {**own, **settings})
     path = str(run(config, out, progress=progress))
     if RECIPES[config.recipe].architecture == "classifier":
         return load_classifier(path, config.device)
@@ -77,8 +74,8 @@ def run(
     Source: paper F.4; the averaged weights: karras2022.
     """
     recipe = check(config)
-    if not str(out):
-        raise ValueError("out: got ''; expected a directory, for example runs/train")
+    if not str(out) or "\0" in str(out):
+        raise ValueError(f"out: got {shown_path(out)}; expected a directory, for example runs/train")
     device = parse_device(config.device)
     images, held_out = data or tuple(
         fashion_mnist(split, recipe.values, config.data or None, config.download) for split in ("train", "test")

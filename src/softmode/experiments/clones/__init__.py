@@ -1,1 +1,1 @@
-"""Clones: copies of trajectories, run on with noise of their own, and when they begin to agree."""
+"""The clone experiment: when trajectories are copied and the copies run on, from when on do they agree?"""

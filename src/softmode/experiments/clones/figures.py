@@ -1,142 +1,139 @@
-"""The clone curve: agreement of copies against the time at which they are made, above the final states themselves."""
+"""The clone curve: agreement of copies against the noise level at which they are made, above the final states."""
 
 import math
 from pathlib import Path
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.container import Container
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from softmode.data import CLASSES
-from softmode.estimate import Array
-from softmode.plots.marks import doubt_note, value_text
+from softmode.estimate import Array, Estimate
+from softmode.experiments.clones.states import COLUMNS, final_states, rows_of
 from softmode.plots.noise_axis import LABEL, variance_exploding
-from softmode.runs.report import estimate_of
 from softmode.runs.run import Run
 
-Handle = Artist | Container
-
-KINDS = {"class": ("classes", "tab:red", "o"), "sign": ("signs", "tab:blue", "s")}
+# label, colour and marker of the agreement of each kind
+KINDS = {"sign": ("signs", "tab:blue", "s"), "class": ("classes", "tab:red", "o")}
 # room beside the first and last copy time, as a share of the axis
 MARGIN = 0.04
-# least distance of two tick labels at the top, as a share of the axis
-TICK_SPACING = 0.04
-# span of copy times above which ticks at 1, 2, 5 are many enough
+# span of an axis above which ticks at 1, 2, 5 are many enough
 ROUND_TICKS = 10.0
-# final states in a row, and the height of a row in inches
-PANELS = 9
-PANEL = 2.1
-# share of all site values inside the grey scale, as single sites can lie far outside
-COLOUR_SHARE = 0.95
+# least distance of two tick labels, as a share of the axis
+TICK_SPACING = 0.06
+# height of a row of states, of its titles, and of the curves (inches)
+ROW, TITLE, CURVE = 1.8, 0.35, 5.4
+WIDTH = 12.0
+# size of what is read on and beside the axes (points): half of it is still readable
+TEXT = 15
 
 
 def clone_curve(run: Run) -> Figure:
-    r"""Draw how far copies agree against the time t* at which they were made, and the final states of one trajectory.
+    r"""Draw how far copies agree against the noise level $\sigma/\alpha$ at which they were made.
 
-    Above: mean over trajectories of the agreement of classes and of signs, with standard errors; faint points are the
-    sign agreement of single trajectories. Vertical lines mark where a mean rises through the agreement of two equal
-    classes at their speciation, with the 95 % interval as a band. Below: the final state of the run's first trajectory
-    and of its first copy from each t*.
+    Above: mean over trajectories of the agreement of signs and of classes, with 95 % intervals as bands. Vertical lines
+    mark where a mean rises through the agreement of two equal classes at their speciation, again with 95 % intervals.
+    Below: the final states of the run's first trajectory and of its first copies.
 
     Args:
         run: A finished run.
 
     Source: biroli2024.
     """
-    summary = run.summary
-    rows = -(-(run.dataset.sizes["copy_time"] + 1) // PANELS)
-    figure = Figure(figsize=(12, 7 + PANEL * rows), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=[6.2, PANEL * rows], squeeze=False)
+    levels = run.dataset["copy_level"].to_numpy()
+    figure = Figure(figsize=(WIDTH, CURVE + ROW + 2 * TITLE), layout="constrained")
+    parts = figure.subfigures(2, 1, height_ratios=[CURVE, ROW + TITLE], squeeze=False)
     above, below = parts[0, 0], parts[1, 0]
     ax = above.subplots()
-    handles: list[Handle] = [artist for kind in summary["agreement"] for artist in _agreement(ax, run, kind)]
-    threshold = summary["threshold"]
-    handles.append(
-        ax.axhline(
-            threshold, color="0.35", linestyle=":", linewidth=1.4, zorder=1, gid="threshold",
-            label=f"{threshold:g} (speciation of two equal classes, Biroli et al. 2024)",
-        )
-    )  # fmt: skip
-    handles += _crossings(ax, run)
-    ax.set_ylim(-0.03, 1.03)
-    ax.set_ylabel("agreement of a trajectory and its copies")
-    _time_axes(ax, run)
-    above.legend(handles=handles, loc="outside lower center", ncols=2)
-    _final_states(below, run, rows)
+    handles = [_agreement(ax, run, kind, levels) for kind in run.results.values["agreement"]]
+    _threshold(ax, run.results.values["threshold"])
+    _falling_axis(ax, levels, rf"{LABEL} at which trajectories are copied (generation $\rightarrow$)")
+    ax.legend(handles=handles, loc="lower right", fontsize=14)
+    places = sorted({round(i) for i in np.linspace(0, len(levels) - 1, min(len(levels), COLUMNS - 1))})
+    final_states(below, run, places, [f"{levels[i]:.3g}" for i in places])
+    below.suptitle(r"Final states: a trajectory, and its copies made at $\sigma/\alpha$ =", fontsize=TEXT)
     figure.suptitle(_caption(run), parse_math=False, fontsize="medium")
     return figure
 
 
-def _agreement(ax: Axes, run: Run, kind: str) -> list[Handle]:
-    """Draw the mean agreement with standard errors; of signs, also every trajectory's."""
-    name, color, marker = KINDS[kind]
-    times, rows = run.dataset["copy_time"].to_numpy(), run.summary["agreement"][kind]
-    mean, stderr = (
-        np.array([math.nan if row[key] is None else row[key] for row in rows]) for key in ("value", "stderr")
-    )
-    if kind == "sign":
-        for curve in run.dataset["sign_agreement"].to_numpy():
-            ax.plot(times, curve, color=color, linestyle="", marker=".", markersize=4, alpha=0.3, gid="trajectory")
-    bars = ax.errorbar(
-        times, mean, np.nan_to_num(stderr), color=color, marker=marker, markersize=6, capsize=3, linewidth=1.8, zorder=3
-    )
-    bars.lines[0].set_gid(kind)
-    count = run.dataset.sizes["trajectory"]
-    error = f", mean ± standard error of {count}" if count > 1 else ""
-    bars.set_label(f"agreement of {name}{error}")
-    return [bars]
+def clone_details(run: Run) -> Figure:
+    """Draw the agreement of single trajectories against the time of copying, and a copy from every time.
 
+    Args:
+        run: A finished run.
 
-def _crossings(ax: Axes, run: Run) -> list[Handle]:
-    """Mark the times at which the means rise through the threshold, and say of the others why there is none."""
-    handles: list[Handle] = []
-    threshold = run.summary["threshold"]
-    for quantity, level in zip(run.summary["quantities"], run.summary["noise_levels"], strict=True):
-        kind = quantity["name"].partition("_")[0]
-        noun, color, _ = KINDS[kind]
-        at, sigma = estimate_of(quantity), estimate_of(level)
-        if math.isnan(at.value):
-            reason = at.reason.partition(":")[0].replace("the mean", f"mean agreement of {noun}")
-            handles.append(Line2D([], [], linestyle="", label=reason))
-            continue
-        line = ax.axvline(at.value, color=color, linestyle="--", linewidth=1.4, zorder=2, gid=f"{kind} time")
-        if math.isfinite(at.low) and math.isfinite(at.high):
-            ax.axvspan(at.low, at.high, color=color, alpha=0.1, linewidth=0, zorder=0, gid=f"{kind} interval")
-        there = rf"$t^*=${value_text(at)}, $\sigma/\alpha=${value_text(sigma)}"
-        if variance_exploding(run):
-            there = rf"$t^*=\sigma=${value_text(at)}"
-        line.set_label(f"agreement of {noun} rises through {threshold:g} at {there}")
-        handles.append(line)
-    lines = [handle for handle in handles if isinstance(handle, Line2D)]
-    return [*handles, *doubt_note(lines)]
-
-
-def _time_axes(ax: Axes, run: Run) -> None:
-    """Make the x axis log t*, falling from left to right as generation runs, with sigma/alpha of the copies on top."""
+    Source: biroli2024.
+    """
     data = run.dataset
     times, levels = data["copy_time"].to_numpy(), data["copy_level"].to_numpy()
-    ax.set_xscale("log")
-    room = max(MARGIN * math.log(times[0] / times[-1]), 0.1)
-    ax.set_xlim(times[0] * math.exp(room), times[-1] * math.exp(-room))
-    kept = spaced(np.log(times), TICK_SPACING * (math.log(times[0] / times[-1]) + 2 * room))
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    if times[0] / times[-1] < ROUND_TICKS:
-        ax.xaxis.set_major_locator(FixedLocator(times[kept].tolist()))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:.3g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    rows = rows_of(1 + len(times))
+    figure = Figure(figsize=(WIDTH, CURVE + (ROW + 2 * TITLE) * rows + TITLE), layout="constrained")
+    parts = figure.subfigures(2, 1, height_ratios=[CURVE, (ROW + 2 * TITLE) * rows], squeeze=False)
+    above, below = parts[0, 0], parts[1, 0]
+    axes = above.subplots(1, len(run.results.values["agreement"]), sharey=True, squeeze=False)[0]
     name = r"noise level $t^*=\sigma$" if variance_exploding(run) else "time $t^*$"
-    ax.set_xlabel(rf"{name} at which trajectories are copied (generation $\rightarrow$)")
-    if variance_exploding(run):
-        return
-    top = ax.secondary_xaxis("top")
-    top.xaxis.set_major_locator(FixedLocator(times[kept].tolist()))
-    top.xaxis.set_major_formatter(FixedFormatter([f"{level:.3g}" for level in levels[kept]]))
-    top.xaxis.set_minor_locator(NullLocator())
-    top.set_xlabel(LABEL)
+    for ax, kind in zip(axes, run.results.values["agreement"], strict=True):
+        noun, color, marker = KINDS[kind]
+        for curve in data[f"{kind}_agreement"].to_numpy():
+            ax.plot(times, curve, color=color, marker=marker, markersize=4, linewidth=0.8, alpha=0.3, gid="trajectory")
+        mean = [estimate.value for estimate in run.results.values["agreement"][kind]]
+        ax.plot(times, mean, color="black", linewidth=2.0, gid=kind)
+        ax.set_title(f"{noun}: each trajectory, mean in black")
+        _falling_axis(ax, times, rf"{name} of copying (generation $\rightarrow$)")
+    axes[0].set_ylabel("agreement", fontsize=TEXT)
+    titles = [f"$t^*={t:.3g}$" + ("" if variance_exploding(run) else f"\n$\\sigma/\\alpha={level:.3g}$")
+              for t, level in zip(times, levels, strict=True)]  # fmt: skip
+    final_states(below, run, range(len(times)), titles)
+    figure.suptitle(_caption(run), parse_math=False, fontsize="medium")
+    return figure
+
+
+def _agreement(ax: Axes, run: Run, kind: str, levels: Array) -> Line2D:
+    """Draw the mean agreement of a kind and where it rises through the threshold; the legend says where."""
+    noun, color, marker = KINDS[kind]
+    estimates: list[Estimate] = run.results.values["agreement"][kind]
+    mean, low, high = (np.array([getattr(e, key) for e in estimates]) for key in ("value", "low", "high"))
+    ax.fill_between(levels, low, high, color=color, alpha=0.2, linewidth=0, gid=f"{kind} band")
+    (line,) = ax.plot(levels, mean, color=color, marker=marker, markersize=7, linewidth=2.2, zorder=3, gid=kind)
+    at = run.results[f"{kind}_agreement_level"].estimate
+    if math.isnan(at.value):
+        line.set_label(f"{noun}: {at.reason.partition(':')[0]}")
+        return line
+    ax.axvline(at.value, color=color, linestyle="--", linewidth=1.6, zorder=2, gid=f"{kind} level")
+    if at.interval:
+        ax.axvspan(at.low, at.high, color=color, alpha=0.1, linewidth=0, zorder=0, gid=f"{kind} interval")
+    doubt = ", in doubt" if at.reason and at.samples > 1 else ""
+    line.set_label(rf"{noun} agree from $\sigma/\alpha$ = {at.value:.3g} {at.interval}{doubt}".rstrip())
+    return line
+
+
+def _threshold(ax: Axes, threshold: float) -> None:
+    ax.axhline(threshold, color="0.35", linestyle=":", linewidth=1.6, zorder=1, gid="threshold")
+    ax.annotate(
+        f"{threshold:g}, two equal classes at speciation", (0.99, threshold), (0, -4), ax.get_yaxis_transform(),
+        "offset points", color="0.25", fontsize=13, ha="right", va="top",
+    )  # fmt: skip
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_ylabel("agreement of a trajectory\nand its copies", fontsize=TEXT)
+
+
+def _falling_axis(ax: Axes, values: Array, label: str) -> None:
+    """Make the x axis the log of times or noise levels, falling from left to right as generation runs."""
+    span = values[0] / values[-1]
+    room = max(MARGIN * math.log(span), 0.1)
+    ax.set_xscale("log")
+    ax.set_xlim(values[0] * math.exp(room), values[-1] * math.exp(-room))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if span < ROUND_TICKS:
+        ax.xaxis.set_major_locator(
+            FixedLocator(values[spaced(np.log(values), TICK_SPACING * (math.log(span) + 2 * room))])
+        )
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(label, fontsize=TEXT)
+    ax.tick_params(labelsize=14)
 
 
 def spaced(places: Array, least: float) -> Array:
@@ -148,56 +145,15 @@ def spaced(places: Array, least: float) -> Array:
     return np.array(kept)
 
 
-def _final_states(figure: SubFigure, run: Run, rows: int) -> None:
-    """Draw the final state of the first trajectory and of its first copy from each t*, titled with their classes."""
-    data = run.dataset.isel(trajectory=0)
-    columns = -(-(data.sizes["copy_time"] + 1) // rows)
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in panels:
-        ax.set_axis_off()
-    states = np.concatenate([data["parent"].to_numpy()[None], data["first_copy"].to_numpy()])
-    limit = float(np.quantile(np.abs(states), COLOUR_SHARE)) or 1.0
-    times, levels = data["copy_time"].to_numpy(), data["copy_level"].to_numpy()
-    titles = ["trajectory"]
-    for t, level in zip(times, levels, strict=True):
-        titles.append(f"$t^*={t:.3g}$" + ("" if variance_exploding(run) else f"\n$\\sigma/\\alpha={level:.3g}$"))
-    for ax, state, title in zip(panels, states, titles, strict=False):
-        _state(ax, state, limit)
-        ax.set_title(title, fontsize="medium")
-    if "parent_class" in data:
-        own, others = int(data["parent_class"]), data["copy_class"].to_numpy()[:, 0].tolist()
-        for ax, label in zip(panels, [own, *others], strict=False):
-            color = "black" if label == own else "tab:red"
-            ax.text(0.5, -0.04, _class_name(run, label), color=color, transform=ax.transAxes, ha="center", va="top")
-    number = int(data["trajectory"])
-    middle = " (central slice)" if states.ndim == 5 else ""
-    figure.suptitle(f"Final states{middle}: trajectory {number}, and its first copy from each $t^*$ $\\rightarrow$")
-
-
-def _state(ax: Axes, state: Array, limit: float) -> None:
-    """Draw a state [channel, *space]: a curve in d = 1, an image in d = 2, a central slice in d = 3."""
-    if state.ndim == 4:
-        state = state[:, state.shape[1] // 2]
-    if state.ndim == 2:
-        ax.plot(state.mean(0), color="black", linewidth=0.8)
-        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        ax.set_ylim(-1.2 * limit, 1.2 * limit)
-        return
-    if state.shape[0] == 3:
-        ax.imshow(np.clip(0.5 + 0.5 * np.moveaxis(state, 0, -1) / limit, 0, 1), interpolation="nearest")
-        return
-    ax.imshow(state.mean(0), cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
-
-
-def _class_name(run: Run, label: int) -> str:
-    return CLASSES[label] if run.identity["classifier"]["data"] == "Fashion-MNIST" else f"class {label}"
-
-
 def _caption(run: Run) -> str:
     """Return one line that says which run a figure shows."""
     config, count = run.config, run.dataset.sizes["trajectory"]
     trajectories = "1 trajectory" if count == 1 else f"{count} trajectories"
     copies = "1 copy" if config["copies"] == 1 else f"{config['copies']} copies"
-    label = f", class {config['labels']}" if config["labels"] else ""
+    several = "class" if len(config["labels"]) == 1 else "classes"
+    labels = f" ({several} {', '.join(map(str, config['labels']))})" if config["labels"] else ""
     name = Path(run.identity["model"]["name"]).name
-    return f"{name}{label}, {trajectories}, {copies} each, {config['steps']} steps, seed {config['seed']}"
+    return f"{name}{labels}, {trajectories}, {copies} each, {config['steps']} steps, seed {config['seed']}"
+
+
+FIGURES = {"clones": clone_curve, "clones_details": clone_details}

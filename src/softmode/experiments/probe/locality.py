@@ -21,8 +21,8 @@ def locality_rows(run: Run, clock: Clock) -> list[dict[str, Any]]:
     r"""Return the structure of the denoiser's response at every snapshot.
 
     `omega` is the effective number of sites that a site answers to, $(\sum_u K)^2/\sum_u K^2$, which is |Omega| for a
-    patch model at x = 0; `t_c` the time at which r would vanish for it, sigma/alpha = sqrt(omega), NaN beyond the run's
-    times; `radius` the root mean square distance of $K^2$; `antisymmetric` the share of the Jacobian's norm in its
+    patch model at x = 0; `t_c` the time at which r would vanish for it, sigma/alpha = sqrt(omega);
+    `radius` the root mean square distance of $K^2$; `antisymmetric` the share of the Jacobian's norm in its
     antisymmetric part.
 
     Source: paper C.1 and Eqs. 18-22.

@@ -35,7 +35,7 @@ from softmode.observe.gains import ModeGains, exact_gains, luminance_and_chroma
 from softmode.observe.order import ClassEntropy
 from softmode.observe.response import Denoised, Response
 from softmode.observe.state import Observable, State, Variable, along
-from softmode.process import Process
+from softmode.process import Process, process_name
 from softmode.runs.classes import Label, by_label, dealt_labels, label_of
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
@@ -134,7 +134,8 @@ class ProbePlan(Plan):
         return {
             "model": {
                 "name": self.model.name, "shape": list(self.model.shape), "xi": self.xi,
-                "process": type(self.process).__name__, "convention": self.sampler.convention,
+                "process": type(self.process).__name__, "schedule": process_name(self.process),
+                "convention": self.sampler.convention,
                 "fingerprints": fingerprints(denoisers, self.model, self.device, self.dtype),
                 "null": [null and fingerprint(partial(null, sigma=1.0), *made) for null in nulls],
                 "classifier": self.classify and fingerprint(self.classify, *made),

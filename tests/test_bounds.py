@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from softmode.bounds import SHOWN, Bounds, check, shown
+from softmode.bounds import SHOWN, Bounds, build, check, shown
 
 LARGEST = 2**63 - 1
 
@@ -71,6 +71,7 @@ def test_values_in_range_pass(fields: dict[str, Any]) -> None:
         ({"share": math.nan}, "share: got nan; expected a finite number"),
         ({"share": "0.5"}, "share: got '0.5'; expected a finite number"),
         ({"rate": 0.0}, "rate: got 0; expected above 0"),
+        ({"rate": 10**400}, "rate: got an integer of more than 1000 bits; expected a finite number"),
         ({"rate": math.inf}, "rate: got inf; expected a finite number"),
         ({"level": 0.0}, "level: got 0; expected above 0"),
         ({"steps": 0}, "steps: got 0; expected at least 1"),
@@ -102,8 +103,23 @@ def test_messages_stay_short(value: object) -> None:
     assert len(str(caught.value)) < 150
 
 
+def test_plain_values_take_the_form_of_their_fields() -> None:
+    """An integer where a number is wanted and a list where a tuple is; what fits nowhere stays for `check`."""
+    values = {"rate": 3, "level": 2, "steps": 4, "times": [1, 2.5], "interval": [0, 1], "labels": [3, 5], "count": 2}
+    made = build(Example, values)
+    assert made == Example(rate=3.0, level=2.0, steps=4, times=(1.0, 2.5), interval=(0.0, 1.0), labels=(3, 5), count=2)
+    assert [type(value) for value in (made.rate, made.level, made.steps, made.times[0])] == [float, float, int, float]
+    check(made)
+
+
+def test_names_of_no_field_are_refused() -> None:
+    """With the names that there are."""
+    with pytest.raises(ValueError, match=r"^rates: is no setting; expected one of count, seed, share, rate, "):
+        build(Example, {"rates": 1.0})
+
+
 def test_nothing_heavy_is_imported() -> None:
     """The command line prints its help without torch and numpy."""
-    code = "import sys, softmode.settings, softmode.training.config; print({'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys, softmode.bounds, softmode.training.config; print({'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
