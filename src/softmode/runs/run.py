@@ -116,10 +116,11 @@ class Run:
     def draw(self) -> list[Path]:
         """Draw every figure that the run has to DIR/figures, as PNG and PDF; drawn again, they are the same files."""
         folder = self.directory / "figures"
+        # ticks are made when a figure is written
         with styled():
             drawn = {name: function(self) for name, function in self.experiment.figures.items()}
-        folder.mkdir(exist_ok=True)
-        return [path for name, figure in drawn.items() if figure is not None for path in save(figure, folder / name)]
+            folder.mkdir(exist_ok=True)
+            return [path for name, figure in drawn.items() if figure is not None for path in save(figure, folder / name)]
 
     def __repr__(self) -> str:
         """Return what it is and the answer."""

@@ -111,7 +111,7 @@ def _band(ax: Axes, levels: Array, value: Array, stderr: Array, color: Any) -> N
 def _violations(panels: list[Axes], run: Run) -> None:
     """Mark in both panels the gains that the analysis found above the bound."""
     levels, shells = run.dataset["noise_level"].to_numpy(), run.dataset.sizes["shell"]
-    style = {"linestyle": "", "marker": "X", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
+    style: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
     for band in run.results.values["bound"].get("violations", []):
         n = band["shell"]
         at = np.flatnonzero((levels <= band["sigma_from"]) & (levels >= band["sigma_to"]))
