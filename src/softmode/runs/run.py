@@ -120,7 +120,8 @@ class Run:
         with styled():
             drawn = {name: function(self) for name, function in self.experiment.figures.items()}
             folder.mkdir(exist_ok=True)
-            return [path for name, figure in drawn.items() if figure is not None for path in save(figure, folder / name)]
+            found = {name: figure for name, figure in drawn.items() if figure is not None}
+            return [path for name, figure in found.items() for path in save(figure, folder / name)]
 
     def __repr__(self) -> str:
         """Return what it is and the answer."""
