@@ -80,17 +80,20 @@ class Command(NamedTuple):
 def _experiment(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
     from softmode.runs.engine import execute
+    from softmode.runs.report import say
 
     chosen = experiment(name)
-    output = options.output
+    output = None if options.output is None else import_module(f"{chosen.package}.output")
     if output is not None:
-        output.check(options.config)
+        output.verify(options.output, options.config)
     run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
-    written = None if output is None else output.text(run)
-    if written is None:
-        _show(run)
-    else:
+    written = None if output is None else output.text(options.output, run)
+    if written is not None:
         print(written)
+        return
+    _show(run)
+    for label, line in [] if output is None else output.lines(options.output, run):
+        say(label, line)
 
 
 def _show(run: Any) -> None:

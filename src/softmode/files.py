@@ -49,7 +49,7 @@ def regular_file(name: str, path: str | Path) -> Path:
         ValueError: If something else is there, or nothing.
     """
     if (kind := kind_of(path)) != FILE:
-        raise refusal(f"{name}: {quote(str(path))} is no file ({kind}); expected the path of a regular file")
+        raise refusal(f"{name}: cannot read {quote(str(path))}, which is no file ({kind}); give the path of one")
     return Path(path)
 
 
@@ -114,18 +114,20 @@ def read_arrays(name: str, path: str | Path, wanted: Sequence[str], dtype: type[
     Raises:
         ValueError: If it is no such file, or one of the arrays is missing, damaged, too large or not of numbers.
     """
-    path = regular_file(name, path)
     try:
+        if (kind := kind_of(path)) != FILE:
+            raise ValueError(f"it is no file: {kind}")
         with zipfile.ZipFile(path) as archive:
-            most = min(LARGEST_ARRAY, max(SMALL_ARRAY, COMPRESSION * path.stat().st_size))
+            most = min(LARGEST_ARRAY, max(SMALL_ARRAY, COMPRESSION * os.stat(path).st_size))
             found = [_read_array(archive, f"{each}.npy", most) for each in wanted]
         with np.errstate(over="ignore", invalid="ignore"):
             return [array.astype(dtype) for array in found]
     # damage shows in zipfile, in its decompressors and in numpy, each with errors of its own
     except Exception as error:
-        arrays = " and ".join(wanted)
+        arrays = " and ".join(map(repr, wanted))
         raise refusal(
-            f"{name}: cannot read {quote(str(path))} ({first_line(error)}); expected an .npz file of numbers {arrays}"
+            f"{name}: cannot read {arrays} from {quote(str(path))} ({first_line(error)}); "
+            "expected an .npz file of numbers"
         ) from None
 
 

@@ -3,9 +3,8 @@
 import reprlib
 from typing import Any
 
-# characters of a message, and of what it quotes
-LONGEST = 300
-QUOTED = 120
+# characters of a message, of a value that it quotes, and of another error's words
+LONGEST, QUOTED, REASON = 300, 120, 150
 
 
 class _Brief(reprlib.Repr):
@@ -44,9 +43,11 @@ def quote(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the type of an error and the first line of what it says, in one short line."""
-    reason = str(error).strip().partition("\n")[0]
-    return shorten(f"{type(error).__name__}: {reason}" if reason else type(error).__name__, 150)
+    """Return the first line of what an error says, after its type unless it is a plain ValueError, in a short line."""
+    reason, kind = str(error).strip().partition("\n")[0], type(error).__name__
+    if reason and type(error) is ValueError:
+        return shorten(reason, REASON)
+    return shorten(f"{kind}: {reason}" if reason else kind, REASON)
 
 
 def refusal(text: str) -> ValueError:

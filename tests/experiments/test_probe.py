@@ -250,7 +250,7 @@ def test_bad_configs_are_refused_before_anything_is_written(change: dict, messag
 @pytest.mark.parametrize(
     ("denoiser", "message"),
     [
-        (lambda x, sigma: x[:, :, :4], r"returned \(2, 1, 4, 8\)"),
+        (lambda x, sigma: x[:, :, :4], r"returned \(3, 1, 4, 8\)"),
         (lambda x, sigma: x.float(), "torch.float32 for states"),
         (lambda x, sigma: x / 0, "NaN or infinite values at sigma"),
         (lambda x, sigma: None, "returned NoneType"),

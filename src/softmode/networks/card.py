@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from softmode.data import Values
 from softmode.files import json_object, regular_file
-from softmode.message import first_line, quote, refusal, shorten
+from softmode.message import first_line, quote, refusal
 from softmode.networks.classifier import Classifier
 from softmode.networks.fields import check_number, check_text, check_whole, check_wholes
 from softmode.networks.unet import UNet
@@ -23,6 +24,7 @@ from softmode.networks.unet import UNet
 Architecture = Literal["unet", "classifier"]
 # channels, classes and sites along an axis of any network, and times and epochs of any training, at most
 MOST_CHANNELS, MOST_CLASSES, LONGEST_SIDE, LATEST = 1024, 10**5, 4096, 1e9
+TIMES = ("t_min", "t_max", "epochs")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # tensors of the file that are statistics of the data, not weights
 DATA = "data."
@@ -63,22 +65,6 @@ class Card:
     command: str = ""
     held_out: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise a ValueError if there is no such network, or a field is of another type."""
-        check_whole("channels", self.channels, 1, MOST_CHANNELS)
-        check_wholes("size", self.size, (2, 2), (1, LONGEST_SIDE))
-        check_whole("classes", self.classes, 1 if self.architecture == "classifier" else 0, MOST_CLASSES)
-        if self.values not in get_args(Values):
-            raise refusal(f"values: got {quote(self.values)}; expected binary or grey")
-        for name in ("data", "schedule", "command"):
-            check_text(name, getattr(self, name))
-        for name in ("t_min", "t_max", "epochs"):
-            check_number(name, getattr(self, name), 0.0, LATEST)
-        check_whole("seed", self.seed, -(2**63), 2**64 - 1)
-        for name in ("held_out", "made"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise refusal(f"{name}: got {quote(getattr(self, name))}; expected an object")
 
     def build(self) -> nn.Module:
         """Return the untrained network that the card describes."""
@@ -162,20 +148,37 @@ def _card(metadata: Mapping[str, str], path: str | Path) -> Card:
     """Return the card in a file's metadata."""
     try:
         fields = json_object(metadata["softmode"])
-        if fields["architecture"] not in get_args(Architecture):
-            raise ValueError(f"architecture {quote(fields['architecture'])}")
+        _check(fields)
         # JSON has lists for tuples, and 2 for 2.0
-        return Card(**fields | {"size": tuple(fields["size"]), "epochs": _as_float(fields["epochs"])})
+        times = {name: float(fields[name]) for name in TIMES if name in fields}
+        return Card(**fields | {"size": tuple(fields["size"])} | times)
     except (KeyError, TypeError, ValueError) as error:
         raise refusal(
-            f"weights: {quote(str(path))} has no softmode model card ({shorten(str(error), 120)}); expected a file "
+            f"weights: {quote(str(path))} has no softmode model card ({first_line(error)}); expected a file "
             "made by softmode train"
         ) from None
 
 
-def _as_float(value: Any) -> Any:
-    """Return a number of JSON as a float, where it is one that a card may have."""
-    return float(value) if type(value) is int and abs(value) < LATEST else value
+def _check(fields: Mapping[str, Any]) -> None:
+    """Raise a ValueError if there is no such network, or a field of a card is missing, unknown or of another type."""
+    if fields["architecture"] not in get_args(Architecture):
+        raise ValueError(f"architecture {quote(fields['architecture'])}")
+    if unknown := sorted(set(fields) - {each.name for each in dataclass_fields(Card)}):
+        raise ValueError(f"fields that are not known: {quote(unknown)}")
+    if fields["values"] not in get_args(Values):
+        raise ValueError(f"values: got {quote(fields['values'])}; expected binary or grey")
+    size = fields["size"]
+    check_wholes("size", tuple(size) if isinstance(size, list) else size, (2, 2), (1, LONGEST_SIDE))
+    check_whole("channels", fields["channels"], 1, MOST_CHANNELS)
+    check_whole("classes", fields["classes"], 1 if fields["architecture"] == "classifier" else 0, MOST_CLASSES)
+    check_whole("seed", fields.get("seed", 0), -(2**63), 2**64 - 1)
+    for name in ("data", "schedule", "command"):
+        check_text(name, fields.get(name, ""))
+    for name in TIMES:
+        check_number(name, fields.get(name, 0.0), 0.0, LATEST)
+    for name in ("held_out", "made"):
+        if not isinstance(fields.get(name, {}), dict):
+            raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
 
 
 def build(make: Callable[[], nn.Module], weights: Mapping[str, Tensor], source: str) -> nn.Module:

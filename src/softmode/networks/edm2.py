@@ -8,6 +8,7 @@ Source: karras2024 (equation numbers below are its); the paper's App. G probes t
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,8 @@ NUMBERS = {
     "label_balance": (0.0, 1.0), "concat_balance": (0.0, 1.0), "res_balance": (0.0, 1.0), "attn_balance": (0.0, 1.0),
     "clip_act": (1e-6, 1e9), "sigma_data": (1e-6, 1e6),
 }  # fmt: skip
+# how many, and how large
+LISTS = {"channel_mult": ((1, 8), (1, 32)), "attn_resolutions": ((0, 16), (1, 4096))}
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,7 @@ class EDM2Config:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if no such network exists, or a field is of another type."""
-        for name, bounds in WHOLES.items():
-            check_whole(name, getattr(self, name), *bounds)
-        for name, ends in NUMBERS.items():
-            check_number(name, getattr(self, name), *ends)
-        check_wholes("channel_mult", self.channel_mult, (1, 8), (1, 32))
-        check_wholes("attn_resolutions", self.attn_resolutions, (0, 16), (1, WHOLES["img_resolution"][1]))
+        check_fields(vars(self))
         halvings = 2 ** (len(self.channel_mult) - 1)
         if self.img_resolution % halvings:
             raise refusal(f"img_resolution: got {self.img_resolution}; expected a multiple of {halvings}")
@@ -94,6 +92,17 @@ class EDM2Config:
                 raise refusal(
                     f"channels_per_head: got {self.channels_per_head}; expected one that divides the width {width}"
                 )
+
+
+def check_fields(given: Mapping[str, object]) -> None:
+    """Raise a ValueError if one of some fields of an EDM2Config is of another type or beyond its bounds."""
+    for name, value in given.items():
+        if name in WHOLES:
+            check_whole(name, value, *WHOLES[name])
+        elif name in NUMBERS:
+            check_number(name, value, *NUMBERS[name])
+        elif name in LISTS:
+            check_wholes(name, value, *LISTS[name])
 
 
 def normalise(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from softmode.files import DIRECTORY, json_object, kind_of, sha256
-from softmode.message import first_line, quote, refusal, shorten
+from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.card import build, check_state, read_tensors, write_tensors
 from softmode.networks.edm2 import EDM2
@@ -64,7 +64,7 @@ def load_edm2(path: str | Path) -> EDM2:
             config = as_config(json_object(metadata["edm2"]))
         except (KeyError, ValueError) as error:
             raise refusal(
-                f"weights: {quote(str(path))} was not made by softmode convert-edm2 ({shorten(str(error), 120)})"
+                f"weights: {quote(str(path))} was not made by softmode convert-edm2 ({first_line(error)})"
             ) from None
     network = build(partial(EDM2, config), state, str(path))
     assert isinstance(network, EDM2)

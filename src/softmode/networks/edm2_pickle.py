@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from softmode.files import regular_file
-from softmode.message import LONGEST, first_line, quote, refusal, shorten
-from softmode.networks.edm2 import NUMBERS, EDM2Config
+from softmode.message import LONGEST, first_line, quote, refusal
+from softmode.networks.edm2 import NUMBERS, EDM2Config, check_fields
 
 # first value of a storage in torch's legacy format
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -103,7 +103,7 @@ def read_edm2_pickle(path: str | Path) -> tuple[dict[str, Tensor], EDM2Config]:
         if sum(tensor.nbytes for tensor in state.values()) > size:
             raise ValueError("has tensors of more bytes than the file")
     except (TypeError, ValueError) as error:
-        raise _refusal(path, f"cannot be used ({shorten(str(error), 120)})") from None
+        raise _refusal(path, f"cannot be used ({first_line(error)})") from None
     return state, config
 
 
@@ -293,6 +293,7 @@ def as_config(given: Mapping[str, Any]) -> EDM2Config:
     if lacking := [name for name, needed in known.items() if needed and name not in given]:
         raise ValueError(f"lacks {', '.join(lacking)}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    check_fields(arguments)
     # 256 for 256.0
-    arguments |= {k: float(v) for k, v in arguments.items() if k in NUMBERS and type(v) is int and abs(v) < 2**53}
+    arguments |= {k: float(v) for k, v in arguments.items() if k in NUMBERS}
     return EDM2Config(**arguments)

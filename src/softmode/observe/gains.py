@@ -22,7 +22,7 @@ from softmode.lattice import Lattice
 from softmode.observe.state import State, Variable
 from softmode.process import VP
 
-Method = Literal["multiplexed", "difference", "jvp"]
+Method = Literal["multiplexed", "difference", "jvp", "exact"]
 
 
 def exact_gains(
@@ -255,7 +255,8 @@ class ModeGains:
 
     Args:
         shells: Highest shell.
-        method: All modes at once with signs, one by one by differences, or by forward-mode automatic differentiation.
+        method: All modes at once with signs, one by one by differences, by forward-mode automatic differentiation, or by
+            the denoiser's closed form.
         by_channel: Whether to push one channel at a time.
         seed: Seed of the signs.
         places: Index of each measurement by the grid index of its time; signs cancel over consecutive ones.
@@ -280,6 +281,8 @@ class ModeGains:
             return {"gain": difference_gains(*seen, by_channel=self.by_channel)}
         if self.method == "jvp":
             return {"gain": jvp_gains(*seen, self.by_channel)}
+        if self.method == "exact":
+            return {"gain": exact_gains(*seen)}
         place = state.step if self.places is None else self.places[state.step]
         modes = 2 * Lattice.of(state.x).dimensions * self.shells
         signs = mode_signs(modes, state.trajectories, place, self.seed)

@@ -43,8 +43,8 @@ def _take(out: Path, lock: FileLock) -> None:
     """Lock the directory, and remove what a training that was killed while it wrote has left."""
     name = shown_path(out)
     try:
-        begun = (out / CHECKPOINT).exists()
-        if not begun and out.exists() and (not out.is_dir() or set(out.iterdir()) - {out / LOCK, *_staged(out)}):
+        foreign = out.exists() and (not out.is_dir() or set(out.iterdir()) - {out / LOCK, *_staged(out)})
+        if foreign and not (out / CHECKPOINT).exists():
             raise ValueError(f"out: {name} exists and holds no training; choose another directory")
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -244,8 +244,10 @@ def test_a_live_denoiser_is_enough(tmp_path: Path) -> None:
     denoiser = uniform(1, 2, 2).bind(None)
     settings = {"trajectories": 5, "times": [2.5, 1.0, 0.3], "t_max": 3.0, "t_min": 0.05, "steps": 40, "block": 2,
                 "dtype": "float64"}  # fmt: skip
-    run = softmode.clones(denoiser, shape=(1, 2, 2), process=VP(), classifier=by_sign, **settings)
-    again = softmode.clones(uniform(1, 2, 2), out=tmp_path / "run", classifier=by_sign, **settings)
+    run = softmode.clones(
+        denoiser, out=tmp_path / "bare", shape=(1, 2, 2), process=VP(), classifier=by_sign, **settings
+    )
+    again = softmode.clones(uniform(1, 2, 2), out=tmp_path / "model", classifier=by_sign, **settings)
     for name, values in states(run).items():
         np.testing.assert_array_equal(values, states(again)[name])
     assert run.experiment == experiment("clones")
