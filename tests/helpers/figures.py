@@ -14,7 +14,9 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from softmode.estimate import Estimate
 from softmode.runs import draw
+from softmode.runs.results import Quantity
 from softmode.runs.run import Run
 
 # most entries of a legend and vertical lines of a panel
@@ -93,3 +95,10 @@ def changed(run: Run, data: xr.Dataset | None = None, **results: Any) -> Run:
     if data is not None:
         vars(copy)["store"] = SimpleNamespace(arrays=data, identity=run.identity)
     return copy
+
+
+def replaced(run: Run, kinds: str, **estimates: Estimate) -> Run:
+    """Return a run whose quantities of some kinds are others, by name."""
+    kept = [q for q in run.results.quantities if kinds not in q.kind]
+    new = [Quantity(name[:-2], int(name[-1]), estimate, "") for name, estimate in estimates.items()]
+    return changed(run, quantities=(*kept, *new))
