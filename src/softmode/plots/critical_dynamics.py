@@ -57,8 +57,8 @@ def critical_dynamics(run: Run) -> Figure:
         ax.tick_params(labelbottom=False)
         ax.set_xlabel("")
         top_noise_axis(ax, run)
-    # the lines of the first panel are those of all, and it is empty where generation begins
-    first.legend(loc="upper left", bbox_to_anchor=(0, 0.93), handlelength=1.2)
+    # lines are the same in all panels, and growth has ended where generation ends
+    panels[2].legend(loc="upper right", bbox_to_anchor=(1, 0.85))
     if panels[3].get_legend_handles_labels()[1]:
         panels[3].legend(loc="lower right")
     figure.suptitle(caption(run), parse_math=False, fontsize="medium")

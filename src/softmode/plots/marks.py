@@ -34,7 +34,7 @@ class Style(NamedTuple):
 STYLES = {
     "t_c_score_omega": Style(r"theory, $r=0$:", GREEN, "-"),
     "xi_eq_gain_peak": Style("peak", VERMILLION, "--"),
-    "sigma_c": Style(r"$\sigma_c=$", VERMILLION, "--"),
+    "sigma_c": Style(r"$\sigma_c$ =", VERMILLION, "--"),
     "growth_onset": Style("onset", BLUE, ":"),
     "growth_peak": Style("fastest", BLUE, "--"),
     "lambda_0_zero": Style(r"$\lambda_0=0$:", PURPLE, "--"),

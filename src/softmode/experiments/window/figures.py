@@ -64,7 +64,9 @@ def window(run: Run) -> Figure:
         sigma_c, low, high = (found[name].estimate for name in ("sigma_c", "sigma_lo", "sigma_hi"))
         draw_marks(curve, [("sigma_c", sigma_c)])
         for ax in (curve, criteria):
-            ax.axvspan(high.value, low.value, color=ORANGE, alpha=0.2, linewidth=0, zorder=0, gid="window")
+            ax.axvspan(
+                high.value, low.value, color=ORANGE, alpha=0.2, linewidth=0, zorder=0, gid="window", label="window"
+            )
     curve.legend(loc="upper right")
     answer = textwrap.fill(found.answer, LINE)
     figure.suptitle(f"{caption(run)}\n{answer}", parse_math=False, fontsize="medium")
@@ -103,7 +105,8 @@ def _lengths(ax: Axes, run: Run, intercept: Intercept) -> None:
     if null is not None:
         label = "Gaussian null" if origin == "data" else "Gaussian null of the samples"
         ax.plot(levels, _length(null), color=GREY, linestyle="--", linewidth=1.8, label=label, gid="null")
-    top = float(median(curves).max())
+    first, last = ax.get_xlim()
+    top = float(median(curves)[(levels <= first) & (levels >= last)].max())
     ax.set_ylim(0, 2 * top if top > 0 else 1)
     ax.set_ylabel(r"$\xi_{\mathrm{eq}}$ (sites)")
 
