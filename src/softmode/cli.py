@@ -116,15 +116,15 @@ def _theory(options: Options) -> None:
     from softmode.experiments.theory.analyse import theory
     from softmode.runs.report import print_results
 
-    print_results(theory(options.config), tables=None)
+    print_results(theory(options.config))
 
 
 def _models(_: Options) -> None:
-    from softmode.networks.listing import models_table
     from softmode.runs.report import print_table, say
+    from softmode.training.listing import models_table
 
     table, files = models_table()
-    print_table(table)
+    print_table(table, len(table.rows))
     for name, path in files:
         say("weights", f"{name}: {path}")
 

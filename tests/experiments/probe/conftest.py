@@ -1,5 +1,6 @@
-"""Runs of exact models that the tests of figures share."""
+"""Little time on intervals, and runs of exact models that the tests of figures share."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import bootstrap
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import TwoStatePatch
-from softmode.experiments.probe import analyse
+from softmode.experiments.probe import locality
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
 from softmode.process import VE, VP
@@ -54,11 +55,17 @@ def model(name: str) -> Model:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    folder = tmp_path_factory.mktemp("runs")
+@pytest.fixture(scope="package", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Spend little time on intervals, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        # figures show intervals, whatever they are
-        for module in (critical, analyse):
-            patch.setattr(module, "bootstrap", partial(bootstrap, resamples=30))
-        return {name: run_of("probe", folder / name, model=model(name), **config) for name, config in CONFIGS.items()}
+        for module in (critical, locality):
+            patch.setattr(module, "bootstrap", partial(bootstrap, resamples=50))
+        yield
+
+
+@pytest.fixture(scope="package")
+def runs(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Return a run of each config, as figures show them."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: run_of("probe", folder / name, model=model(name), **config) for name, config in CONFIGS.items()}
