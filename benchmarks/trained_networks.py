@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from softmode.config import ProbeConfig
+from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from torch.nn import functional
 
-from softmode.config import ProbeConfig
 from softmode.data import Images, fashion_mnist
-from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from softmode.estimate import bootstrap
 from softmode.experiments import probe
 from softmode.networks.unet import UNet

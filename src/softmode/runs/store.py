@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -60,10 +60,11 @@ class ArraySpec(NamedTuple):
         return (min(size, self.shape[0]), *rest)
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """What is computed and stored at once.
 
-    Attributes:
+    Args:
         index: Which block of trajectories.
         part: Which of the conditions that are written one by one; 0 where there are none.
         trajectories: The block's trajectories.
@@ -203,7 +204,7 @@ class Store:
             array = _array(group, name)
             for block in finished:
                 with self._readable(name, block.trajectories):
-                    _same(np.asarray(array[_where(block, parts)]), digests[block.index, block.part, place])
+                    _same(np.asarray(array[_where(block, parts)]), int(digests[block.index, block.part, place]))
 
     def finish(self) -> None:
         """Consolidate the metadata, once every block is written."""
@@ -228,7 +229,7 @@ class Store:
                 data = data.isel(trajectory=[i for i in range(data.sizes["trajectory"]) if i // size not in unfinished])
             return data
 
-    def _group(self, mode: str = "r") -> zarr.Group:
+    def _group(self, mode: Literal["r", "r+"] = "r") -> zarr.Group:
         with self._readable():
             # consolidated metadata are a copy, for other readers, that has no checksum of its own
             return zarr.open_group(self.directory / STORE, mode=mode, use_consolidated=False)

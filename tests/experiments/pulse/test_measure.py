@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from helpers.errors import refused
 from helpers.guidance import (
     CONDITIONS,
@@ -21,7 +22,6 @@ from helpers.guidance import (
     window_results,
 )
 from helpers.models import Classifier
-
 from softmode.estimate import Estimate
 from softmode.experiments.call import experiment
 from softmode.experiments.pulse.config import Config
@@ -140,9 +140,12 @@ def test_a_window_of_other_weights_is_refused(tmp_path: Path) -> None:
             plan(corners(inputs={"weights": "b"}), sigma_c=None, window=home)
 
 
-def test_other_files_of_a_run_may_differ(stored: Run) -> None:
+def test_other_files_of_a_run_may_differ(tmp_path: Path) -> None:
     """A window has a classifier and data of its own."""
-    check_same_model("check", stored, "corners", {"data": "another", "classifier weights": "another"})
+    own = {"weights": "a", "data": "b", "classifier weights": "c"}
+    with cheap_window(window_results()):
+        window = stored_window(tmp_path / "window", corners(inputs=own))
+    check_same_model("check", window, "corners", {"weights": "a", "data": "x", "classifier weights": "y"})
 
 
 def test_without_a_window_sigma_c_must_be_given(tmp_path: Path) -> None:
@@ -172,6 +175,7 @@ def test_a_run_is_of_all_its_files(tmp_path: Path) -> None:
 
 def test_a_change_of_any_class_changes_the_identity() -> None:
     """The denoiser of the last class, and the guide."""
+
     def bind(changed: int | None, label: int | None) -> Any:
         own = corners().denoiser(label)
         return (lambda x, sigma: 0.9 * own(x, sigma)) if label == changed else own
