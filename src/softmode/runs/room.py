@@ -22,7 +22,8 @@ def check_room(plan: Plan, home: Path) -> None:
     count, arrays = plan.trajectories, plan.variables
     each = math.fsum(spec.bytes for spec in arrays.values()) / count
     one, room = COPIES * each / plan.parts + plan.memory, provenance.free_memory()
-    disk = shutil.disk_usage(next(path for path in (home, *home.absolute().parents) if path.exists())).free
+    existing = next(path for path in (home, *home.absolute().parents) if path.exists())
+    disk = float(shutil.disk_usage(existing).free)
     if one > room:
         raise _too_large(plan, one, room, "memory")
     if each > disk:

@@ -203,7 +203,7 @@ def test_a_change_of_any_class_changes_the_identity() -> None:
         ({"steps": 1}, "steps: got 1; expected at least 2"),
         ({"window": "nowhere"}, "window: 'nowhere' holds no softmode run; make one with softmode window"),
         ({"guide": "nothing-such"}, "guide: cannot use 'nothing-such'"),
-        ({"data": "none.npz"}, "data: 'none.npz' is no file"),
+        ({"data": "none.npz"}, "data: cannot read 'images' from 'none.npz' "),
     ],
 )
 def test_bad_input(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -264,3 +264,15 @@ def test_a_plan_writes_nothing_and_has_no_open_field(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
     run = execute(experiment("pulse"), made, tmp_path / "run")
     assert run.dataset["image"].dims == ("trajectory", "condition", "channel", "y", "x")
+
+
+def test_the_window_is_softmode_window_s_own(tmp_path: Path) -> None:
+    """Not the cheap one: it is measured, it says of this model that there is none, and that ends the experiment."""
+    config = replace(PULSE, sigma_c=None, trials=1, dtype="float64")
+    with refused("sigma_c: no critical window found: .* give one with --sigma-c"):
+        guide("pulse", config, tmp_path / "run")
+    window = Run(tmp_path / "run" / "window", experiment("window"))
+    assert window.results.values["verdict"] == "none"
+    assert window.config["labels"] == [0, 1, 2]
+    given = plan(window=str(window.directory))
+    assert given.critical == Critical(Estimate.exact(3.0), None)
