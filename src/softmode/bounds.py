@@ -13,6 +13,8 @@ Settings = TypeVar("Settings")
 SHOWN, SHOWN_PATH = 60, 100
 # bits of an integer that a message does not write out
 LONG = 1000
+# entries of a tuple
+MOST_ENTRIES = 10**5
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def _check_one_of(name: str, value: Any, hints: list[Any]) -> None:
 def _check_tuple(name: str, value: Any, hints: tuple[Any, ...]) -> None:
     if not isinstance(value, tuple):
         raise _error(name, value, "a tuple")
+    if len(value) > MOST_ENTRIES:
+        raise ValueError(f"{name}: got {len(value)} values; expected at most {MOST_ENTRIES}")
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(value) != len(hints):

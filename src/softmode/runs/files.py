@@ -135,6 +135,8 @@ def check_writable(directory: Path) -> None:
         parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     except (OSError, ValueError) as error:
         raise refusal(f"out: cannot use {shown_path(directory)} ({error}); choose another") from None
+    if parent == directory and not directory.is_dir():
+        raise refusal(f"out: {shown_path(directory)} is a file; choose a directory")
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise refusal(f"out: cannot write to {shown_path(directory)}; choose a directory under a writable one")
 

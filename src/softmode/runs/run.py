@@ -74,7 +74,9 @@ class Run:
         path, identity = self.results_file, self.identity
         again = f"run the same command again: softmode {self.experiment.name} ... --out {shown_path(self.directory)}"
         if unfinished := len(self.store.blocks(done=False)):
-            raise refusal(f"{path.name}: {shown_path(self.directory)} has {unfinished} unfinished blocks; {again}")
+            raise refusal(
+                f"{path.name}: {shown_path(self.directory)} is not finished (blocks left: {unfinished}); {again}"
+            )
         found = read_json(path, RESULTS, again)
         if not is_sealed(found):
             raise damaged(path, "not what was written", again)

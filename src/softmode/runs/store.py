@@ -23,7 +23,7 @@ from softmode.bounds import shown_path
 from softmode.estimate import Array
 from softmode.message import first_line, refusal
 from softmode.runs import log
-from softmode.runs.attributes import METADATA, STORE, attributes, differences, read_attributes, repeat
+from softmode.runs.attributes import METADATA, STORE, attributes, differences, is_finished, read_attributes, repeat
 from softmode.runs.files import LOCK, check_writable, damaged, written
 
 DONE, DIGEST = "block_done", "block_digest"
@@ -222,6 +222,9 @@ class Store:
         """
         self.verify()
         unfinished = {block.index for block in self.blocks(done=False)}
+        if unfinished and is_finished(self.directory):
+            path, lost = self.directory / STORE / DONE, f"blocks without their mark: {len(unfinished)}"
+            raise damaged(path, lost, "run the same command again")
         size = int(self.identity["config"]["block"])
         with self._readable():
             data = xr.open_zarr(self.directory / STORE, consolidated=False, chunks=None).drop_vars([DONE, DIGEST])
@@ -266,8 +269,6 @@ def check_directory(directory: Path, identity: Mapping[str, Any]) -> None:
         identity: What is known of it already: one of other values under the same keys is another run.
     """
     check_writable(directory)
-    if directory.exists() and not directory.is_dir():
-        raise refusal(f"out: {shown_path(directory)} is a file; choose a directory")
     if is_run(directory):
         changed = differences(read_attributes(directory)["softmode"], identity)
         if changed:
