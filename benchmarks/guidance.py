@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 import torch
-
 from softmode.config import SusceptibilityConfig
-from softmode.denoiser import Guided
 from softmode.dynamics import heun, initial_state, simulate
-from softmode.experiments import guided
 from softmode.experiments.guided_setup import Condition, Guidance, prepare
+
+from softmode.denoiser import Guided
+from softmode.experiments import guided
 from softmode.experiments.susceptibility import build
 
 TRIALS = 8

@@ -291,9 +291,10 @@ def array(content: bytes, rng: random.Random, canary: str) -> bytes:
 
 def load(path: str) -> None:
     """Load a file as what its name says."""
+    from softmode.experiments.probe_setup import read_images
+
     from softmode.contract import check_denoiser
     from softmode.exact.dictionary import parse_dictionary
-    from softmode.experiments.probe_setup import read_images
     from softmode.lattice import ReceptiveField
     from softmode.networks.load import load_classifier, load_model
 
@@ -325,6 +326,7 @@ def outcome(path: str) -> str:
 def worker() -> None:
     """Load the files whose paths come in, one a line."""
     import softmode.experiments.probe_setup
+
     import softmode.networks.edm2_files  # noqa: F401
 
     torch.set_num_threads(1)
