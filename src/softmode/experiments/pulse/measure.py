@@ -1,71 +1,43 @@
-"""Guidance pulses (paper H.4): the critical pulse against pulses elsewhere and other ways to spend the guidance.
+"""Pulses of guidance (paper H.4), and the plan of every experiment on guidance: trials under several conditions."""
 
-The critical pulse is [sigma_c - Delta, sigma_c + Delta]. Every baseline moves or spreads that same pulse in a
-coordinate of its own: rigidly in sigma (the paper's), in log sigma, in the index of the step, evenly over all steps, or
-thinly over all of them.
-"""
-
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from softmode.config import PulseConfig
-from softmode.dynamics import trajectory_seed
-from softmode.experiments import guided_run
-from softmode.experiments.guided import calls_at
-from softmode.experiments.guided_setup import Condition, Weight, prepare
-from softmode.experiments.pulse_summary import summarise
-from softmode.guidance import AtLevels, Interval, Pulses, sigma_pulse
-from softmode.model import Model
-from softmode.networks.classifier import ImageClassifier
-from softmode.store import Run
+from softmode.estimate import Array
+from softmode.experiments.pulse.conditions import MOST, build
+from softmode.experiments.pulse.config import Config, GuidedSampling
+from softmode.experiments.pulse.critical import WINDOW, Critical, known_level, level_of, window_plan
+from softmode.experiments.pulse.sampling import Cache, cost, measure, path_places
+from softmode.experiments.pulse.trials import Condition, Guidance, features_of, find_guidance
+from softmode.guidance.weights import Interval
+from softmode.observe.state import Variable
+from softmode.runs.experiment import Constants, Experiment, Plan
+from softmode.runs.identity import state_bytes
+from softmode.runs.layout import SPACE, constant, layout, space_sizes
+from softmode.runs.run import Run
+from softmode.runs.store import ArraySpec, Block
 
-# stream of the random places, beside those of the trials
-PLACE = 3
+# maps what is known of sigma_c to the config without open fields, and its conditions, the first of them unguided
+Settle = Callable[[Critical], tuple[GuidedSampling, list[Condition]]]
+# copies of a trial's states that are alive at once: those of its twin, its own, and its snapshots
+STATES = 3
 
 
-def run(
-    config: PulseConfig,
-    out: str | Path,
-    model: Model | None = None,
-    guide: Model | None = None,
-    classifier: ImageClassifier | None = None,
-    progress: bool = False,
-) -> Run:
-    """Run the experiment, or resume it, and return the stored run.
+def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "TrialsPlan":
+    """Check a config and build what it describes.
 
     Args:
         config: What to guide and how.
-        out: Directory of the run; one that holds an unfinished run of the same config is resumed. Where the config
-            names no sigma_c and no window, a window is measured in its directory `window` first (H.3).
-        model: The model, where it is at hand; loaded by the config's name when left out.
-        guide: The model of the guide, where it is at hand.
-        classifier: The classifier, where it is at hand.
-        progress: Whether to show progress bars.
+        given: The `model`, the `guide` (a Model) and the `classifier` (an ImageClassifier) that are at hand.
 
     Raises:
-        ValueError: If the config, a model or the directory is unusable, or there is no sigma_c.
-        NonFiniteStateError: If a state becomes NaN or infinite; finished blocks stay readable.
+        ValueError: If any field is out of range or a model cannot be used, naming the remedy.
     """
-    guidance = prepare(config, model, guide, classifier)
-    check(config)
-    sigma_c, window = guided_run.critical_level("pulse", guidance, out, clones=0, progress=progress)
-    half_width = config.half_width if config.half_width is not None else sigma_c / 2
-    settled = replace(config, sigma_c=sigma_c, half_width=half_width)
-    guidance = replace(guidance, config=settled)
-    conditions = build(settled, guidance.levels, window)
-    return guided_run.run("pulse", guidance, conditions, out, summarise, progress)
-
-
-def check(config: PulseConfig) -> None:
-    """Raise a ValueError unless the pulse's own fields are in range."""
-    if config.half_width is not None and not 0 < config.half_width < math.inf:
-        raise ValueError(f"half_width: got {config.half_width}; expected a positive number")
+    guidance = find_guidance(config, given or {})
     if config.sigma_c is not None and config.half_width is not None and config.half_width >= config.sigma_c:
         raise ValueError(
             f"half_width: got {config.half_width:g}; expected less than sigma_c = {config.sigma_c:g}, or the pulse has "
@@ -73,77 +45,169 @@ def check(config: PulseConfig) -> None:
         )
     Interval(*config.interval, config.weight)
 
+    def settle(critical: Critical) -> tuple[Config, list[Condition]]:
+        sigma_c = critical.sigma_c.value
+        half_width = sigma_c / 2 if config.half_width is None else config.half_width
+        settled = replace(config, sigma_c=sigma_c, half_width=half_width)
+        return settled, build(settled, guidance.levels, critical.window)
 
-def build(config: PulseConfig, levels: Tensor, window: tuple[float, float] | None) -> list[Condition]:
-    """Return the conditions of H.4 and the fair ones beside.
+    return trials_plan(guidance, settle, MOST, clones=0, given=given or {})
+
+
+@dataclass(frozen=True, eq=False)
+class TrialsPlan(Plan):
+    """Trials of some classes, each under every condition from the same noise.
 
     Args:
-        config: The config, with sigma_c and half_width.
-        levels: Falling noise levels of the sampler [level].
-        window: The window that was found, low and high; None without one.
+        guidance: What is guided, and how.
+        settle: Gives the conditions once sigma_c is known.
+        most: How many of them there can be.
+        window: Plan of the window that gives sigma_c; None where it is known.
+        critical: What is known of sigma_c; None until the window is measured.
+        conditions: The conditions; none until then.
+        cache: The unguided twins of the block at hand, sampled again where they are not.
+    """
+
+    guidance: Guidance
+    settle: Settle
+    most: int
+    window: Plan | None = None
+    critical: Critical | None = None
+    conditions: tuple[Condition, ...] = ()
+    cache: Cache = field(default_factory=Cache)
+    shrink = "steps"
+    counted = "trials"
+
+    @property
+    def config(self) -> GuidedSampling:
+        """The config; sigma_c and what follows from it are open until the window is measured."""
+        return self.guidance.config
+
+    @property
+    def parts(self) -> int:  # type: ignore[override]
+        """The conditions, or as many as there can be."""
+        return len(self.conditions) or self.most
+
+    @property
+    def memory(self) -> float:  # type: ignore[override]
+        """Bytes of a trial's network, and of its states at every level."""
+        state = torch.empty(self.guidance.model.shape, dtype=self.guidance.dtype, device="meta")
+        kept = STATES * len(self.guidance.levels) * state.nbytes
+        return state_bytes(self.guidance.model, self.guidance.dtype) + kept
+
+    @property
+    def trajectories(self) -> int:
+        """Trials of all classes."""
+        return len(self.guidance.labels) * self.config.trials
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The model, its guide, the classifier, the digests of all files, the conditions, and sigma_c."""
+        return {
+            "model": self.guidance.fingerprint(), "inputs": dict(self.guidance.inputs),
+            "conditions": [{"name": c.name, "definition": c.definition, "source": c.source} for c in self.conditions],
+            **({} if self.critical is None else self.critical.identity),
+        }  # fmt: skip
+
+    @property
+    def constants(self) -> Constants:
+        """Noise levels, classes and trials, and what the classifier sees of real images."""
+        levels, labels, count = self.guidance.levels, self.guidance.labels, self.config.trials
+        features, known = self.guidance.real
+        arrays = {
+            "level": constant(levels.numpy(), ("level",), "EDM noise level of the sampler"),
+            "snapshot_level": constant(
+                levels[path_places(levels)].numpy(), ("snapshot",), "noise level of a kept D(x)"
+            ),
+            "label": constant(np.repeat(labels, count), ("trajectory",), "class of the trajectory"),
+            "trial": constant(np.tile(np.arange(count), len(labels)), ("trajectory",), "trial of its class"),
+        }  # fmt: skip
+        if len(features):
+            arrays["real_features"] = constant(features, ("real", "feature"), "classifier's features of real images")
+            arrays["real_label"] = constant(known, ("real",), "class of the real image, -1 where unknown")
+        return arrays
+
+    @property
+    def variables(self) -> Mapping[str, ArraySpec]:
+        """Samples, their scores, the guidance that each was given, and D(x) along the way of first trials."""
+        guidance = self.guidance
+        channels, *sides = guidance.model.shape
+        state = ("channel", *SPACE[-len(sides) :])
+        some = torch.zeros(1, *guidance.model.shape)
+        sizes = {
+            "trajectory": self.trajectories,
+            "condition": self.parts,
+            "level": len(guidance.levels),
+            "snapshot": len(path_places(guidance.levels)),
+            "feature": features_of(some, guidance.classifier, guidance.device).shape[1],
+            "channel": channels,
+            **space_sizes(tuple(sides)),
+        }
+        described = {
+            "image": Variable(state, "sample", "1", "H.4", "state"),
+            "path": Variable(
+                ("snapshot", *state), "D(x) along the way, of first trials alone", "1", "H.9", "state"
+            ),
+            "features": Variable(("feature",), "what the classifier's last layer sees", "1", "classifier", "float32"),
+            "logit": Variable((), "logit of the target class", "1", "H.6"),
+            "probability": Variable((), "probability of the target class", "1", "H.6"),
+            "predicted": Variable((), "most probable class", "1", "H.6", "int64"),
+            "change": Variable((), "rms difference from the unguided twin", "1", "no classifier"),
+            "weight": Variable(("level",), "weight w of the guidance", "1", "H.4"),
+            "guide_calls": Variable((), "network calls that were guided", "1", "H.4", "int64"),
+        }  # fmt: skip
+        return layout(sizes, {name: each.along("condition") for name, each in described.items()}, self.config.dtype)
+
+    def steps(self, pending: list[Block]) -> int:
+        """Return the sampler's steps."""
+        return sum(steps for steps, _ in self._costs(pending))
+
+    def seconds(self, pending: list[Block]) -> float:
+        """Return about how long the networks take."""
+        return self.guidance.call_seconds * sum(calls for _, calls in self._costs(pending))
+
+    def _costs(self, pending: list[Block]) -> list[tuple[int, int]]:
+        """Return the cost of every block, and of the twins of those begun before, which are sampled again."""
+        work = [(block.trajectories, block.part) for block in pending]
+        whole = {trajectories for trajectories, part in work if part == 0}
+        work += [(begun, 0) for begun in {trajectories for trajectories, _ in work} - whole]
+        return [cost(self.guidance, trajectories, self.conditions[part]) for trajectories, part in work]
+
+    def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
+        """Return every array of the trials of a block under one condition."""
+        return measure(self.guidance, block.trajectories, self.conditions[block.part], self.cache, advance)
+
+    def needs(self) -> Mapping[str, tuple[Experiment, Plan]]:
+        """Return the window, unless sigma_c is known."""
+        return {} if self.window is None else {"window": (WINDOW, self.window)}
+
+    def settled(self, runs: Mapping[str, Run]) -> "TrialsPlan":
+        """Return the plan with the sigma_c and the window that were measured.
+
+        Raises:
+            ValueError: If no window was found.
+        """
+        return self if self.window is None else self.at(level_of(self.config, runs["window"].results))
+
+    def at(self, critical: Critical) -> "TrialsPlan":
+        """Return the plan with its conditions."""
+        config, conditions = self.settle(critical)
+        guidance = replace(self.guidance, config=config)
+        return replace(self, guidance=guidance, window=None, critical=critical, conditions=tuple(conditions))
+
+
+def trials_plan(guidance: Guidance, settle: Settle, most: int, clones: int, given: Mapping[str, Any]) -> TrialsPlan:
+    """Return the plan of an experiment on guidance.
+
+    Args:
+        guidance: What is guided, and how.
+        settle: Gives the conditions once sigma_c is known.
+        most: How many of them there can be.
+        clones: Trajectories that are copied for the clone curve of a window that is measured first.
+        given: What is at hand.
 
     Raises:
-        ValueError: If no level falls into the critical pulse.
-
-    Source: paper H.4 for the first three.
+        ValueError: If sigma_c cannot be found, or the conditions cannot be met.
     """
-    sigma_c, half_width, w = float(config.sigma_c or 0), float(config.half_width or 0), config.weight
-    critical = sigma_pulse(sigma_c, half_width, w)
-    inside = critical(levels) != 0
-    count = int(inside.sum())
-    if not count or critical.low == 0:
-        nearest = float(levels[(levels.log() - math.log(sigma_c)).abs().argmin()])
-        raise ValueError(
-            f"half_width: got {half_width:g}; expected below sigma_c = {sigma_c:.4g}, and wide enough that the pulse "
-            f"holds a level of the sampler, the nearest is {nearest:.4g}; or use more steps"
-        )
-    first, last = float(levels[0]), float(levels[-1])
-    ratio = math.sqrt(critical.high / critical.low)
-    share = float(calls_at(levels)[inside].sum() / calls_at(levels).sum())
-    edges = torch.cat([levels, levels.new_zeros(1)]).tolist()
-    even = levels[((torch.arange(count) + 0.5) * len(levels) / count).long()]
-
-    def in_sigma(rng: np.random.Generator) -> tuple[float, float]:
-        pulse = sigma_pulse(rng.uniform(last, first), half_width, w)
-        return pulse.low, pulse.high
-
-    def in_log(rng: np.random.Generator) -> tuple[float, float]:
-        centre = math.exp(rng.uniform(math.log(last), math.log(first)))
-        return centre / ratio, centre * ratio
-
-    def in_steps(rng: np.random.Generator) -> tuple[float, float]:
-        k = int(rng.integers(len(levels) - count + 1))
-        return edges[k + count], edges[k]
-
-    def fixed(weight: Weight) -> Callable[[int, Sequence[int]], Weight]:
-        return lambda _label, _trials: weight
-
-    def drawn(kind: int, draw: Callable[[np.random.Generator], tuple[float, float]]) -> Callable[..., Weight]:
-        def weight(label: int, trials: Sequence[int]) -> Weight:
-            seeds = [trajectory_seed(config.seed, trial, label, PLACE, kind) for trial in trials]
-            ends = torch.tensor([draw(np.random.default_rng(seed)) for seed in seeds], dtype=torch.float64)
-            return Pulses(ends[:, 0], ends[:, 1], w)
-
-        return weight
-
-    pulse = f"w = {w:g} in ({critical.low:.3g}, {critical.high:.3g}]"
-    found = [
-        Condition("unguided", "no guidance", "H.4", None),
-        Condition("critical", f"{pulse}, around sigma_c", "H.4", fixed(critical)),
-        Condition("random", "the same pulse, its centre uniform in sigma", "H.4", drawn(0, in_sigma)),
-        Condition("random_log", "the same width in log sigma, its centre uniform there", "ours", drawn(1, in_log)),
-        Condition("random_step", f"{count} consecutive levels, uniform in their index", "ours", drawn(2, in_steps)),
-        Condition("spread", f"{count} levels, evenly spaced in their index", "ours", fixed(AtLevels(even, w))),
-        Condition(
-            "constant", f"w = {w * share:.3g} at every level: the same sum over calls", "ho2022",
-            fixed(Interval(0.0, math.inf, w * share)),
-        ),
-    ]  # fmt: skip
-    if window is not None:
-        low, high = window
-        text = f"w = {w:g} in the whole window ({low:.3g}, {high:.3g}]"
-        found.append(Condition("window", text, "softmode window", fixed(Interval(low, high, w))))
-    low, high = config.interval
-    text = f"w = {w:g} in ({low:.3g}, {high:.3g}]"
-    found.append(Condition("interval", text, "kynkaanniemi2024", fixed(Interval(low, high, w))))
-    return found
+    plan, critical = TrialsPlan(guidance, settle, most), known_level(guidance.config, guidance)
+    return replace(plan, window=window_plan(guidance, clones, given)) if critical is None else plan.at(critical)

@@ -4,41 +4,43 @@ Outside a pulse a guided trajectory is the unguided one, so that each condition 
 guided level, from the states of the unguided twins.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from softmode.denoiser import Guided
-from softmode.dynamics import TrajectoryNoise, heun, initial_state, simulate
 from softmode.estimate import Array
-from softmode.experiments.curves import SPACE, constant, layout
-from softmode.experiments.guided_setup import Condition, Guidance, features_of
+from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, features_of
 from softmode.observe.alignment import alignment, change
-from softmode.process import VE
-from softmode.runs.store import ArraySpec
+from softmode.samplers import initial_state
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise, trial_key
 
-# the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
-EDM = VE()
 # denoised states that are kept of the first trial of a class (H.9)
 PATH = 10
 # noise levels between which these lie
 PATH_LEVELS = (20.0, 0.05)
 
 
+def _nothing() -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Unguided trajectories of some trials of one class.
+    """Trajectories of some trials of one class.
 
     Args:
         states: States at every level, [trial, level, channel, *space], on the CPU.
         final: Samples, [trial, channel, *space].
     """
 
-    states: Tensor
-    final: Tensor
+    states: Float[Tensor, "trial level channel *space"]
+    final: Float[Tensor, "trial channel *space"]
 
 
 @dataclass
@@ -48,30 +50,28 @@ class Cache:
     block: range = range(0)
     twins: dict[int, Twins] = field(default_factory=dict)
 
-    def get(self, guidance: Guidance, block: range, on_step: Callable[[], None]) -> dict[int, Twins]:
+    def get(self, guidance: Guidance, block: range, on_step: Callable[[], None] = _nothing) -> dict[int, Twins]:
         """Return the twins of a block, sampled if they are not at hand."""
         if block != self.block:
-            self.block = block
             self.twins = {
                 label: unguided(guidance, label, trials, on_step) for label, trials in by_class(guidance, block)
             }
+            self.block = block
         return self.twins
 
 
 def trial_noise(guidance: Guidance, label: int, trials: Sequence[int]) -> TrajectoryNoise:
     """Return the random numbers of some trials; those of a trial do not depend on which others there are."""
-    return TrajectoryNoise(guidance.config.seed, trials, guidance.device, (label,))
+    return TrajectoryNoise(guidance.config.seed, trials, guidance.device, trial_key(label))
 
 
-def unguided(
-    guidance: Guidance, label: int, trials: Sequence[int], on_step: Callable[[], None] = lambda: None
-) -> Twins:
+def unguided(guidance: Guidance, label: int, trials: Sequence[int], on_step: Callable[[], None] = _nothing) -> Twins:
     """Sample some trials of a class without guidance."""
     noise = trial_noise(guidance, label, trials)
     x = initial_state(EDM, float(guidance.levels[0]), noise, guidance.model.shape, guidance.dtype)
     denoiser, _ = guidance.denoisers[label]
     every = range(len(guidance.levels))
-    run = simulate(denoiser, EDM, x, _times(guidance), noise, stepper=heun, snapshots_at=every, on_step=on_step)
+    run = simulate(denoiser, EDM, x, guidance.times, noise, sampler=SAMPLER, snapshots_at=every, on_step=on_step)
     return Twins(run.snapshots, run.state)
 
 
@@ -81,7 +81,7 @@ def guided(
     trials: Sequence[int],
     condition: Condition,
     twins: Twins,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[], None] = _nothing,
 ) -> Twins:
     """Sample some trials of a class under a condition, from the states of their unguided twins.
 
@@ -96,44 +96,47 @@ def guided(
         return Twins(states, final)
     first = first_step(weights)
     chosen = [trials[i] for i in rows.tolist()]
-    denoiser = Guided(*guidance.denoisers[label], condition.weight(label, chosen))
-    x = twins.states[rows, first].to(guidance.device)
     run = simulate(
-        denoiser, EDM, x, _times(guidance)[first:], trial_noise(guidance, label, chosen), stepper=heun,
-        snapshots_at=range(len(guidance.levels) - first), on_step=on_step,
-    )  # fmt: skip
+        Guided(*guidance.denoisers[label], condition.weight(label, chosen)),
+        EDM,
+        twins.states[rows, first].to(guidance.device),
+        guidance.times[first:],
+        trial_noise(guidance, label, chosen),
+        sampler=SAMPLER,
+        snapshots_at=range(len(guidance.levels) - first),
+        on_step=on_step,
+    )
     states[rows, first:], final[rows] = run.snapshots, run.state
     return Twins(states, final)
 
 
-def first_step(weights: Tensor) -> int:
-    """Return the first step of the sampler that weights [trial, level] change; the number of levels if none is."""
+def first_step(weights: Float[Tensor, "trial level"]) -> int:
+    """Return the first step of the sampler that weights change; the number of levels if none is."""
     guided = weights.any(0).nonzero().flatten()
     # Heun's step into a level evaluates the denoiser there
     return max(int(guided[0]) - 1, 0) if len(guided) else weights.shape[1]
 
 
-def steps_of(guidance: Guidance, trajectories: range, condition: Condition) -> int:
-    """Return the steps of the sampler that a condition of a block of trials takes."""
-    if condition.weight is None:
-        return len(list(by_class(guidance, trajectories))) * len(guidance.levels)
-    tables = [weight_table(guidance, *group, condition) for group in by_class(guidance, trajectories)]
-    return sum(len(guidance.levels) - first_step(table) for table in tables)
+def cost(guidance: Guidance, trajectories: range, condition: Condition) -> tuple[int, int]:
+    """Return the steps of the sampler that a condition of a block of trials takes, and its network evaluations."""
+    steps = calls = 0
+    for label, trials in by_class(guidance, trajectories):
+        weights = weight_table(guidance, label, trials, condition)
+        first = 0 if condition.weight is None else first_step(weights)
+        moved = len(trials) if condition.weight is None else int(weights.any(1).sum())
+        steps += len(guidance.levels) - first
+        calls += moved * int(SAMPLER.calls(guidance.times[first:]).sum()) + int(_guide_calls(guidance, weights).sum())
+    return steps, calls
 
 
-def weight_table(guidance: Guidance, label: int, trials: Sequence[int], condition: Condition) -> Tensor:
-    """Return the weight of every trial at every level of the sampler, float64 [trial, level]."""
+def weight_table(
+    guidance: Guidance, label: int, trials: Sequence[int], condition: Condition
+) -> Float[Tensor, "trial level"]:
+    """Return the weight of every trial at every level of the sampler, float64."""
     if condition.weight is None:
         return torch.zeros(len(trials), len(guidance.levels), dtype=torch.float64)
     weight = condition.weight(label, trials)
     return torch.stack([weight(level).expand(len(trials)) for level in guidance.levels], 1)
-
-
-def calls_at(levels: Tensor) -> Tensor:
-    """Return how often Heun's method, with an Euler step to zero noise, calls the network at each level, [level]."""
-    calls = torch.full((len(levels),), 2, dtype=torch.int64)
-    calls[0] = 1
-    return calls
 
 
 def measure(
@@ -141,7 +144,7 @@ def measure(
     trajectories: range,
     condition: Condition,
     cache: Cache,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[], None] = _nothing,
 ) -> dict[str, Array]:
     """Sample and score the trials of a block under one condition; return every stored array, [trajectory, ...]."""
     twins = cache.get(guidance, trajectories, on_step)
@@ -179,9 +182,14 @@ def _measure(
         "features": features,
         "change": change(run.final, twins.final).numpy(),
         "weight": weights.numpy(),
-        "guide_calls": ((weights != 0) * calls_at(guidance.levels)).sum(1).numpy(),
+        "guide_calls": _guide_calls(guidance, weights).numpy(),
         "path": _path(guidance, label, trials, condition, run),
     }
+
+
+def _guide_calls(guidance: Guidance, weights: Tensor) -> Tensor:
+    """Return how often the guide is called for each trial of weights [trial, level], [trial]."""
+    return ((weights != 0) * SAMPLER.calls(guidance.times)[:-1]).sum(1)
 
 
 @torch.no_grad()
@@ -200,57 +208,7 @@ def _path(guidance: Guidance, label: int, trials: list[int], condition: Conditio
     return path.numpy()
 
 
-def path_places(levels: Tensor) -> list[int]:
+def path_places(levels: Float[Tensor, " level"]) -> list[int]:
     """Return the levels, by index, at which denoised states are kept: ten, evenly spaced in log sigma (H.9)."""
     wanted = torch.from_numpy(np.geomspace(*PATH_LEVELS, PATH)).clamp(float(levels[-1]), float(levels[0]))
     return sorted({int((levels.log() - at).abs().argmin()) for at in wanted.log()})
-
-
-def _times(guidance: Guidance) -> Tensor:
-    """Return the sampler's grid: its levels, and no noise at the end."""
-    return torch.cat([guidance.levels, guidance.levels.new_zeros(1)])
-
-
-def constants(guidance: Guidance) -> dict[str, tuple[ArraySpec, Array]]:
-    """Return the arrays that are known from the start."""
-    count, (features, known) = guidance.config.trials, guidance.real
-    labels = np.repeat(guidance.labels, count)
-    arrays = {
-        "level": constant(guidance.levels.numpy(), ("level",), "EDM noise level of the sampler"),
-        "snapshot_level": constant(
-            guidance.levels[path_places(guidance.levels)].numpy(), ("snapshot",), "noise level of a kept D(x)"
-        ),
-        "label": constant(labels, ("trajectory",), "class of the trajectory"),
-        "trial": constant(np.tile(np.arange(count), len(guidance.labels)), ("trajectory",), "trial of its class"),
-    }
-    if len(features):
-        arrays["real_features"] = constant(features, ("real", "feature"), "classifier's features of real images")
-        arrays["real_label"] = constant(known, ("real",), "class of the real image, -1 where unknown")
-    return arrays
-
-
-def arrays(guidance: Guidance, conditions: Sequence[Condition]) -> Mapping[str, ArraySpec]:
-    """Describe every array that is filled by blocks and conditions."""
-    channels, *sides = guidance.model.shape
-    space = SPACE[-len(sides) :]
-    sizes = {
-        "trajectory": len(guidance.labels) * guidance.config.trials,
-        "condition": len(conditions),
-        "level": len(guidance.levels),
-        "snapshot": len(path_places(guidance.levels)),
-        "feature": features_of(torch.zeros(1, *guidance.model.shape), guidance.classifier, guidance.device).shape[1],
-        "channel": channels,
-        **dict(zip(space, sides, strict=True)),
-    }
-    field, state = f"channel {' '.join(space)}", guidance.config.dtype
-    return layout(sizes, {
-        "image": (f"condition {field}", state, "sample", "1", "H.4"),
-        "path": (f"condition snapshot {field}", state, "D(x) along the way, of first trials alone", "1", "H.9"),
-        "features": ("condition feature", "float32", "what the classifier's last layer sees", "1", "classifier"),
-        "logit": ("condition", "float64", "logit of the target class", "1", "H.6"),
-        "probability": ("condition", "float64", "probability of the target class", "1", "H.6"),
-        "predicted": ("condition", "int64", "most probable class", "1", "H.6"),
-        "change": ("condition", "float64", "rms difference from the unguided twin", "1", "no classifier"),
-        "weight": ("condition level", "float64", "weight w of the guidance", "1", "H.4"),
-        "guide_calls": ("condition", "int64", "network calls that were guided", "1", "H.4"),
-    })  # fmt: skip

@@ -1,27 +1,36 @@
 """What an experiment on guidance needs, from its config: denoisers, guides, a classifier, levels, real data."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from softmode.config import GuidedConfig, WindowConfig
+from softmode.bounds import check
 from softmode.contract import check_classifier, check_denoiser
+from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.checks import NONE, find_classifier
-from softmode.experiments.curves import check_counts
-from softmode.experiments.labels import parse_labels
-from softmode.experiments.probe_setup import flow_levels, read_images
+from softmode.experiments.pulse.config import GuidedSampling
+from softmode.files import sha256
+from softmode.levels import flow_levels
+from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.load import load_model
-from softmode.process import rho_grid
+from softmode.networks.load import classifier_inputs, load_model
+from softmode.process import VE
+from softmode.runs.classes import dealt_labels
+from softmode.runs.classifier import NONE, find_classifier
+from softmode.runs.identity import check_state_fits, fingerprint, fingerprints
+from softmode.samplers import Heun
 
+# the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
+EDM = VE()
+SAMPLER = Heun()
 DROPPED = "dropped"
 # images of which a classifier takes the features at once
 AT_ONCE = 50
@@ -47,6 +56,11 @@ class Condition:
     weight: Callable[[int, Sequence[int]], Weight] | None
 
 
+def fixed(weight: Weight) -> Callable[[int, Sequence[int]], Weight]:
+    """Return the weight of a condition that is the same for every class and trial."""
+    return lambda _label, _trials: weight
+
+
 @dataclass(frozen=True, eq=False)
 class Guidance:
     """Everything that a checked config determines, but for the conditions.
@@ -58,137 +72,164 @@ class Guidance:
         classifier: Tells the classes of samples.
         levels: Falling noise levels of the sampler, float64 [level].
         real: Features of real images [image, feature], and their classes [image], -1 where unknown; empty without any.
+        inputs: SHA-256 digest of each file that all of this was made of, by what the file is.
         dtype: Floating type of the states.
         device: Device of the states.
+        call_seconds: Time of one network evaluation of one state (s).
     """
 
-    config: GuidedConfig
+    config: GuidedSampling
     model: Model
-    denoisers: dict[int, tuple[Denoiser, Denoiser]]
+    denoisers: Mapping[int, tuple[Denoiser, Denoiser]]
     classifier: ImageClassifier
-    levels: Tensor
-    real: tuple[Array, Array]
+    levels: Float[Tensor, " level"]
+    real: tuple[Float[Array, "image feature"], Int[Array, " image"]]
+    inputs: Mapping[str, str]
     dtype: torch.dtype
     device: torch.device
+    call_seconds: float = 0.0
 
     @property
     def labels(self) -> list[int]:
         """The classes."""
         return list(self.denoisers)
 
+    @property
+    def times(self) -> Float[Tensor, " time"]:
+        """The sampler's grid: its levels, and no noise at the end."""
+        return torch.cat([self.levels, self.levels.new_zeros(1)])
 
-def prepare(
-    config: GuidedConfig,
-    model: Model | None = None,
-    guide: Model | None = None,
-    classifier: ImageClassifier | None = None,
-) -> Guidance:
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the name and shape of the model, its classes, and numbers that other networks would not give."""
+        made = self.device, self.dtype
+        own: dict[int | None, Denoiser] = {label: denoiser for label, (denoiser, _) in self.denoisers.items()}
+        guides: dict[int | None, Denoiser] = {label: guide for label, (_, guide) in self.denoisers.items()}
+        one, *more = _distinct(guides)
+        return {
+            "name": self.model.name, "shape": list(self.model.shape), "labels": self.labels,
+            "fingerprints": fingerprints(own, self.model, *made),
+            "guide": fingerprints(guides if more else {None: one}, self.model, *made),
+            "classifier": fingerprint(lambda x: self.classifier(x.float()), self.model.shape, *made),
+        }  # fmt: skip
+
+
+def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     """Check a config and build what it describes; nothing is written.
 
     Args:
         config: What to guide and how.
-        model: The model, where it is at hand; loaded by the config's name when left out.
-        guide: The model of the guide, where it is at hand; by the config's name when left out.
-        classifier: The classifier, where it is at hand; by the config's name when left out.
+        given: The `model`, the `guide` (a Model) and the `classifier` (an ImageClassifier) that are at hand; others are
+            loaded by their names in the config.
 
     Raises:
         ValueError: If any field is out of range or a model cannot be used, naming the remedy.
     """
-    check_counts(config, ("classes", "trials", "block"))
-    if not math.isfinite(config.weight):
-        raise ValueError(f"weight: got {config.weight}; expected a finite number")
+    check(config)
+    if not config.weight:
+        raise ValueError("weight: got 0; expected another number: a weight of 0 is no guidance")
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model = model or load_model(config.model, device=device, dtype=dtype)
+    model: Model = given.get("model") or load_model(config.model, device=device, dtype=dtype)
+    check_state_fits(model, dtype)
     if not model.classes:
-        raise ValueError(f"model: {config.model!r} has no classes, with which guidance is to align its samples")
+        raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
     labels = _labels(config, model)
-    guide = guide or _guide_model(config, model, device, dtype)
-    levels = rho_grid(*_common_levels(model, guide), config.steps)
-    if classifier is None:
-        classifier = _classifier(config, model, device)
-    if classifier.classes <= max(labels):
-        raise ValueError(
-            f"classifier: {config.classifier!r} tells {classifier.classes} classes; labels has {max(labels)}"
-        )
-    denoisers = {label: (model.denoiser(label), _bind_guide(guide, model, label)) for label in labels}
-    for denoiser in [each for pair in denoisers.values() for each in pair]:
-        check_denoiser(denoiser, model, dtype, device, float(levels[len(levels) // 2]))
+    guide: Model = given.get("guide") or _guide_model(config, model, device, dtype)
+    ends = [flow_levels(each) for each in (model, guide)]
+    # what both know (H.1)
+    first, last = min(first for first, _ in ends), max(last for _, last in ends)
+    levels = SAMPLER.grid(EDM, first, last, config.steps - 1)
+    classifier, classifier_files = _classifier(config, given.get("classifier"), model, max(labels), device)
+    denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
+    middle = float(levels[len(levels) // 2])
+    seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
+    seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
     check_classifier(classifier, model, torch.float32, device)
     if config.precision != "full":
         precision = getattr(torch, config.precision)
-        denoisers = {
-            label: (Autocast(denoiser, precision), Autocast(guide_of, precision))
-            for label, (denoiser, guide_of) in denoisers.items()
-        }
-    real = _real(config, model, classifier, device)
-    return Guidance(config, model, denoisers, classifier, levels, real, dtype, device)
+        denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
+        wrapped = {id(each): Autocast(each, precision) for each in _distinct(guides)}
+        guides = {label: wrapped[id(each)] for label, each in guides.items()}
+    others = {"guide": {} if guide is model else guide.inputs, "classifier": classifier_files}
+    inputs = {f"{what} {name}": digest for what, files in others.items() for name, digest in files.items()}
+    return Guidance(
+        config=config,
+        model=model,
+        denoisers={label: (denoisers[label], guides[label]) for label in labels},
+        classifier=classifier,
+        levels=levels,
+        real=_real(config, model, classifier, device),
+        inputs={**model.inputs, **inputs, **({"data": sha256(config.data)} if config.data else {})},
+        dtype=dtype,
+        device=device,
+        call_seconds=max(seconds),
+    )
 
 
-def window_config(guidance: Guidance, clones: int) -> WindowConfig:
-    """Return the config of the window that an experiment measures for itself: all its classes, four trajectories each.
-
-    Source: paper H.3.
-    """
-    config, labels = guidance.config, guidance.labels
-    # a small lattice has fewer shells than the default
-    most = (min(guidance.model.shape[1:]) - 1) // 2
-    return WindowConfig(
-        config.model, labels=",".join(map(str, labels)), trajectories=max(4 * len(labels), clones), clones=clones,
-        shells=min(WindowConfig.shells, most), seed=config.seed, dtype=config.dtype, precision=config.precision,
-        device=config.device, block=config.block, classifier=config.classifier,
-    )  # fmt: skip
-
-
-def _labels(config: GuidedConfig, model: Model) -> list[int]:
+def _labels(config: GuidedSampling, model: Model) -> list[int]:
     if config.labels:
-        return [label for label in parse_labels(config.labels, model, model.classes) if label is not None]
+        return [label for label in dealt_labels(config.labels, model, model.classes) if label is not None]
     if config.classes > model.classes:
-        raise ValueError(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
+        raise refusal(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
     return [i * model.classes // config.classes for i in range(config.classes)]
 
 
-def _guide_model(config: GuidedConfig, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
+def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     if config.guide == DROPPED:
         return model
     try:
         guide = load_model(config.guide, device=device, dtype=dtype)
     except ValueError as error:
-        raise ValueError(f"guide: cannot use {config.guide!r} ({error})") from None
-    if guide.shape != model.shape:
-        raise ValueError(f"guide: {config.guide!r} has states {guide.shape}; expected {model.shape}, the model's")
-    if guide.classes not in (0, model.classes):
-        raise ValueError(
-            f"guide: {config.guide!r} knows {guide.classes} classes; expected none or the model's {model.classes}"
-        )
+        raise refusal(f"guide: cannot use {quote(config.guide)} ({error})") from None
     return guide
 
 
-def _bind_guide(guide: Model, model: Model, label: int) -> Denoiser:
-    """Return the guide of a class: without its label, or another network, of the class if it knows classes."""
-    if guide is not model:
-        return guide.denoiser(label if guide.classes else None)
-    try:
-        return guide.denoiser(None)
-    except ValueError as error:
-        raise ValueError(f"guide: {model.name!r} cannot drop its label ({error}); name another model") from None
+def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Denoiser]:
+    """Return the guide of each class: without its label, or another network, of the class if it knows classes."""
+    if guide is model:
+        try:
+            return dict.fromkeys(labels, guide.denoiser(None))
+        except ValueError as error:
+            raise refusal(f"guide: {quote(model.name)} cannot drop its label ({error}); name another model") from None
+    if guide.shape != model.shape:
+        raise refusal(f"guide: {quote(guide.name)} has states {guide.shape}; expected {model.shape}, the model's")
+    if guide.classes not in (0, model.classes):
+        raise refusal(
+            f"guide: {quote(guide.name)} knows {guide.classes} classes; expected none or the model's {model.classes}"
+        )
+    if not guide.classes:
+        return dict.fromkeys(labels, guide.denoiser(None))
+    return {label: guide.denoiser(label) for label in labels}
 
 
-def _common_levels(model: Model, guide: Model) -> tuple[float, float]:
-    """Return the first and the last noise level (H.1), within what both models know."""
-    ends = [flow_levels(each) for each in (model, guide)]
-    return min(first for first, _ in ends), max(last for _, last in ends)
+def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:
+    """Return each guide once: without a class it is one for all of them."""
+    return list({id(guide): guide for guide in guides.values()}.values())
 
 
-def _classifier(config: GuidedConfig, model: Model, device: torch.device) -> ImageClassifier:
-    if config.classifier == NONE:
+def _classifier(
+    config: GuidedSampling, given: Any, model: Model, highest: int, device: torch.device
+) -> tuple[ImageClassifier, Mapping[str, str]]:
+    """Return the classifier that is at hand or named, and the digests of its files."""
+    if given is not None and not isinstance(given, ImageClassifier):
+        raise refusal(
+            f"classifier: got {type(given).__name__}; expected one with channels, classes, features and head, as "
+            "sm.ImageClassifier has them"
+        )
+    if given is None and config.classifier == NONE:
         raise ValueError("classifier: got none; alignment needs one, by name or path")
-    found, _, note = find_classifier(config.classifier, model, device)
+    found, note = (given, "") if given is not None else find_classifier(config.classifier, model, device)[::2]
     if found is None:
-        raise ValueError(f"classifier: {note}; name another with --classifier")
-    return found
+        raise refusal(f"classifier: {note}; name another with --classifier")
+    if found.classes <= highest:
+        raise refusal(
+            f"classifier: {quote(config.classifier)} tells {found.classes} classes; labels has {highest}: use another"
+        )
+    return found, {} if given is not None else classifier_inputs(config.classifier)
 
 
-def _real(config: GuidedConfig, model: Model, classifier: ImageClassifier, device: torch.device) -> tuple[Array, Array]:
+def _real(
+    config: GuidedSampling, model: Model, classifier: ImageClassifier, device: torch.device
+) -> tuple[Array, Array]:
     """Return features and classes of the real images that came with the model, or of --data."""
     if config.data:
         images = read_images(config.data, model.shape)
@@ -201,7 +242,9 @@ def _real(config: GuidedConfig, model: Model, classifier: ImageClassifier, devic
 
 
 @torch.no_grad()
-def features_of(images: Tensor, classifier: ImageClassifier, device: torch.device) -> Array:
-    """Return what a classifier's last layer sees of images [image, channel, *space], float32 [image, feature]."""
+def features_of(
+    images: Float[Tensor, "image channel *space"], classifier: ImageClassifier, device: torch.device
+) -> Float[Array, "image feature"]:
+    """Return what a classifier's last layer sees of images, float32."""
     parts = [classifier.features(part.to(device, torch.float32)).float().cpu() for part in images.split(AT_ONCE)]
     return torch.cat(parts).numpy()

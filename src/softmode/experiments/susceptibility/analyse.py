@@ -1,60 +1,175 @@
-r"""The summary of a susceptibility curve: chi(sigma), its maximum, and how far that is from sigma_c."""
+r"""What a susceptibility experiment found: chi(sigma), its maximum, and how far that is from sigma_c and the window."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from scipy import stats
 
-from softmode.runs import provenance
 from softmode.critical import peak_time
 from softmode.estimate import NORMAL_95, Array, Estimate, bootstrap
-from softmode.experiments import window as windows
-from softmode.experiments.guided_run import WINDOW
-from softmode.experiments.pulse_summary import by_trial, condition_table, dose
+from softmode.experiments.pulse.analyse import by_trial, condition_rows, dose
+from softmode.experiments.pulse.critical import Critical
+from softmode.experiments.pulse.tables import LEVEL, condition_tables
 from softmode.rounding import above
-from softmode.store import Run
+from softmode.runs.results import Quantity, Results, Table
+from softmode.runs.run import Run
 
 # what chi is of: measure -> what it is
-GAINS = {"probability": "probability of the target class", "logit": "logit of the target class"}
-CHANGE = "change"
+GAINS = {
+    "probability": "probability of the target class",
+    "logit": "logit of the target class",
+    "change": "rms change of the sample",
+}
+SHORT = {"probability": "probability", "logit": "logit", "change": "rms change"}
+# the bounded one, whose mean no single trial can make
+MAIN = "probability"
 
 
-def summarise(run: Run, seconds: float) -> dict[str, Any]:
-    """Return the summary of a finished run.
+class Contained(NamedTuple):
+    """Whether a window contains the measured maximum of chi.
 
-    `curves` has, for every measure, the gain over the unguided twins per unit of w d log sigma at every centre,
-    `argmax` its maximum, and `distance` log(argmax / sigma_c). The axis is the centre of the guidance that the sampler
-    really gave.
+    Attributes:
+        measure: What chi is of.
+        argmax: Where it is largest.
+        inside: Whether that is inside; None without a window.
+        certain: Whether all of its 95 % interval is on the same side.
     """
-    centres = given_centres(run)
-    curves = {name: gain_curves(run, name) for name in (*GAINS, CHANGE)}
-    sigma_c = _sigma_c(run)
-    argmax = {name: argmax_of(values, centres) for name, values in curves.items()}
-    return {
-        **run.identity,
-        "machine": provenance.machine(),
-        "wall_seconds": round(seconds, 3),
-        "conditions": condition_table(run),
-        "centres": centres.tolist(),
-        "curves": {name: [asdict(e) for e in _mean(values)] for name, values in curves.items()},
-        "argmax": {name: asdict(e) for name, e in argmax.items()},
-        "sigma_c": asdict(sigma_c),
-        "distance": {name: asdict(distance(e, sigma_c)) for name, e in argmax.items()},
-    }
+
+    measure: str
+    argmax: Estimate
+    inside: bool | None
+    certain: bool
+
+    @property
+    def verdict(self) -> str:
+        """The same in words."""
+        if self.inside is None:
+            return "there is no window"
+        side = "inside the window" if self.inside else "outside the window"
+        return side if self.certain else f"{side}, but not all of its interval"
+
+    def __str__(self) -> str:
+        """Return the finding as a sentence."""
+        at = f"sigma = {self.argmax} {self.argmax.interval}".strip()
+        return f"chi of {GAINS[self.measure]} is largest at {at}: {self.verdict}"
 
 
-def given_centres(run: Run) -> Array:
-    """Return the centre of every pulse in log sigma, weighted with the guidance that the sampler gave, [centre]."""
+def analyse(run: Run) -> Results:
+    """Return chi at every centre, for every measure, its maximum and the distance of that from sigma_c.
+
+    The curves are the gain over the unguided twins per unit of w d log sigma. The axis is the centre of the guidance
+    that the sampler really gave.
+    """
+    critical, centres, conditions = Critical.stored(run), given_centres(run), condition_rows(run)
+    each = {name: gain_curves(run, name) for name in GAINS}
+    curves = {name: _mean(values) for name, values in each.items()}
+    argmax = {name: argmax_of(values, centres) for name, values in each.items()}
+    distances = {name: distance(found, critical.sigma_c) for name, found in argmax.items()}
+    checked = {name: _contained(name, found, critical.window) for name, found in argmax.items()}
+    return Results(
+        answer=_answer(curves[MAIN], checked[MAIN], distances[MAIN], critical),
+        quantities=_quantities(argmax, distances, critical.sigma_c),
+        tables={
+            "maximum": Table(
+                "Noise level sigma/alpha at which guidance acts most",
+                ("chi of", "largest at", "95 % interval", "ln(that/sigma_c)", "in the window"),
+                tuple((SHORT[name], found, found.interval, distances[name], _mark(checked[name]))
+                      for name, found in argmax.items()),
+                "?: not all of the interval" if any(_mark(each).endswith("?") for each in checked.values()) else "",
+            ),
+            "curve": Table(
+                "chi, the gain per unit of w d log sigma",
+                ("sigma/alpha", "levels guided", "p when guided", *(f"chi of {what}" for what in GAINS.values())),
+                tuple(
+                    (float(centre), conditions[place + 1]["guided_steps"]["mean"], conditions[place + 1]["probability"],
+                     *(curve[place] for curve in curves.values()))
+                    for place, centre in enumerate(centres)
+                ),
+            ),
+            **condition_tables(conditions),
+        },
+        values={"conditions": conditions, "centres": centres.tolist(), "curves": curves, "argmax": argmax,
+                "distance": distances},
+    )  # fmt: skip
+
+
+def _answer(curve: Sequence[Estimate], top: Contained, distance: Estimate, critical: Critical) -> str:
+    highest = max(curve, key=lambda e: e.value)
+    # of so many places one is the highest by chance
+    reach = float(stats.norm.isf(LEVEL / len(curve)))
+    if not highest.value > reach * highest.stderr:
+        return (
+            "This run cannot tell where guidance aligns samples with their class: the gain in the probability of the "
+            f"class is at no noise level above 0 within its error, corrected for {len(curve)} of them."
+        )
+    window, where = critical.window, ""
+    if window is not None:
+        side = "inside" if top.inside else "outside"
+        where = f", {side} the window {window[0]:.2g} to {window[1]:.2g} that was found without guiding any sample"
+    interval = f" {top.argmax.interval}" if top.argmax.interval else ""
+    sigma_c = critical.sigma_c
+    said = f"{sigma_c}" if sigma_c.samples and math.isfinite(sigma_c.stderr) else f"{sigma_c.value:.3g}"
+    return (
+        f"Guidance aligns samples with their class most at sigma = {top.argmax}{interval}{where}. "
+        f"From sigma_c = {said} that is {distance} in log sigma."
+    )
+
+
+def _mark(found: Contained) -> str:
+    """Return whether a maximum is inside the window, in a word."""
+    if found.inside is None:
+        return "no window"
+    return ("yes" if found.inside else "no") + ("" if found.certain else "?")
+
+
+def _quantities(
+    argmax: Mapping[str, Estimate], distances: Mapping[str, Estimate], sigma_c: Estimate
+) -> tuple[Quantity, ...]:
+    return (
+        Quantity("sigma_c", 0, sigma_c, "critical noise level of the window", r"$\sigma_c$", "H.3", sigma_c.value),
+        *(
+            Quantity(f"argmax_{name}", 0, found, f"noise level where chi of {GAINS[name]} is largest", "", "",
+                     found.value)
+            for name, found in argmax.items()
+        ),
+        *(
+            Quantity(f"distance_{name}", 0, found, f"log of argmax_{name} / sigma_c")
+            for name, found in distances.items()
+        ),
+    )  # fmt: skip
+
+
+def contains(window: tuple[float, float] | None, results: Results) -> list[Contained]:
+    """Say whether a window contains the measured maximum of chi, for every measure.
+
+    Args:
+        window: Lowest and highest noise level; None where no window was found.
+        results: Results of a susceptibility experiment on the same model.
+    """
+    return [_contained(name, found, window) for name, found in results.values["argmax"].items()]
+
+
+def _contained(name: str, argmax: Estimate, window: tuple[float, float] | None) -> Contained:
+    if window is None:
+        return Contained(name, argmax, None, False)
+    low, high = window
+    inside, *ends = (above(e, low) and not above(e, high) for e in (argmax.value, argmax.low, argmax.high))
+    known = math.isfinite(argmax.low) and math.isfinite(argmax.high)
+    return Contained(name, argmax, inside, known and ends == [inside, inside])
+
+
+def given_centres(run: Run) -> Float[Array, " centre"]:
+    """Return the centre of every pulse in log sigma, weighted with the guidance that the sampler gave."""
     levels, given = np.log(run.dataset["level"].to_numpy()), _dose(run)
     middle = 0.5 * (levels[1:] + levels[:-1])
     return np.exp((given * middle).sum(1) / given.sum(1))
 
 
-def gain_curves(run: Run, measure: str) -> Array:
-    """Return a measure's gain over the unguided twin per unit of w d log sigma, [trajectory, centre]."""
+def gain_curves(run: Run, measure: str) -> Float[Array, "trajectory centre"]:
+    """Return a measure's gain over the unguided twin per unit of w d log sigma."""
     values = by_trial(run, measure)
     gain = (values[1:] - values[:1]).reshape(len(values) - 1, -1)
     return (gain / _dose(run).sum(1)[:, None]).T
@@ -65,8 +180,8 @@ def _dose(run: Run) -> Array:
     return dose(run.dataset["weight"].to_numpy()[0, 1:], run.dataset["level"].to_numpy())
 
 
-def argmax_of(curves: Array, centres: Array) -> Estimate:
-    """Estimate where the mean of curves [trajectory, centre] is highest; the vertex of a parabola in log sigma."""
+def argmax_of(curves: Float[Array, "trajectory centre"], centres: Float[Array, " centre"]) -> Estimate:
+    """Estimate where the mean of curves is highest; the vertex of a parabola in log sigma."""
     (found,) = bootstrap(curves, lambda mean: np.array([peak_time(mean, centres)]), centre=_mean_curve)
     return found
 
@@ -77,48 +192,6 @@ def distance(argmax: Estimate, sigma_c: Estimate) -> Estimate:
     stderr = math.hypot(argmax.stderr / argmax.value, sigma_c.stderr / sigma_c.value)
     reach = NORMAL_95 * stderr
     return Estimate(value, stderr, argmax.samples, value - reach, value + reach)
-
-
-def contains(window: Mapping[str, Any], run: Run) -> list[dict[str, Any]]:
-    """Say whether a window contains the measured maximum of chi, for every measure.
-
-    Args:
-        window: The answer of softmode window.
-        run: A finished susceptibility run.
-
-    Returns:
-        `measure`, `argmax`, `inside` (or None without a window), and `certain`, whether the whole 95 % interval is on
-        the same side.
-
-    Raises:
-        ValueError: If the run is no susceptibility curve, or is of another model than the window.
-    """
-    if run.identity["experiment"] != "susceptibility":
-        raise ValueError(f"check: {str(run.directory)!r} holds no run of softmode susceptibility")
-    if (name := run.identity["model"]["name"]) != window["model"]["name"]:
-        raise ValueError(f"check: {str(run.directory)!r} is of {name!r}, the window of {window['model']['name']!r}")
-    low, high = window["sigma_lo"]["value"], window["sigma_hi"]["value"]
-    rows = []
-    for measure, argmax in run.summary["argmax"].items():
-        inside, *ends = [
-            None if low is None or level is None else above(level, low) and not above(level, high)
-            for level in (argmax["value"], argmax["low"], argmax["high"])
-        ]
-        certain = inside is not None and ends == [inside, inside]
-        rows.append({"measure": measure, "argmax": argmax, "inside": inside, "certain": certain})
-    return rows
-
-
-def _sigma_c(run: Run) -> Estimate:
-    """Return the critical noise level with the error that its window gave; without one, as given."""
-    config = run.config
-    home = Path(config["window"]) if config["window"] else run.directory / WINDOW
-    if (home / windows.FILE).is_file():
-        found = windows.read(Run.open(home))["sigma_c"]
-        if found["value"] is not None and math.isclose(found["value"], config["sigma_c"]):
-            numbers = {n: math.nan if found[n] is None else found[n] for n in ("value", "stderr", "low", "high")}
-            return Estimate(**numbers, samples=found["samples"], reason=found["reason"])
-    return Estimate.exact(float(config["sigma_c"]))
 
 
 def _mean_curve(rows: Array) -> Array:

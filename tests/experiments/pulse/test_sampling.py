@@ -6,38 +6,30 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.models import Classifier, mixture_model, two_gaussians
 from torch import Tensor
 
-from softmode.config import PulseConfig, SusceptibilityConfig
 from softmode.denoiser import Guided
-from softmode.dynamics import heun, initial_state, simulate
 from softmode.exact.mixture import GaussianMixture
-from softmode.experiments import guided, susceptibility
-from softmode.experiments.guided_setup import Condition, Guidance, Weight, prepare
-from softmode.experiments.pulse import build
-from softmode.guidance import AtLevels, Interval, Pulses, log_pulse
+from softmode.experiments.pulse import sampling
+from softmode.experiments.pulse.conditions import build
+from softmode.experiments.pulse.config import Config
+from softmode.experiments.pulse.trials import Condition, Guidance, Weight, find_guidance
+from softmode.formulas import guided_flow
+from softmode.guidance.weights import AtLevels, Interval, Pulses, log_pulse
 from softmode.model import Model
 from softmode.process import VE
-from softmode.formulas import guided_flow
+from softmode.samplers import Heun, initial_state
+from softmode.simulate import simulate
 
 SHAPE, SPREAD, NORM = (1, 4, 4), 0.5, 3.0
 MU = torch.full(SHAPE, NORM / 4, dtype=torch.float64)
 
 
-class Posterior:
-    """The exact classifier of two classes +mu and -mu: half their log-odds, and minus that."""
-
-    channels, classes = 1, 2
-
-    def features(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
-
-    def head(self, features: Tensor) -> Tensor:
-        half = features @ MU.flatten().to(features) / SPREAD**2
-        return torch.stack([half, -half], 1)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+def head(features: Tensor) -> Tensor:
+    """Half the log-odds of the two classes +mu and -mu, and minus that: the exact classifier."""
+    half = features @ MU.flatten().to(features) / SPREAD**2
+    return torch.stack([half, -half], 1)
 
 
 class Counting:
@@ -51,34 +43,26 @@ class Counting:
         return self.denoiser(x, sigma)
 
 
-def mixture(spread: float = SPREAD) -> GaussianMixture:
-    return GaussianMixture(torch.stack([MU, -MU]), spread)
-
-
-def model(spread: float = SPREAD, classes: int = 2) -> Model:
-    return Model("mixture", VE(), SHAPE, mixture(spread).denoiser, classes=classes)
-
-
 def setup(guide: Model | None = None, **changes: object) -> Guidance:
     settings = {"trials": 6, "classes": 2, "steps": 24, "sigma_c": 3.0, "dtype": "float64", "weight": 2.0}
-    return prepare(PulseConfig("mixture", **settings | changes), model(), guide, Posterior())
+    given = {"model": mixture_model(two_gaussians(MU, SPREAD)), "classifier": Classifier(lambda x: x.flatten(1), head, 2)}
+    return find_guidance(Config(model="mixture", **settings | changes), given | ({"guide": guide} if guide else {}))
 
 
 def condition(weight: Weight | None) -> Condition:
     return Condition("tested", "", "", None if weight is None else lambda _label, _trials: weight)
 
 
-def run(guidance: Guidance, weight: Weight | None, label: int = 0) -> guided.Twins:
+def run(guidance: Guidance, weight: Weight | None, label: int = 0) -> sampling.Twins:
     trials = list(range(guidance.config.trials))
-    return guided.guided(guidance, label, trials, condition(weight), guided.unguided(guidance, label, trials))
+    return sampling.guided(guidance, label, trials, condition(weight), sampling.unguided(guidance, label, trials))
 
 
 def from_the_start(guidance: Guidance, weight: Weight, label: int = 0) -> Tensor:
     """Return samples of a whole guided trajectory, written out."""
-    noise = guided.trial_noise(guidance, label, range(guidance.config.trials))
+    noise = sampling.trial_noise(guidance, label, range(guidance.config.trials))
     x = initial_state(VE(), float(guidance.levels[0]), noise, SHAPE, guidance.dtype)
-    times = torch.cat([guidance.levels, torch.zeros(1, dtype=torch.float64)])
-    return simulate(Guided(*guidance.denoisers[label], weight), VE(), x, times, stepper=heun).state
+    return simulate(Guided(*guidance.denoisers[label], weight), VE(), x, guidance.times, sampler=Heun()).state
 
 
 @pytest.mark.parametrize("weight", [log_pulse(3.0, 1.0, 4.0), Interval(20.0, 1e3, 1.0), Interval(0.0, 0.01, 1.0)])
@@ -89,7 +73,7 @@ def test_beginning_at_the_pulse_changes_no_bit(weight: Interval) -> None:
 
 def test_no_weight_is_no_guidance_and_all_of_them_are_constant_guidance() -> None:
     guidance = setup()
-    plain = guided.unguided(guidance, 0, range(6)).final
+    plain = sampling.unguided(guidance, 0, range(6)).final
     for weight in (Interval(1.0, 5.0, 0.0), Interval(0.0, math.inf, 0.0), AtLevels(torch.tensor([7.7]), 3.0)):
         assert torch.equal(run(guidance, weight).final, plain)
         assert torch.equal(from_the_start(guidance, weight), plain)
@@ -103,14 +87,12 @@ def test_the_guide_is_called_exactly_at_the_guided_calls() -> None:
     guidance = setup()
     low, high = torch.tensor([[1.0, 9.0], [0.1, 0.5], [3.0, 3.0001], [0.0, 99.0], [50.0, 90.0], [2.0, 4.0]]).T.double()
     for weight in (log_pulse(3.0, 1.0, 4.0), Pulses(low, high, 2.0), Interval(0.0, math.inf, 1.0)):
-        counting = Counting(mixture(), None)
+        counting = Counting(two_gaussians(MU, SPREAD), None)
         watched = replace(guidance, denoisers={0: (guidance.denoisers[0][0], counting)})
         cond = Condition("tested", "", "", lambda _l, trials, w=weight: subset(w, trials))
-        values = guided.measure(
-            replace(watched, config=replace(watched.config, trials=6)), range(6), cond, guided.Cache()
-        )
+        values = sampling.measure(watched, range(6), cond, sampling.Cache())
         # two of the calls are for D(x) of the first trial's path
-        places = guided.path_places(guidance.levels)
+        places = sampling.path_places(guidance.levels)
         path = int((values["weight"][0, places] != 0).sum())
         assert counting.calls - path == values["guide_calls"].sum() > 0
 
@@ -125,24 +107,24 @@ def test_a_pulse_of_its_own_for_every_trial_is_that_pulse() -> None:
         [[1.0, 9.0], [0.1, 0.5], [np.nan, np.nan], [0.0, 99.0], [50.0, 90.0], [2.0, 4.0]]
     ).T.double()
     cond = Condition("tested", "", "", lambda _l, trials: Pulses(low[trials], high[trials], 2.0))
-    found = guided.guided(guidance, 0, range(6), cond, guided.unguided(guidance, 0, range(6))).final
+    found = sampling.guided(guidance, 0, range(6), cond, sampling.unguided(guidance, 0, range(6))).final
     for i in range(6):
         weight = Interval(float(low[i]), float(high[i]), 2.0) if i != 2 else Interval(0.0, 1.0, 0.0)
         torch.testing.assert_close(found[i], run(guidance, weight).final[i], rtol=1e-12, atol=1e-12)
 
 
 def test_results_do_not_depend_on_blocks_or_on_other_trials_and_classes() -> None:
-    whole, part = setup(), setup(labels="1", trials=4)
-    starts = [guided.unguided(whole, label, range(6)).states[:, 0] for label in (0, 1)]
+    whole, part = setup(), setup(labels=(1,), trials=4)
+    starts = [sampling.unguided(whole, label, range(6)).states[:, 0] for label in (0, 1)]
     assert len(torch.cat(starts).flatten(1).unique(dim=0)) == 12, "every trial of every class has noise of its own"
     conditions = build(replace(whole.config, half_width=1.5), whole.levels, (1.0, 6.0))
     assert [c.name for c in conditions] == [
         "unguided", "critical", "random", "random_log", "random_step", "spread", "constant", "window", "interval"
     ]  # fmt: skip
     for cond in conditions:
-        every = guided.measure(whole, range(12), cond, guided.Cache())
-        two = [guided.measure(whole, block, cond, guided.Cache()) for block in (range(4), range(4, 12))]
-        fewer = guided.measure(part, range(4), cond, guided.Cache())
+        every = sampling.measure(whole, range(12), cond, sampling.Cache())
+        two = [sampling.measure(whole, block, cond, sampling.Cache()) for block in (range(4), range(4, 12))]
+        fewer = sampling.measure(part, range(4), cond, sampling.Cache())
         for name in ("image", "logit", "weight", "guide_calls", "change"):
             np.testing.assert_allclose(np.concatenate([t[name] for t in two]), every[name], rtol=1e-12, atol=1e-13)
             # class 1 is the second half; its first trials are the same ones
@@ -155,50 +137,21 @@ def test_autoguidance_meets_its_closed_form() -> None:
     factor = guided_flow.pulse_factor(pulse, SPREAD, wide)
     errors = []
     for steps in (100, 200, 400):
-        guidance = setup(model(wide), steps=steps)
-        ratio = (run(guidance, pulse).final - MU) / (guided.unguided(guidance, 0, range(6)).final - MU)
+        guidance = setup(mixture_model(two_gaussians(MU, wide)), steps=steps)
+        ratio = (run(guidance, pulse).final - MU) / (sampling.unguided(guidance, 0, range(6)).final - MU)
         torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-6, atol=0)
         errors.append(abs(float(ratio.mean().log()) / math.log(factor) - 1))
     assert errors[-1] < 0.012
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_susceptibility_is_the_exact_one(tmp_path: object) -> None:
-    """A weak pulse changes each trial's log-odds as its one-dimensional integral says, and their mean as chi does."""
-    config = SusceptibilityConfig(
-        "mixture", classes=2, trials=100, steps=200, sigma_c=3.0, dtype="float64", weight=0.01, centres=6, highest=20.0,
-        lowest=2.0, width=0.5, block=100,
-    )  # fmt: skip
-    stored = susceptibility.run(config, f"{tmp_path}/chi", model(), None, Posterior())
-    summary, logit = stored.summary, stored.arrays["logit"].to_numpy()
-    guidance = prepare(config, model(), None, Posterior())
-    noise = guided.trial_noise(guidance, 0, range(100))
-    start = initial_state(VE(), 80.0, noise, SHAPE, torch.float64).flatten(1) @ MU.flatten() / NORM
-    for place, centre in enumerate(np.geomspace(20.0, 2.0, 6)):
-        # a weight at a level acts, by Heun's steps, from the middle of the step before to the middle of the one after
-        inside = log_pulse(float(centre), 0.5, 0.01)(guidance.levels).nonzero().flatten().tolist()
-        high, low = (float(guidance.levels[[i, i + 1]].log().mean().exp()) for i in (inside[0] - 1, inside[-1]))
-        exact = guided_flow.pulse_response(Interval(low, high, 0.01), start, NORM, SPREAD, 80.0).log_odds.numpy() / 2
-        found = (logit[:, place + 1] - logit[:, 0])[:100]
-        # the classifier computes in float32
-        np.testing.assert_allclose(found, exact, atol=0.01 * exact.max() + 1e-5)
-    centres = np.array(summary["centres"])
-    np.testing.assert_allclose(centres, np.geomspace(20.0, 2.0, 6), rtol=0.1)
-    chi = guided_flow.susceptibility(torch.tensor(centres), NORM, SPREAD, 80.0).numpy() / 2
-    found = np.array([[row["value"], row["stderr"]] for row in summary["curves"]["logit"]])
-    assert (found[:, 1] < 0.15 * chi).all(), "the error is small enough to see a wrong factor"
-    # the pulse's finite width changes chi by a few per cent
-    assert (np.abs(found[:, 0] - chi) < 4 * found[:, 1] + 0.05 * chi).all()
-    assert summary["argmax"]["logit"]["value"] == pytest.approx(summary["sigma_c"]["value"], rel=0.6)
-
-
 def test_the_path_is_the_denoised_state_of_first_trials() -> None:
     guidance = setup()
     pulse = log_pulse(3.0, 1.0, 4.0)
-    path = guided.measure(guidance, range(6), condition(pulse), guided.Cache())["path"]
+    path = sampling.measure(guidance, range(6), condition(pulse), sampling.Cache())["path"]
     assert np.isfinite(path[0]).all()
     assert np.isnan(path[1:]).all()
-    places = guided.path_places(guidance.levels)
+    places = sampling.path_places(guidance.levels)
     states = run(guidance, pulse).states[:1, places]
     denoiser = Guided(*guidance.denoisers[0], pulse)
     for k, place in enumerate(places):

@@ -1,0 +1,75 @@
+"""Tables of an experiment on guidance: what each condition did, and the critical pulse minus each of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softmode.runs.results import Cell, Table
+
+POOLED = (
+    "mean over classes with its 95 % t interval; p by flipping signs of classes, corrected for the number of "
+    "comparisons by Holm"
+)
+BY_CLASS = "means over trials with their 95 % bootstrap intervals; p by flipping signs of trials, not corrected"
+MARKED = "means over trials; * where p < 0.05 by flipping signs of trials, not corrected"
+# p-values below this are significant
+LEVEL = 0.05
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def comparison_table(rows: Rows, measure: str) -> Table:
+    """Return the critical pulse minus each other condition in one measure, pooled over classes."""
+    cells = tuple((row["baseline"], row["pooled"], row["pooled"].interval, row["p"], row["p_holm"]) for row in rows)
+    title = f"Critical pulse minus each other condition: {measure}"
+    return Table(title, ("minus", "difference", "95 % interval", "p", "p corrected"), cells, POOLED)
+
+
+def condition_tables(rows: Rows) -> dict[str, Table]:
+    """Return every condition: how well samples fit their class, what it cost, what it did to them, and what it is."""
+    aligned = tuple(
+        (row["name"], row["probability"], row["logit"], row["top1"], row["guided_steps"]["mean"], row["guide_calls"],
+         row["unguided_trials"], row["dose"])
+        for row in rows
+    )  # fmt: skip
+    effects = ("change", "diversity", "diversity_ratio", "frechet", "frechet_change")
+    return {
+        "conditions": Table(
+            "Every condition: alignment and cost, means over classes",
+            ("condition", "p", "logit", "top-1", "levels guided", "guided calls", "trials without any",
+             "w d log sigma"),
+            aligned,
+        ),
+        "effects": Table(
+            "Every condition: what it does to samples",
+            ("condition", "rms change from the unguided twin", "diversity", "of the unguided", "Fréchet distance",
+             "its change"),
+            tuple((row["name"], *(row.get(name) for name in effects)) for row in rows),
+        ),
+        "definitions": Table(
+            "Every condition: what it is", ("condition", "guidance", "source"),
+            tuple((row["name"], row["definition"], row["source"]) for row in rows),
+        ),
+    }  # fmt: skip
+
+
+def by_class_table(rows: Rows, baseline: str) -> Table:
+    """Return the critical pulse minus one other condition by class, in every measure, one measure a row."""
+    classes = [entry["label"] for entry in rows[0]["by_class"]]
+    cells: list[tuple[Cell, ...]] = []
+    for place, label in enumerate(classes):
+        entries = [row["by_class"][place] for row in rows]
+        cells.append((label, *(cell for e in entries for cell in (e["estimate"], e["estimate"].interval, e["p"]))))
+    heads = [head for row in rows for head in (f"Δ {row['measure']}", "95 % interval", "p")]
+    return Table(f"Critical pulse minus {baseline}, by class", ("class", *heads), tuple(cells), BY_CLASS)
+
+
+def every_class_table(rows: Rows, measure: str) -> Table:
+    """Return the critical pulse minus each other condition in one measure, for every class."""
+    labels = [f"class {entry['label']}" for entry in rows[0]["by_class"]]
+    cells = tuple((row["baseline"], *(_marked(entry) for entry in row["by_class"])) for row in rows)
+    return Table(f"Critical pulse minus each other condition, by class: {measure}", ("minus", *labels), cells, MARKED)
+
+
+def _marked(entry: Mapping[str, Any]) -> str:
+    star = "*" if entry["p"] is not None and entry["p"] < LEVEL else ""
+    return f"{entry['estimate'].value:+.2f}{star}"
