@@ -80,17 +80,20 @@ class Command(NamedTuple):
 def _experiment(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
     from softmode.runs.engine import execute
+    from softmode.runs.report import say
 
     chosen = experiment(name)
-    output = options.output
+    output = None if options.output is None else import_module(f"{chosen.package}.output")
     if output is not None:
-        output.check(options.config)
+        output.verify(options.output, options.config)
     run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
-    written = None if output is None else output.text(run)
-    if written is None:
-        _show(run)
-    else:
+    written = None if output is None else output.text(options.output, run)
+    if written is not None:
         print(written)
+        return
+    _show(run)
+    for label, line in [] if output is None else output.lines(options.output, run):
+        say(label, line)
 
 
 def _show(run: Any) -> None:
@@ -113,15 +116,15 @@ def _theory(options: Options) -> None:
     from softmode.experiments.theory.analyse import theory
     from softmode.runs.report import print_results
 
-    print_results(theory(options.config), tables=None)
+    print_results(theory(options.config))
 
 
 def _models(_: Options) -> None:
-    from softmode.networks.listing import models_table
     from softmode.runs.report import print_table, say
+    from softmode.training.listing import models_table
 
     table, files = models_table()
-    print_table(table)
+    print_table(table, len(table.rows))
     for name, path in files:
         say("weights", f"{name}: {path}")
 

@@ -13,7 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softmode.bounds import shown
+from softmode.message import refusal
+
 Offset = tuple[int, ...]
+# offsets of a receptive field, and how far from the site one may be
+MOST_OFFSETS, FARTHEST = 10**5, 10**6
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,13 @@ class ReceptiveField:
     def __post_init__(self) -> None:
         dimensions = {len(u) for u in self.offsets}
         if len(dimensions) != 1 or not dimensions <= {1, 2, 3}:
-            raise ValueError(f"offsets: got dimensions {sorted(dimensions)}; expected offsets of one dimension, 1 to 3")
+            raise ValueError(
+                f"offsets: got dimensions {shown(sorted(dimensions))}; expected offsets of one dimension, 1 to 3"
+            )
+        if len(self.offsets) > MOST_OFFSETS:
+            raise refusal(f"offsets: got {len(self.offsets)}; expected at most {MOST_OFFSETS}")
+        if max(abs(c) for u in self.offsets for c in u) > FARTHEST:
+            raise refusal(f"offsets: got one that is too far; expected at most {FARTHEST} sites along each axis")
         if len(set(self.offsets)) != len(self.offsets):
             raise ValueError("offsets: got a repeated offset; list each once")
         if (0,) * dimensions.pop() not in self.offsets:
@@ -163,7 +174,9 @@ class ReceptiveField:
     def box(cls, width: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the cube of odd side `width` centred on the site, |Omega| = width^d."""
         if width < 1 or width % 2 == 0:
-            raise ValueError(f"receptive_field: got box:{width}; expected an odd width, for example box:{width + 1}")
+            raise refusal(f"receptive_field: got box:{shown(width)}; expected an odd width, for example box:5")
+        if width > (most := _widest(dimensions)):
+            raise refusal(f"receptive_field: got box:{shown(width)}; expected at most box:{most}, by its offsets")
         half = range(-(width // 2), width // 2 + 1)
         return cls(tuple(itertools.product(half, repeat=dimensions)))
 
@@ -171,7 +184,9 @@ class ReceptiveField:
     def ball(cls, radius: float, dimensions: int = 2) -> "ReceptiveField":
         """Return all offsets with Euclidean |u| <= radius."""
         if not 0 <= radius < math.inf:
-            raise ValueError(f"receptive_field: got ball:{radius:g}; expected a finite radius of at least 0")
+            raise refusal(f"receptive_field: got ball:{radius:g}; expected a finite radius of at least 0")
+        if math.floor(radius) > (most := _widest(dimensions) // 2):
+            raise refusal(f"receptive_field: got ball:{radius:g}; expected at most ball:{most}, by its offsets")
         reach = range(-math.floor(radius), math.floor(radius) + 1)
         inside = (u for u in itertools.product(reach, repeat=dimensions) if math.hypot(*u) <= radius)
         return cls(tuple(inside))
@@ -180,7 +195,9 @@ class ReceptiveField:
     def cross(cls, arm: int, dimensions: int = 2) -> "ReceptiveField":
         """Return the origin and `arm` sites to either side along every axis, |Omega| = 1 + 2 d arm."""
         if arm < 0:
-            raise ValueError(f"receptive_field: got cross:{arm}; expected an arm of at least 0")
+            raise refusal(f"receptive_field: got cross:{shown(arm)}; expected an arm of at least 0")
+        if arm > (most := (MOST_OFFSETS - 1) // (2 * dimensions)):
+            raise refusal(f"receptive_field: got cross:{shown(arm)}; expected at most cross:{most}, by its offsets")
         along = {tuple(step if a == axis else 0 for a in range(dimensions))
                  for axis in range(dimensions) for step in range(-arm, arm + 1)}  # fmt: skip
         return cls(tuple(along))
@@ -213,11 +230,11 @@ class ReceptiveField:
         except ValueError as error:
             if str(error).startswith(("receptive_field", "offsets")):
                 raise
-            raise ValueError(
-                f"receptive_field: got {text!r}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
+            raise refusal(
+                f"receptive_field: got {shown(text)}; expected box:5, ball:2.5, cross:2 or offsets:0,0;0,1"
             ) from None
         if field.dimensions != dimensions:
-            raise ValueError(f"receptive_field: got {text!r} in {field.dimensions} dimensions; expected {dimensions}")
+            raise refusal(f"receptive_field: got {shown(text)} in {field.dimensions} dimensions; expected {dimensions}")
         return field
 
     @property
@@ -289,3 +306,9 @@ class ReceptiveField:
                 f"receptive_field: spans {self.extent} sites; expected to fit the lattice {tuple(shape)}: "
                 "use a larger size or a smaller field"
             )
+
+
+def _widest(dimensions: int) -> int:
+    """Return the odd side of the largest cube whose offsets are not too many."""
+    side = round(MOST_OFFSETS ** (1 / dimensions))
+    return (side - (side**dimensions > MOST_OFFSETS) - 1) | 1

@@ -318,8 +318,11 @@ def nearest_steps(name: str, wanted: Sequence[float], times: Float[Tensor, " tim
         ValueError: If a time lies outside the grid.
     """
     first, last = float(times[0]), float(times[-1])
-    if not all(within(t, last, first) for t in wanted):
-        raise ValueError(f"{name}: got {[float(t) for t in wanted]}; expected times in [{last:g}, {first:g}]")
+    if len(wanted) > len(times):
+        raise ValueError(f"{name}: got {len(wanted)} times; expected at most {len(times)}, those of the grid")
+    beyond = [t for t in wanted if not within(t, last, first)]
+    if beyond:
+        raise ValueError(f"{name}: got {float(beyond[0]):g}; expected times in [{last:g}, {first:g}]")
     return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
 
 

@@ -201,7 +201,7 @@ def test_the_summary_states_the_evaluations_that_were_spent(tmp_path: Path) -> N
         return inner(x, sigma)
 
     spent = probe.run(TINY, tmp_path / "run", replace(exact, bind=lambda _label: counting)).summary["evaluations"]
-    checks = 2 + 1  # of the denoiser's output, and of its identity
+    checks = 8 + 1  # of the denoiser's output, and of its identity
     assert spent["total"] == sum(seen) - checks
     assert spent["gains"] == 5 * 13 * evaluations("multiplexed", 3, 2)
 

@@ -3,12 +3,12 @@
 import copy
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from softmode.estimate import Estimate
 from softmode.guidance.weights import Interval, guided_steps
 from softmode.networks.diffusers_scheduler import NoiseTable, is_flow, noise_table, step_levels
 from softmode.process import rho_grid
@@ -20,13 +20,31 @@ Format = Literal["json", "sigmas", "comfyui", "diffusers"]
 MOST_STEPS = 100_000
 
 
-def export(
-    window: Mapping[str, Any], form: Format, weight: float, scheduler: Any = None, steps: int | None = None
-) -> str:
+class Window(NamedTuple):
+    """The window that was found for a model, or why there is none.
+
+    Attributes:
+        sigma_c: Critical noise level.
+        sigma_lo: Lower end of the window, not included.
+        sigma_hi: Upper end, included.
+        verdict: found, doubtful or none.
+        answer: The same as a sentence.
+        model: Name of the model.
+    """
+
+    sigma_c: Estimate
+    sigma_lo: Estimate
+    sigma_hi: Estimate
+    verdict: str
+    answer: str
+    model: str
+
+
+def export(window: Window, form: Format, weight: float, scheduler: Any = None, steps: int | None = None) -> str:
     """Return the window of a run in a form that a pipeline takes.
 
     Args:
-        window: The answer of `softmode window`, with `sigma_c`, `sigma_lo` and `sigma_hi`.
+        window: What softmode window found.
         form: `json`: everything, for one's own code; `sigmas`: a line per step; `comfyui`: the ends in ComfyUI's sigma
             and percent; `diffusers`: Python that builds a guider bound to the scheduler.
         weight: Weight w inside the window.
@@ -36,9 +54,9 @@ def export(
     Raises:
         ValueError: If there is no window, no step falls into it, or the form needs a scheduler.
     """
-    if window["verdict"] == "none":
-        raise ValueError(f"window: there is nothing to export, {window['answer']}")
-    interval = Interval(window["sigma_lo"]["value"], window["sigma_hi"]["value"], weight)
+    if window.verdict == "none":
+        raise ValueError(f"window: there is nothing to export, {window.answer}")
+    interval = Interval(window.sigma_lo.value, window.sigma_hi.value, weight)
     levels = None if steps is None else sampler_levels(scheduler, steps)
     match form:
         case "json":
@@ -99,16 +117,16 @@ def units(interval: Interval, scheduler: Any, steps: int) -> list[tuple[str, str
     return [*found, ("steps", f"{where} of 0 to {len(levels) - 1}, of {name} in {steps} step{'s' * (steps > 1)}")]
 
 
-def _plain(window: Mapping[str, Any], interval: Interval, scheduler: Any, levels: Tensor | None) -> dict[str, Any]:
+def _plain(window: Window, interval: Interval, scheduler: Any, levels: Tensor | None) -> dict[str, Any]:
     """Return the window as plain data."""
     plain: dict[str, Any] = {
         "convention": "guide where sigma_lo < sigma <= sigma_hi; sigma is the EDM noise level sigma/alpha; "
         "D + weight * (D - D_guide), a guidance scale of 1 + weight",
-        **{name: _number(window[name]) for name in ("sigma_c", "sigma_lo", "sigma_hi")},
+        **{name: _number(getattr(window, name)) for name in ("sigma_c", "sigma_lo", "sigma_hi")},
         "weight": interval.weight,
         "guidance_scale": 1 + interval.weight,
-        "verdict": window["verdict"],
-        "model": window["model"]["name"],
+        "verdict": window.verdict,
+        "model": window.model,
     }
     if scheduler is not None:
         table = noise_table(scheduler)
@@ -121,8 +139,9 @@ def _plain(window: Mapping[str, Any], interval: Interval, scheduler: Any, levels
     return plain
 
 
-def _number(estimate: Mapping[str, Any]) -> dict[str, float]:
-    return {name: estimate[name] for name in ("value", "stderr", "low", "high")}
+def _number(estimate: Estimate) -> dict[str, float | None]:
+    plain = estimate.plain()
+    return {name: plain[name] for name in ("value", "stderr", "low", "high")}
 
 
 def _within(interval: Interval, table: NoiseTable) -> dict[str, float]:

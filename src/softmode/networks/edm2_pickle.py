@@ -213,7 +213,7 @@ def _tensor(storage: _Held, offset: int, size: tuple[int, ...], stride: tuple[in
     if len(size) != len(stride) or len(size) > MOST_AXES:
         raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
     held = storage.tensor.numel()
-    if not all(type(n) is int and 0 <= n <= held for n in (offset, *size, *stride)) or 0 in size:
+    if not all(type(n) is int and 0 <= n <= held for n in (offset, *size, *stride)):
         raise ValueError(f"a tensor of sizes {quote(size)} in a storage of {held}")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) > held or last >= held:

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from softmode.runs.files import staged
+
 DPI = 200
 LAYOUTS = 4
 # over matplotlib's own defaults, so that a user's settings do not change the figures
@@ -41,12 +43,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = []
     for kind, write in writers.items():
         path = stem.parent / f"{stem.name}.{kind}"
-        staged = stem.parent / f".{stem.name}.{kind}.partial"
-        try:
-            write(staged)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
+        with staged(path) as stage:
+            write(stage)
         paths.append(path)
     return paths
 

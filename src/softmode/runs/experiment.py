@@ -26,7 +26,8 @@ class Plan(ABC):
         config: The experiment's config, with no field left open.
         parts: Conditions of a block that are computed and written one by one.
         memory: Bytes that computing one trajectory takes, over what its arrays take.
-        shrink: Name of the field that makes one trajectory smaller.
+        shrink: Name of the field that makes one trajectory smaller: a number, or the shape of a state.
+        power: What one trajectory takes grows like this power of that number.
         counted: Name of the field that makes trajectories fewer.
     """
 
@@ -34,6 +35,7 @@ class Plan(ABC):
     parts: int = 1
     memory: float = 0.0
     shrink: str = "shape"
+    power: int = 1
     counted: str = "trajectories"
 
     @property

@@ -1,10 +1,10 @@
 """The report of a run: its page, in one file that needs nothing else."""
 
-import uuid
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from softmode.runs.files import staged
 from softmode.runs.page import page_body, table_of
 from softmode.runs.results import Table
 from softmode.runs.run import Run
@@ -29,14 +29,12 @@ def write_page(run: Run, figures: Sequence[Path]) -> Path:
     )
     body = page_body(run.experiment.name, run.results, images) + table_of(config) + table_of(made)
     path = run.directory / PAGE
-    staged = path.with_name(f".{PAGE}-{uuid.uuid4().hex}")
-    try:
-        staged.write_text(
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>softmode {escape(run.experiment.name)}</title>"
-            f"<style>{STYLE}</style><body>{body}</body></html>\n",
-            encoding="utf-8",
-        )
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with staged(path) as stage:
+        # a path of the user's may hold bytes that are no text
+        stage.write_text(_page(run.experiment.name, body), encoding="utf-8", errors="xmlcharrefreplace")
     return path
+
+
+def _page(name: str, body: str) -> str:
+    head = f'<meta charset="utf-8"><title>softmode {escape(name)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -8,9 +8,9 @@ from pathlib import Path
 from softmode.runs.results import Quantity, Results, Table, text
 
 
-def page_body(name: str, results: Results, figures: Mapping[str, Path]) -> str:
+def page_body(title: str, results: Results, figures: Mapping[str, Path]) -> str:
     """Return the answer, tables, notes and figures of some results as HTML."""
-    parts = [f"<h1>softmode {escape(name)}</h1>", f"<p class=answer>{escape(results.answer)}</p>"]
+    parts = [f"<h1>softmode {escape(title)}</h1>", f"<p class=answer>{escape(results.answer)}</p>"]
     tables = list(results.tables.values())
     parts += [table_of(table) for table in tables[:1]]
     parts += [_figure(stem, path) for stem, path in figures.items()]

@@ -4,8 +4,11 @@ import math
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def versions() -> dict[str, str]:
@@ -20,6 +23,19 @@ def machine() -> dict[str, str | int]:
 
 def free_memory() -> float:
     """Return the bytes of memory that can be had at once; infinity where the system does not say."""
+    return min(_system_memory(), _container_memory())
+
+
+def _container_memory() -> float:
+    """Return what is left of the limit that a container sets, which the system's own number does not know."""
+    try:
+        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        return float(limit) - float(used)
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _system_memory() -> float:
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             available = next(line for line in file if line.startswith("MemAvailable"))

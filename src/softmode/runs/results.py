@@ -1,8 +1,12 @@
-"""What an experiment found: the answer in a sentence, quantities with errors, tables, notes; read back from JSON."""
+"""What an experiment found: the answer in a sentence, quantities with errors, tables, notes; read back from JSON.
+
+In JSON what is undefined, NaN, is null, and an infinite number is the text "Infinity" or "-Infinity". Read back, null
+is NaN in estimates and levels, which are numbers, and None elsewhere.
+"""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,7 @@ from softmode.estimate import Estimate
 
 Cell = str | int | float | bool | None | Estimate
 ESTIMATE = frozenset(each.name for each in fields(Estimate))
+INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Quantity(NamedTuple):
@@ -90,68 +95,65 @@ class Results:
         return [q for q in self.quantities if q.kind == kind and not math.isnan(q.estimate.value)]
 
     def plain(self) -> dict[str, Any]:
-        """Return the results as JSON's own types; NaN and infinity become null."""
-        return {
-            "answer": self.answer,
-            "quantities": [{"name": q.name, **_plain(q._asdict())} for q in self.quantities],
-            "tables": {name: _plain(table._asdict()) for name, table in self.tables.items()},
-            "notes": list(self.notes),
-            "values": _plain(self.values),
-        }
+        """Return the results as JSON's own types."""
+        quantities = [{"name": q.name, **plain(q._asdict())} for q in self.quantities]
+        tables = {name: plain(table._asdict()) for name, table in self.tables.items()}
+        return {"answer": self.answer, "quantities": quantities, "tables": tables, "notes": list(self.notes),
+                "values": plain(self.values)}  # fmt: skip
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Results":
-        """Return the results that `plain` wrote.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        try:
-            quantities = [
-                Quantity(**{k: _read(v) for k, v in q.items() if k != "name"} | {"level": _number(q["level"])})
-                for q in plain["quantities"]
-            ]
-            tables = {
-                name: Table(t["title"], tuple(t["columns"]), tuple(tuple(_read(row)) for row in t["rows"]), t["note"])
-                for name, t in plain["tables"].items()
-            }
-            return cls(plain["answer"], tuple(quantities), tables, tuple(plain["notes"]), _read(plain["values"]))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no results of softmode ({error})") from None
+        """Return the results that `plain` wrote."""
+        quantities = [
+            Quantity(
+                q["kind"], q["index"], _read(q["estimate"]), q["what"], q["symbol"], q["source"], _number(q["level"])
+            )
+            for q in plain["quantities"]
+        ]
+        tables = {
+            name: Table(t["title"], tuple(t["columns"]), tuple(tuple(map(_read, row)) for row in t["rows"]), t["note"])
+            for name, t in plain["tables"].items()
+        }
+        return cls(plain["answer"], tuple(quantities), tables, tuple(plain["notes"]), _read(plain["values"]))
 
 
-def _number(value: float | None) -> float:
+def plain(value: Any) -> Any:
+    """Return estimates, arrays, NumPy's numbers and whatever holds them as JSON's own types."""
+    if isinstance(value, Estimate):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return next((name for name, infinite in INFINITE.items() if value == infinite), None)
+    return value
+
+
+def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
-        return value.plain()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _read(value: Any) -> Any:
+    """Return what `plain` was given; lists for tuples and arrays."""
     if isinstance(value, Mapping):
         if value.keys() == ESTIMATE:
             return Estimate.from_plain(value)
         return {key: _read(item) for key, item in value.items()}
-    return [_read(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_read(item) for item in value]
+    return INFINITE.get(value, value) if isinstance(value, str) else value
 
 
 def text(cell: Cell) -> str:
     """Return a cell of a table as text."""
-    if cell is None:
+    number = cell.value if isinstance(cell, Estimate) else cell
+    if number is None or (isinstance(number, float) and math.isnan(number)):
         return "none"
     if isinstance(cell, Estimate):
-        return "none" if math.isnan(cell.value) else f"{cell}" + ("?" if cell.reason else "")
+        return f"{cell}" + ("?" if cell.reason else "")
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

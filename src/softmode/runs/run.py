@@ -1,16 +1,18 @@
 """A run: what is stored of an experiment, and what was found in it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from softmode.bounds import shown, shown_path
+from softmode.message import refusal
 from softmode.runs.draw import save, styled
 from softmode.runs.experiment import Experiment
-from softmode.runs.files import read_json
+from softmode.runs.files import damaged, is_sealed, read_json, written
 from softmode.runs.page import page_body
 from softmode.runs.results import Results
 from softmode.runs.store import Store
@@ -64,27 +66,30 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The stored results as plain data, with what made them: versions, machine, sittings.
+        """The stored results as plain data, with what made them: versions, machine, seconds over all sittings.
 
         Raises:
-            ValueError: If the run was not finished, or the file is damaged.
+            ValueError: If the run is not finished, or the file is damaged.
         """
-        remedy = f"finish the run with the same command: softmode {self.experiment.name} ... --out {self.directory}"
-        return read_json(self.results_file, RESULTS, remedy)
+        path, identity = self.results_file, self.identity
+        again = f"run the same command again: softmode {self.experiment.name} ... --out {shown_path(self.directory)}"
+        if unfinished := len(self.store.blocks(done=False)):
+            raise refusal(f"{path.name}: {shown_path(self.directory)} has {unfinished} unfinished blocks; {again}")
+        found = read_json(path, RESULTS, again)
+        if not is_sealed(found):
+            raise damaged(path, "not what was written", again)
+        if any(found.get(part) != value for part, value in identity.items()):
+            raise damaged(path, "results of another run", again)
+        return found
 
     @cached_property
     def results(self) -> Results:
         """What was found.
 
         Raises:
-            ValueError: If the run was not finished, or its results are damaged.
+            ValueError: If the run is not finished, or its results are damaged.
         """
-        try:
-            return Results.from_plain(self.summary)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.results_file.name}: {str(self.results_file)!r}: {error}; remove it and run the same command"
-            ) from None
+        return Results.from_plain(self.summary)
 
     def of(self, experiment: Experiment) -> "Run":
         """Return the run as another experiment looks at it."""
@@ -102,11 +107,11 @@ class Run:
             ValueError: If there is no such figure.
         """
         if name not in self.figures:
-            raise ValueError(f"figure: got {name!r}; expected one of {', '.join(self.figures)}")
+            raise refusal(f"figure: got {shown(name)}; expected one of {', '.join(self.figures)}")
         with styled():
             found = self.experiment.figures[name](self)
         if found is None:
-            raise ValueError(f"figure: this run has nothing to draw for {name!r}")
+            raise refusal(f"figure: this run has nothing to draw for {name!r}")
         return found
 
     def plot(self) -> "Figure":
@@ -118,21 +123,25 @@ class Run:
         folder = self.directory / "figures"
         with styled():
             drawn = {name: function(self) for name, function in self.experiment.figures.items()}
-        folder.mkdir(exist_ok=True)
+        with written(folder):
+            folder.mkdir(exist_ok=True)
         return [path for name, figure in drawn.items() if figure is not None for path in save(figure, folder / name)]
 
     def __repr__(self) -> str:
-        """Return what it is and the answer."""
+        """Return what it is and the answer, or what is wrong with it."""
         try:
-            answer = self.results.answer
-        except ValueError as error:
-            answer = str(error)
-        return f"{self.experiment.name} of {_about(self.identity)} in {self.directory}\n{answer}"
+            return f"{self._title()} in {self.directory}\n{self.results.answer}"
+        except (ValueError, OSError) as error:
+            return f"{self.experiment.name} in {self.directory}\n{error}"
 
     def _repr_html_(self) -> str:
-        return page_body(self.experiment.name, self.results, {})
+        try:
+            return page_body(self._title(), self.results, {})
+        except (ValueError, OSError) as error:
+            return f"<p>{escape(self.experiment.name)} in {escape(str(self.directory))}: {escape(str(error))}</p>"
 
-
-def _about(identity: Mapping[str, Any]) -> str:
-    config = identity["config"]
-    return str(config.get("model") or f"{config.get('dictionary')} patches on {config.get('receptive_field')}")
+    def _title(self) -> str:
+        """Return the experiment and what it was made with."""
+        config = self.config
+        what = config.get("model") or f"{config.get('dictionary')} patches on {config.get('receptive_field')}"
+        return f"{self.experiment.name} of {what}"

@@ -1,16 +1,14 @@
 """A run's arrays on disk: labelled, in zarr, resumable by blocks of trajectories, every block with its checksum.
 
 `DIR/run.zarr` holds every array and, as attributes, what they are a function of; it is a function of that alone, so an
-interrupted run that is resumed ends bit-identical to one that was not. `DIR/blocks.jsonl` is the log of who computed
-which block, and how long it took.
+interrupted run that is resumed ends bit-identical to one that was not.
 """
 
-import json
 import shutil
-import socket
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,16 +19,17 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from softmode.bounds import shown_path
 from softmode.estimate import Array
-from softmode.runs.files import LOCK, check_writable, read_json
+from softmode.message import first_line, refusal
+from softmode.runs import log
+from softmode.runs.attributes import METADATA, STORE, attributes, differences, read_attributes, repeat
+from softmode.runs.files import LOCK, check_writable, damaged, written
 
-STORE = "run.zarr"
-LOG = "blocks.jsonl"
 DONE, DIGEST = "block_done", "block_digest"
 # dimensions with a chunk for every entry
 SINGLE = ("snapshot", "condition")
-# what zarr and its codecs raise for a store that something else has changed
-DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, NotImplementedError)
+STAGE = ".run-"
 
 
 class ArraySpec(NamedTuple):
@@ -49,9 +48,16 @@ class ArraySpec(NamedTuple):
     attrs: Mapping[str, str]
 
     @property
-    def bytes(self) -> int:
+    def bytes(self) -> float:
         """Its size, uncompressed."""
-        return int(np.prod(self.shape, dtype=float)) * np.dtype(self.dtype).itemsize
+        return np.prod(self.shape, dtype=float) * np.dtype(self.dtype).itemsize
+
+    def chunks(self, size: int) -> tuple[int, ...]:
+        """Return the shape of its chunks, for blocks of so many trajectories."""
+        # a snapshot can be large: one chunk each, so that writing needs no second copy of them all; conditions are
+        # written one by one, and no chunk may have two writers
+        rest = (1 if dim in SINGLE else length for dim, length in zip(self.dims[1:], self.shape[1:], strict=True))
+        return (min(size, self.shape[0]), *rest)
 
 
 class Block(NamedTuple):
@@ -112,125 +118,142 @@ class Store:
         """
         store = cls(directory)
         check_directory(directory, identity)
-        if (directory / STORE).exists():
-            for partial in directory.glob(f"{STORE}/**/*.partial"):
+        if is_run(directory):
+            for partial in (directory / STORE).rglob("*.partial"):
                 partial.unlink()
             store.verify()
             return store
-        for left_over in directory.glob(".run-*.zarr"):
+        for left_over in directory.glob(f"{STAGE}*"):
             shutil.rmtree(left_over)
-        (directory / LOG).unlink(missing_ok=True)
-        staged = directory / f".run-{uuid.uuid4().hex}.zarr"
-        digests = {name: _digest(values) for name, (_, values) in constants.items()}
-        group = zarr.open_group(staged, mode="w", attributes={"softmode": dict(identity), "constants": digests})
-        for name, (spec, values) in constants.items():
-            _add(group, name, spec, spec.shape)[...] = values
-        trajectories = next(iter(variables.values())).shape[0]
-        for name, spec in variables.items():
-            # a snapshot can be large: one chunk each, so that writing needs no second copy of them all; conditions are
-            # written one by one, and no chunk may have two writers
-            rest = (1 if dim in SINGLE else length for dim, length in zip(spec.dims[1:], spec.shape[1:], strict=True))
-            _add(group, name, spec, (size, *rest))
-        count = -(-trajectories // size)
-        done = ArraySpec(("block", "part"), (count, parts), "bool", {"long_name": "part of a block finished"})
-        _add(group, DONE, done, (1, 1))
-        attrs = {"long_name": "CRC-32 of what was written", "variables": " ".join(variables)}
-        digest = ArraySpec((*done.dims, "variable"), (count, parts, len(variables)), "uint32", attrs)
-        _add(group, DIGEST, digest, (1, 1, len(variables)))
-        staged.rename(directory / STORE)
+        (directory / log.LOG).unlink(missing_ok=True)
+        stage = directory / f"{STAGE}{uuid.uuid4().hex}.zarr"
+        try:
+            group = zarr.open_group(stage, mode="w")
+            for name, (spec, values) in constants.items():
+                _add(group, name, spec, spec.shape)[...] = values
+            for name, spec in variables.items():
+                _add(group, name, spec, spec.chunks(size))
+            count = -(-next(iter(variables.values())).shape[0] // size)
+            done = ArraySpec(("block", "part"), (count, parts), "bool", {"long_name": "part of a block finished"})
+            _add(group, DONE, done, (1, 1))
+            attrs = {"long_name": "CRC-32 of what was written", "variables": " ".join(variables)}
+            digest = ArraySpec((*done.dims, "variable"), (count, parts, len(variables)), "uint32", attrs)
+            _add(group, DIGEST, digest, (1, 1, len(variables)))
+            digests = {name: _digest(values) for name, (_, values) in constants.items()}
+            metadata = {name: crc32((stage / name / METADATA).read_bytes()) for name in sorted(group.array_keys())}
+            group.update_attributes(attributes(identity, digests, metadata))
+            stage.rename(directory / STORE)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
         return store
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the arrays are a function of: experiment, config, inputs, versions."""
-        return dict(_attributes(self.directory)["softmode"])
+        return dict(read_attributes(self.directory)["softmode"])
 
     def blocks(self, done: bool) -> list[Block]:
         """Return the blocks that are finished, or those that are not."""
-        flags = np.asarray(self._array(DONE)[...])
-        trajectories = self._array(self._variables()[0]).shape[0]
-        every = blocks(trajectories, int(self.identity["config"]["block"]), flags.shape[1])
+        size = int(self.identity["config"]["block"])
+        with self._readable(DONE):
+            group = self._group()
+            flags = np.asarray(_array(group, DONE)[...])
+            trajectories = _array(group, _variables(group)[0]).shape[0]
+        every = blocks(trajectories, size, flags.shape[1])
         return [block for block in every if bool(flags[block.index, block.part]) == done]
 
     def write(self, block: Block, values: Mapping[str, Array], seconds: float) -> None:
-        """Write the arrays [trajectory, ...] of a block, then mark it finished, then log it."""
-        group = zarr.open_group(self.directory / STORE, mode="r+")
-        parts = _as_array(group, DONE).shape[1]
-        names = _names(group)
-        lacking = set(names) ^ set(values)
-        if lacking:
-            raise TypeError(f"block {block.index}: measured {sorted(values)}, but the plan describes {sorted(names)}")
-        digests = []
-        for name in names:
-            array = _as_array(group, name)
-            stored = np.ascontiguousarray(values[name], dtype=array.dtype)
-            array[_where(block, parts)] = stored
-            digests.append(_digest(stored))
-        _as_array(group, DIGEST)[block.index, block.part] = np.array(digests, "uint32")
-        _as_array(group, DONE)[block.index, block.part] = True
-        entry = {"block": block.index, "part": block.part, "host": socket.gethostname(), "seconds": round(seconds, 3)}
-        with (self.directory / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        """Write the arrays [trajectory, ...] of a block, log it, then mark it as finished.
 
-    def log(self) -> list[dict[str, Any]]:
-        """Return who computed which block and how long it took; a line that was cut off is left out."""
-        try:
-            lines = (self.directory / LOG).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return []
-        return [entry for line in lines for entry in _entry(line)]
+        Raises:
+            OSError: In one line, if the disk is full or takes no more; what is finished stays.
+        """
+        group = self._group("r+")
+        arrays = {name: _array(group, name) for name in _variables(group)}
+        if arrays.keys() != values.keys():
+            raise TypeError(f"{block}: measured {sorted(values)}, but the plan describes {sorted(arrays)}")
+        done, digests = _array(group, DONE), []
+        where = _where(block, done.shape[1])
+        with written(self.directory / STORE):
+            for name, array in arrays.items():
+                stored = np.ascontiguousarray(values[name], dtype=array.dtype)
+                wanted = (len(block.trajectories), *array.shape[1 if done.shape[1] == 1 else 2 :])
+                if stored.shape != wanted:
+                    raise TypeError(f"{block}: {name} has the shape {stored.shape}, but the plan describes {wanted}")
+                array[where] = stored
+                digests.append(_digest(stored))
+            _array(group, DIGEST)[block.index, block.part] = np.array(digests, "uint32")
+            log.append(self.directory, block.index, block.part, seconds)
+            done[block.index, block.part] = True
 
     def verify(self) -> None:
-        """Read every finished block and raise a ValueError if one is not what was written."""
-        try:
-            group = zarr.open_group(self.directory / STORE, mode="r")
-            for name, digest in dict(group.attrs.get("constants", {})).items():  # type: ignore[call-overload]
-                if _digest(np.asarray(_as_array(group, name)[...])) != digest:
-                    raise ValueError(f"array {name!r} is not what was written")
-            digests, parts = np.asarray(_as_array(group, DIGEST)[...]), _as_array(group, DONE).shape[1]
-            for block in self.blocks(done=True):
-                for place, name in enumerate(_names(group)):
-                    stored = np.asarray(_as_array(group, name)[_where(block, parts)])
-                    if _digest(stored) != digests[block.index, block.part, place]:
-                        raise ValueError(f"array {name!r} of trajectories {block.trajectories} is not what was written")
-        except DAMAGE as error:
-            raise _damaged(self.directory, error) from None
+        """Read all that is stored and raise a ValueError, naming where, unless it is what was written."""
+        sealed, root = read_attributes(self.directory), self.directory / STORE
+        for name, digest in sealed["metadata"].items():
+            with self._readable(f"{name}/{METADATA}"):
+                _same((root / name / METADATA).read_bytes(), digest)
+        group = self._group()
+        for name, digest in sealed["constants"].items():
+            with self._readable(name):
+                _same(np.asarray(_array(group, name)[...]), digest)
+        finished = self.blocks(done=True)
+        with self._readable(DIGEST):
+            digests, parts = np.asarray(_array(group, DIGEST)[...]), _array(group, DONE).shape[1]
+        for place, name in enumerate(_variables(group)):
+            array = _array(group, name)
+            for block in finished:
+                with self._readable(name, block.trajectories):
+                    _same(np.asarray(array[_where(block, parts)]), digests[block.index, block.part, place])
 
     def finish(self) -> None:
         """Consolidate the metadata, once every block is written."""
-        with warnings.catch_warnings():
+        with written(self.directory / STORE), warnings.catch_warnings():
             # zarr warns that consolidated metadata are no part of the v3 format yet; readers without them still work
             warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
             zarr.consolidate_metadata(str(self.directory / STORE))
 
     @cached_property
     def arrays(self) -> xr.Dataset:
-        """Every array of the run, of finished trajectories only, with named dimensions and coordinates."""
-        try:
-            data = xr.open_zarr(self.directory / STORE, consolidated=False, chunks=None)
-            finished = data[DONE].all("part").to_numpy()
-            if not finished.all():
-                size = int(self.identity["config"]["block"])
-                data = data.isel(trajectory=[i for i in range(data.sizes["trajectory"]) if finished[i // size]])
-            return data.drop_vars([DONE, DIGEST], errors="ignore")
-        except DAMAGE as error:
-            raise _damaged(self.directory, error) from None
+        """Every array of the run, of finished trajectories only, with named dimensions and coordinates.
 
-    def _variables(self) -> list[str]:
-        return _names(zarr.open_group(self.directory / STORE, mode="r"))
+        Raises:
+            ValueError: If something in the store is not what was written.
+        """
+        self.verify()
+        unfinished = {block.index for block in self.blocks(done=False)}
+        size = int(self.identity["config"]["block"])
+        with self._readable():
+            data = xr.open_zarr(self.directory / STORE, consolidated=False, chunks=None).drop_vars([DONE, DIGEST])
+            if unfinished:
+                data = data.isel(trajectory=[i for i in range(data.sizes["trajectory"]) if i // size not in unfinished])
+            return data
 
-    def _array(self, name: str) -> "zarr.Array[Any]":
+    def _group(self, mode: str = "r") -> zarr.Group:
+        with self._readable():
+            # consolidated metadata are a copy, for other readers, that has no checksum of its own
+            return zarr.open_group(self.directory / STORE, mode=mode, use_consolidated=False)
+
+    @contextmanager
+    def _readable(self, name: str = "", trajectories: Sequence[int] = ()) -> Iterator[None]:
+        """Say of whatever is wrong with what is read where it is and what to do."""
         try:
-            return _as_array(zarr.open_group(self.directory / STORE, mode="r"), name)
-        except DAMAGE as error:
-            raise _damaged(self.directory, error) from None
+            yield
+        # damage shows in zarr and in its codecs, each with errors of its own
+        except Exception as error:
+            reason = str(error) if isinstance(error, _ChangedError) else first_line(error)
+            of = f", trajectories {trajectories[0]} to {trajectories[-1]}" if trajectories else ""
+            raise damaged(self.directory / STORE / name, reason + of, repeat(self.directory)) from None
+
+
+class _ChangedError(ValueError):
+    """Something has another checksum than what was written."""
 
 
 def is_run(directory: str | Path) -> bool:
-    """Return whether a directory holds a run."""
+    """Return whether a directory holds a run, be it damaged."""
     try:
-        return (Path(directory) / STORE / "zarr.json").is_file()
-    except OSError:
+        return (Path(directory) / STORE).is_dir()
+    except (OSError, ValueError):
         return False
 
 
@@ -243,72 +266,25 @@ def check_directory(directory: Path, identity: Mapping[str, Any]) -> None:
     """
     check_writable(directory)
     if directory.exists() and not directory.is_dir():
-        raise ValueError(f"out: {str(directory)!r} is a file; choose a directory")
-    if (directory / STORE).exists():
-        changed = _differences(_attributes(directory)["softmode"], identity)
+        raise refusal(f"out: {shown_path(directory)} is a file; choose a directory")
+    if is_run(directory):
+        changed = differences(read_attributes(directory)["softmode"], identity)
         if changed:
-            raise ValueError(
-                f"out: {str(directory)!r} holds a run with {changed}; choose another directory or remove it"
+            raise refusal(
+                f"out: {shown_path(directory)} holds a run with {changed}; choose another directory or remove it"
             )
-        return
-    foreign = [entry for entry in _entries(directory) if not (entry.name.startswith(".run-") or is_run(entry))]
-    if any(entry.name not in (LOCK, LOG) for entry in foreign):
-        raise ValueError(f"out: {str(directory)!r} is not empty and holds no softmode run; choose another directory")
+    elif directory.is_dir() and _holds_more_than_runs(directory):
+        raise refusal(f"out: {shown_path(directory)} is not empty and holds no softmode run; choose another directory")
 
 
-def _entries(directory: Path) -> Iterator[Path]:
-    return directory.iterdir() if directory.is_dir() else iter(())
-
-
-def _entry(line: str) -> list[dict[str, Any]]:
-    try:
-        entry = json.loads(line)
-        return [{"host": str(entry["host"]), "seconds": float(entry["seconds"])}]
-    except (ValueError, TypeError, KeyError):
-        return []
-
-
-def _attributes(directory: Path) -> dict[str, Any]:
-    remedy = f"remove {str(directory)!r} or choose another directory"
-    found = read_json(directory / STORE / "zarr.json", ("attributes",), remedy)["attributes"]
-    identity = found.get("softmode") if isinstance(found, dict) else None
-    if not isinstance(identity, dict) or not isinstance(identity.get("config"), dict):
-        raise ValueError(f"out: {str(directory)!r} holds a run.zarr that is not softmode's; choose another")
-    return dict(found)
-
-
-def _damaged(directory: Path, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0][:120] or type(error).__name__
-    return ValueError(
-        f"{STORE}: {str(directory / STORE)!r} is damaged ({reason}); remove {str(directory)!r} and run it again"
+def _holds_more_than_runs(directory: Path) -> bool:
+    """Tell whether anything lies in a directory that no run, begun or finished, has left there."""
+    left = [entry for entry in directory.iterdir() if entry.name not in (LOCK, log.LOG, STORE)]
+    return any(
+        not entry.name.startswith(STAGE)
+        and not (entry.is_dir() and (is_run(entry) or not _holds_more_than_runs(entry)))
+        for entry in left
     )
-
-
-def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Name what differs between two identities, config fields first; empty if nothing does."""
-    found = []
-    for part, value in json.loads(json.dumps(wanted)).items():
-        old = stored.get(part)
-        if not isinstance(value, dict):
-            found += [f"{part} {old!r} instead of {value!r}"] if old != value else []
-            continue
-        old = old if isinstance(old, dict) else {}
-        for key in {**value, **old}:
-            if old.get(key) != value.get(key):
-                found.append(_difference(part, key, old.get(key), value.get(key)))
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def _difference(part: str, key: str, old: Any, new: Any) -> str:
-    if part == "inputs":
-        return f"another {key} than this one, by its content"
-    prefix = "" if part in ("config", "versions") else f"{part} "
-    return f"{prefix}{key} {_short(old)} instead of {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _where(block: Block, parts: int) -> Any:
@@ -320,17 +296,20 @@ def _digest(values: Any) -> int:
     return crc32(np.ascontiguousarray(values).tobytes())
 
 
-def _names(group: zarr.Group) -> list[str]:
+def _same(found: Array | bytes, digest: int) -> None:
+    if (crc32(found) if isinstance(found, bytes) else _digest(found)) != digest:
+        raise _ChangedError("not what was written")
+
+
+def _variables(group: zarr.Group) -> list[str]:
     """Return the names of the arrays that are filled by blocks, in the order of their checksums."""
-    if DIGEST not in group:
-        raise ValueError("it has no checksums: an older version began it")
-    return str(_as_array(group, DIGEST).attrs["variables"]).split()
+    return str(_array(group, DIGEST).attrs["variables"]).split()
 
 
-def _as_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
+def _array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
     array = group[name]
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name!r} is not an array")
+        raise TypeError(f"{name} is no array")
     return array
 
 
@@ -339,7 +318,7 @@ def _add(group: zarr.Group, name: str, spec: ArraySpec, chunks: tuple[int, ...])
     return group.create_array(
         name,
         shape=spec.shape,
-        chunks=tuple(min(c, s) for c, s in zip(chunks, spec.shape, strict=True)),
+        chunks=chunks,
         dtype=spec.dtype,
         fill_value=fill,
         dimension_names=spec.dims,

@@ -80,6 +80,11 @@ class PatchPlan(Plan):
     shrink = "size"
 
     @property
+    def power(self) -> int:  # type: ignore[override]
+        """Sites grow like this power of `size`."""
+        return self.config.dimensions
+
+    @property
     def memory(self) -> float:  # type: ignore[override]
         """Bytes of a trajectory's fields while it is simulated."""
         return FIELDS_AT_ONCE * float(self.config.size) ** self.config.dimensions * self.dtype.itemsize

@@ -19,9 +19,9 @@ from softmode.experiments.probe.cost import evaluations_each
 from softmode.experiments.probe.prepare import (
     OfClass,
     bind_classes,
-    data_inputs,
     data_of,
     default_snapshots,
+    file_inputs,
     find_classify,
     grid,
     settle,
@@ -76,7 +76,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     if config.states == "reverse":
         sampler.check(model.process, times)
     return ProbePlan(
-        config=config, model=model, inputs={**model.inputs, **data_inputs(config, model), **classifier_digests},
+        config=config, model=model, inputs=file_inputs(config, model) | classifier_digests,
         classes=classes, classify=classify, lattice=lattice, sampler=sampler, times=times, measured=measured,
         snapshots=snapshots, dtype=dtype, device=device, speed=max(speeds),
     )  # fmt: skip

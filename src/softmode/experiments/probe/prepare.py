@@ -111,13 +111,14 @@ def find_classify(
     return classify, {f"classifier {name}": digest for name, digest in inputs.items()}
 
 
-def data_inputs(config: Config, model: Model) -> dict[str, str]:
-    """Return the digest of the data that states or the null model are made of, beside the model's own files."""
+def file_inputs(config: Config, model: Model) -> dict[str, str]:
+    """Return the digests of the model's files, and of the data that states or the null model are made of."""
+    inputs = {f"model {name}": digest for name, digest in model.inputs.items()}
     if config.data:
-        return {"data": sha256(config.data)}
-    if config.states == "forward" and model.images is not None:
-        return {"images": hashlib.sha256(model.images.pixels.numpy().tobytes()).hexdigest()}
-    return {}
+        inputs["data"] = sha256(config.data)
+    elif config.states == "forward" and model.images is not None:
+        inputs["images"] = hashlib.sha256(model.images.pixels.numpy().tobytes()).hexdigest()
+    return inputs
 
 
 def _data(model: Model, label: Label, given: Tensor | None) -> tuple[GaussianDenoiser | None, Tensor | None]:

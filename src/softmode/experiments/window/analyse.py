@@ -1,151 +1,113 @@
-"""The window: probe a model, copy its trajectories, and say in which noise window to guide it, or that none is seen."""
+"""In which noise window to guide a model, or that none is seen, beside every other criterion, from a finished probe."""
 
-import json
 import math
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from softmode import provenance
-from softmode.config import ClonesConfig, ProbeConfig, WindowConfig
 from softmode.critical import peak_windows
-from softmode.device import parse_device
-from softmode.estimate import Array, Estimate
-from softmode.experiments import clones, probe
-from softmode.experiments.notions import (
+from softmode.estimate import Array, Estimate, median
+from softmode.exact.gaussian import null_model
+from softmode.experiments.window.criteria import (
+    PROBE,
+    Criterion,
     Intercept,
-    Notion,
     argmax_level,
-    clone_notions,
+    clone_criteria,
     critical_window,
-    departure_notion,
-    entropy_notion,
-    growth_notion,
-    peak_notion,
+    departure_criterion,
+    entropy_criterion,
+    growth_criterion,
+    peak_criterion,
     softness,
     softness_of,
 )
-from softmode.experiments.probe_setup import null_model
-from softmode.guidance import Format
-from softmode.model import Model
-from softmode.networks.load import DIFFUSERS, load_model
 from softmode.observe.gains import exact_gains
 from softmode.rounding import within
-from softmode.store import Run, write_json
+from softmode.runs.clock import Clock
+from softmode.runs.results import Quantity, Results, Table
+from softmode.runs.run import Run
 
-FILE = "window.json"
-CLONES = "clones"
 # fits of xi_eq, in the order in which a peak is sought
 INTERCEPTS: tuple[Intercept, ...] = ("constant mode", "free")
+SOURCE = "paper G.7, H.3"
 
 
-def run(config: WindowConfig, out: str | Path, model: Model | None = None, progress: bool = False) -> Run:
-    """Probe the model, copy trajectories, analyse both, and return the probe's run with its window beside.
+class Peak(NamedTuple):
+    """A peak of the median softness with its window.
 
-    Args:
-        config: What to probe and how.
-        out: Directory of the probe; the clones go to a directory in it, the answer to its window.json.
-        model: The model, where it is at hand; loaded by the config's name when left out.
-        progress: Whether to show progress bars.
-
-    Raises:
-        ValueError: If the config, the model or the directory is unusable; nothing is written then.
-        NonFiniteStateError: If a state becomes NaN or infinite; finished blocks stay readable.
+    Attributes:
+        intercept: Fit of xi_eq that has it.
+        sigma_c: Its noise level; undefined where there is none.
+        low: Lower end of its window.
+        high: Upper end.
+        shared: Level of the null model's peak that is the same; 0 without one.
     """
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model = model or load_model(config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt)
-    copied = _clones_config(config)
-    if config.clones < 0:
-        raise ValueError(f"clones: got {config.clones}; expected at least 0, which leaves them out")
-    if config.clones:
-        # before the probe writes anything
-        clones.prepare(copied, model)
-    stored = probe.run(
-        ProbeConfig(**{field.name: getattr(config, field.name) for field in fields(ProbeConfig)}), out, model, progress
-    )
-    if config.clones:
-        clones.run(copied, Path(out) / CLONES, model, progress=progress)
-    analyse(stored)
-    return stored
+
+    intercept: Intercept
+    sigma_c: Estimate
+    low: Estimate
+    high: Estimate
+    shared: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether it gives a window: found, doubtful or none."""
+        if math.isnan(self.sigma_c.value) or self.shared:
+            return "none"
+        return "doubtful" if self.sigma_c.reason else "found"
 
 
-def _clones_config(config: WindowConfig) -> ClonesConfig:
-    """Return the config of the clones that belong to a window's probe."""
-    shared = {field.name: getattr(config, field.name) for field in fields(ClonesConfig) if hasattr(config, field.name)}
-    return ClonesConfig(
-        **shared | {"trajectories": config.clones, "steps": config.clone_steps, "t_max": None, "t_min": None}
-    )
+def analyse(run: Run) -> Results:
+    """Find the window of a finished probe and set every other criterion beside it.
 
-
-def analyse(run: Run) -> dict[str, Any]:
-    """Find the window of a finished probe, set every other notion beside it, and write both to window.json.
+    `values` has the `verdict` (found, doubtful or none), the `intercept` of the fit that shows the peak, all `peaks` of
+    the median, its `argmax`, the `null` model's peaks and origin, and the `criteria`. Without a window the quantities
+    sigma_c, sigma_lo and sigma_hi are undefined: what the median shows is under `peaks`.
 
     Args:
         run: A probe; clones are taken from the directory `clones` in it, if there are any.
 
     Raises:
-        ValueError: If the run is no probe or is not finished.
+        ValueError: If the probe is not finished.
     """
-    if run.identity["experiment"] != "probe":
-        raise ValueError(
-            f"directory: {str(run.directory)!r} holds a run of {run.identity['experiment']}; a window needs one of "
-            "softmode probe or softmode window"
-        )
-    _ = run.summary
-    levels = run.dataset["noise_level"].to_numpy()
-    intercept, (sigma_c, low, high), shared = _first_peak(run, levels)
-    curves = softness(run, intercept)
-    null, origin = null_softness(run, levels, intercept)
-    notions = _notions(run, curves, null, levels, intercept)
-    answer = {
-        "verdict": "none" if math.isnan(sigma_c.value) or shared else "doubtful" if sigma_c.reason else "found",
-        "intercept": intercept,
-        "sigma_c": asdict(sigma_c), "sigma_lo": asdict(low), "sigma_hi": asdict(high),
-        "times": {name: _time(run, e.value) for name, e in (("c", sigma_c), ("begin", high), ("end", low))},
-        "peaks": peak_windows(np.median(curves, 0), levels).tolist(),
-        "argmax": asdict(argmax_level(curves, levels)),
-        "null": {"from": origin, "peaks": [] if null is None else peak_windows(null, levels).tolist()},
-        "notions": [notion.plain(sigma_c) for notion in notions],
-        "model": run.identity["model"], "config": run.config, "versions": provenance.versions(),
-    }  # fmt: skip
-    if answer["verdict"] == "none":
-        # not a number: what the median shows is kept under `peaks`
-        for name in ("sigma_c", "sigma_lo", "sigma_hi"):
-            answer[name]["value"] = math.nan
-    answer["answer"] = _sentence(answer, sigma_c, shared)
-    answer["remarks"] = _remarks(answer, notions, sigma_c, (low.value, high.value))
-    write_json(run.directory / FILE, answer)
-    return read(run)
+    _ = run.of(PROBE).results
+    levels, clock = run.dataset["noise_level"].to_numpy(), Clock.of(run)
+    peak = first_peak(run, levels)
+    curves = softness(run, peak.intercept)
+    null, origin = null_softness(run, levels, peak.intercept)
+    criteria, argmax = _criteria(run, curves, null, levels, peak.intercept), argmax_level(curves, levels)
+    quantities, shown = _quantities(peak), _shown(peak, criteria)
+    return Results(
+        answer=_sentence(peak),
+        quantities=quantities,
+        tables={"criteria": _table(shown), "definitions": _definitions(shown), "units": _units(peak, clock)},
+        notes=tuple(_remarks(peak, criteria, origin, argmax)),
+        values={
+            "verdict": peak.verdict,
+            "intercept": peak.intercept,
+            "times": {q.kind: clock.time(q.estimate.value) for q in quantities},
+            "peaks": peak_windows(median(curves), levels).tolist(),
+            "argmax": argmax,
+            "null": {"from": origin, "peaks": [] if null is None else peak_windows(null, levels).tolist()},
+            "criteria": [criterion.plain(peak.sigma_c) for criterion in criteria],
+        },
+    )
 
 
-def read(run: Run) -> dict[str, Any]:
-    """Return the window of a run; analysed before.
-
-    Raises:
-        ValueError: If it was not.
-    """
-    path = run.directory / FILE
-    if not path.is_file():
-        raise ValueError(f"directory: {str(run.directory)!r} has no {FILE} yet; say softmode window {run.directory}")
-    return dict(json.loads(path.read_text()))
-
-
-def _first_peak(run: Run, levels: Array) -> tuple[Intercept, tuple[Estimate, Estimate, Estimate], float]:
-    """Return the fit whose xi_eq has a peak that the null lacks, (sigma_c, sigma_lo, sigma_hi), and the shared peak.
+def first_peak(run: Run, levels: Array) -> Peak:
+    """Return the peak of the first fit of xi_eq that has one which the null lacks.
 
     Eq. 69 first; where it has none, the fit that never uses the constant mode, which a trained network may get wrong.
     Without either, what Eq. 69 says.
     """
     found = []
     for intercept in INTERCEPTS:
-        window = critical_window(softness(run, intercept), levels)
+        sigma_c, low, high = critical_window(softness(run, intercept), levels)
         null, _ = null_softness(run, levels, intercept)
-        shared = _shared_peak(null, levels, (window[1].value, window[0].value, window[2].value))
-        found.append((intercept, window, shared))
-        if math.isfinite(window[0].value) and not shared:
+        shared = _shared_peak(null, levels, (low.value, sigma_c.value, high.value))
+        found.append(Peak(intercept, sigma_c, low, high, shared))
+        if math.isfinite(sigma_c.value) and not shared:
             return found[-1]
     return found[0]
 
@@ -179,108 +141,116 @@ def _shared_peak(null: Array | None, levels: Array, window: tuple[float, float, 
     return 0.0
 
 
-def _notions(run: Run, curves: Array, null: Array | None, levels: Array, intercept: Intercept) -> list[Notion]:
-    """Return every notion beside the one that the window is of."""
+def _criteria(run: Run, curves: Array, null: Array | None, levels: Array, intercept: Intercept) -> list[Criterion]:
+    """Return every criterion beside the one that the window is of."""
     (other,) = (way for way in INTERCEPTS if way != intercept)
-    found: list[Notion | None] = [
-        peak_notion(run, levels, other),
-        growth_notion(run, levels),
-        None if null is None else departure_notion(curves, null, levels),
-        entropy_notion(run, levels),
+    found: list[Criterion | None] = [
+        peak_criterion(run, levels, other),
+        growth_criterion(run, levels),
+        None if null is None else departure_criterion(curves, null, levels),
+        entropy_criterion(run, levels),
+        *clone_criteria(run),
     ]
-    if (run.directory / CLONES / "summary.json").is_file():
-        found += clone_notions(Run.open(run.directory / CLONES))
-    return [notion for notion in found if notion is not None]
+    return [criterion for criterion in found if criterion is not None]
 
 
-def _time(run: Run, level: float) -> float:
-    """Return the process's own time of a noise level, from the run's grid."""
-    times, levels = (np.log(run.dataset[name].to_numpy()[::-1]) for name in ("time", "noise_level"))
-    return float(np.exp(np.interp(math.log(level), levels, times))) if level > 0 else math.nan
+def _quantities(peak: Peak) -> tuple[Quantity, ...]:
+    """Return sigma_c and the ends of the window as noise levels."""
+    described = (
+        ("sigma_c", peak.sigma_c, "noise level at which the median xi_eq peaks", r"$\sigma_c$"),
+        ("sigma_lo", peak.low, "lower end of the window of noise levels, not included", r"$\sigma_{\mathrm{lo}}$"),
+        ("sigma_hi", peak.high, "upper end of the window of noise levels, included", r"$\sigma_{\mathrm{hi}}$"),
+    )
+    missing = Estimate.missing(peak.sigma_c.samples, _sentence(peak)) if peak.verdict == "none" else None
+    return tuple(
+        Quantity(name, 0, missing or e, what, sign, SOURCE, (missing or e).value) for name, e, what, sign in described
+    )
 
 
-def _sentence(answer: dict[str, Any], sigma_c: Estimate, shared: float) -> str:
-    """Return the answer in one sentence."""
-    if shared:
-        return (
-            f"no critical window found: the median xi_eq has a peak at sigma = {sigma_c}, but so has the Gaussian null "
-            f"model, which has no transition, at sigma = {shared:.3g}"
+def _shown(peak: Peak, criteria: list[Criterion]) -> list[Criterion]:
+    """Return sigma_c and the criteria from the highest noise level down, those that are not met last."""
+    rows = [*criteria]
+    if peak.verdict != "none":
+        what = "peak of the median xi_eq, that of the window"
+        rows.append(Criterion("sigma_c", peak.sigma_c, what, SOURCE, peak.low.value, peak.high.value))
+    return sorted(rows, key=lambda row: -row.sigma.value if math.isfinite(row.sigma.value) else math.inf)
+
+
+def _table(rows: list[Criterion]) -> Table:
+    cells = tuple((row.title, row.sigma, row.sigma.interval, _ends(row)) for row in rows)
+    doubt = "?: in doubt, as the report says" if any(row.sigma.reason for row in rows) else ""
+    columns = ("criterion", "sigma/alpha", "95 % interval", "its window")
+    return Table("Noise levels at which a sample is decided", columns, cells, doubt)
+
+
+def _definitions(rows: list[Criterion]) -> Table:
+    cells = tuple((row.title, row.definition, row.source, row.sigma.reason) for row in rows)
+    return Table("What the criteria are", ("criterion", "definition", "source", "in doubt, why"), cells)
+
+
+def _ends(row: Criterion) -> str:
+    return f"{row.low:.3g} to {row.high:.3g}" if math.isfinite(row.low) and math.isfinite(row.high) else ""
+
+
+def _units(peak: Peak, clock: Clock) -> Table:
+    """Return the window in noise levels and in the process's own time."""
+    rows: tuple[tuple[str, str], ...] = ()
+    if peak.verdict != "none":
+        low, high = peak.low.value, peak.high.value
+        rows = (
+            ("sigma/alpha", f"{low:.4g} < sigma <= {high:.4g}"),
+            ("time", f"{clock.time(low):.4g} < t <= {clock.time(high):.4g}, of the process"),
         )
-    if answer["verdict"] == "none":
-        return f"no critical window found: {sigma_c.reason}"
-    ends = f"{answer['sigma_lo']['value']:.3g} < sigma <= {answer['sigma_hi']['value']:.3g}"
-    doubt = f", in doubt: {sigma_c.reason}" if answer["verdict"] == "doubtful" else ""
-    what = "xi_eq" if answer["intercept"] == "constant mode" else "xi_eq of shells n >= 1"
-    return f"guide where {ends}; the median {what} peaks at sigma_c = {sigma_c}{doubt}"
+    return Table("The window in other units", ("unit", "window"), rows)
 
 
-def _remarks(
-    answer: dict[str, Any], notions: list[Notion], sigma_c: Estimate, window: tuple[float, float]
-) -> list[str]:
-    """Say what a reader must know: what the null is, where notions disagree and how far."""
-    origin = answer["null"]["from"]
+def _sentence(peak: Peak) -> str:
+    """Return the answer in one sentence."""
+    if peak.shared:
+        return (
+            f"no critical window found: the median xi_eq has a peak at sigma = {peak.sigma_c}, but so has the Gaussian "
+            f"null model, which has no transition, at sigma = {peak.shared:.3g}"
+        )
+    if peak.verdict == "none":
+        return f"no critical window found: {peak.sigma_c.reason}"
+    doubt = f", in doubt: {peak.sigma_c.reason}" if peak.verdict == "doubtful" else ""
+    what = "xi_eq" if peak.intercept == "constant mode" else "xi_eq of shells n >= 1"
+    ends = f"{peak.low.value:.3g} < sigma <= {peak.high.value:.3g}"
+    return f"guide where {ends}; the median {what} peaks at sigma_c = {peak.sigma_c}{doubt}"
+
+
+def _remarks(peak: Peak, criteria: list[Criterion], origin: str, argmax: Estimate) -> list[str]:
+    """Say what a reader must know: what the null is, where criteria disagree and how far."""
     remarks = {
         "data": [],
         "samples": ["the null model has the power spectrum of this run's samples: give --data for that of the data"],
         "none": ["there is no null model to compare with: give --data"],
     }[origin]
-    if answer["verdict"] == "none":
+    if peak.verdict == "none":
         return remarks
-    argmax, (low, high) = answer["argmax"]["value"], window
-    if answer["intercept"] == "free":
+    low, high = peak.low.value, peak.high.value
+    if peak.intercept == "free":
         remarks.append(
             "Eq. 69 itself shows no peak here: the window is that of shells n >= 1 alone, which never use the constant "
             "mode"
         )
-    if not within(argmax, low, high):
+    if not within(argmax.value, low, high):
         remarks.append(
-            f"the median xi_eq is higher at sigma = {argmax:.3g}, where no peak stands out: at low noise a network's "
-            "gains are not to be trusted, the constant mode's least"
+            f"the median xi_eq is higher at sigma = {argmax.value:.3g}, where no peak stands out: at low noise a "
+            "network's gains are not to be trusted, the constant mode's least"
         )
-    for notion in notions:
-        sigma = notion.sigma.value
-        if not math.isfinite(sigma) or within(sigma, low, high):
-            continue
-        plain = notion.plain(sigma_c)
-        side, factor = ("above", sigma / sigma_c.value) if sigma > high else ("below", sigma_c.value / sigma)
-        error = plain["distance_stderr"]
-        errors = f", {abs(plain['distance']) / error:.1f} standard errors" if error > 0 else ""
-        remarks.append(
-            f"{notion.name} disagrees: sigma = {notion.sigma} is {side} the window, "
-            f"a factor {factor:.3g} from sigma_c{errors}"
-        )
+    for criterion in criteria:
+        sigma = criterion.sigma.value
+        if math.isfinite(sigma) and not within(sigma, low, high):
+            remarks.append(_disagreement(criterion, peak))
     return remarks
 
 
-def export(run: Run, form: pipelines.Format, weight: float, steps: int | None) -> str:
-    """Return the window of a run in a form that a pipeline takes; a model of diffusers lends its scheduler.
-
-    Raises:
-        ValueError: If there is no window, or no step falls into it.
-    """
-    return pipelines.export(read(run), form, weight, _scheduler(run), steps)
-
-
-def pipeline_units(run: Run, steps: int) -> list[tuple[str, str]]:
-    """Return the window of a run in its pipeline's timesteps, where it has one, and in steps of its sampler.
-
-    Returns:
-        Pairs of a unit and the window in it, in words; none without a window.
-
-    Raises:
-        ValueError: If there are too few or too many steps.
-    """
-    found = read(run)
-    if found["verdict"] == "none":
-        return []
-    return pipelines.units(Interval(found["sigma_lo"]["value"], found["sigma_hi"]["value"]), _scheduler(run), steps)
-
-
-def _scheduler(run: Run) -> Any:
-    """Return the scheduler of a run's model, if it is one of diffusers."""
-    source = run.identity["model"]["name"]
-    if source.partition(":")[0] != DIFFUSERS:
-        return None
-    from softmode.networks.diffusers_files import load_scheduler
-
-    return load_scheduler(source)
+def _disagreement(criterion: Criterion, peak: Peak) -> str:
+    sigma, distance = criterion.sigma.value, criterion.distance(peak.sigma_c)
+    side = "above" if sigma > peak.high.value else "below"
+    errors = f", {abs(distance.value) / distance.stderr:.1f} standard errors" if distance.stderr > 0 else ""
+    return (
+        f"{criterion.title} disagrees: sigma = {criterion.sigma} is {side} the window, "
+        f"a factor {math.exp(abs(distance.value)):.3g} from sigma_c{errors}"
+    )

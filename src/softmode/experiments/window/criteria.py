@@ -1,7 +1,7 @@
-"""Every published notion of when a generation is critical, as noise levels on one axis, from a probe and its clones."""
+"""Every published criterion of when a generation is critical, as noise levels, from a probe and its clones."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +19,16 @@ from softmode.critical import (
     smooth,
 )
 from softmode.estimate import Array, Estimate, bootstrap, median
+from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
+from softmode.runs.store import is_run
 
 Intercept = Literal["constant mode", "free"]
 
+PROBE = Experiment("probe", "softmode.experiments.probe")
+CLONES = Experiment("clones", "softmode.experiments.clones")
+# directory of the clones in that of their probe
+CLONES_IN = "clones"
 # a fall of the entropy is marked where it is done by half, its interval by these shares
 FALL = (0.25, 0.5, 0.75)
 # least fall of the entropy (nats) that is one: a tenth of a coin's
@@ -30,7 +36,7 @@ LEAST_FALL = 0.07
 
 
 @dataclass(frozen=True)
-class Notion:
+class Criterion:
     """One answer to the question where along the noise levels a sample is decided.
 
     Args:
@@ -38,7 +44,7 @@ class Notion:
         sigma: Noise level sigma/alpha.
         definition: What it is, in one line.
         source: Equation, section or key of the publication.
-        low: Lower end of the interval that the notion itself gives; NaN without one.
+        low: Lower end of the interval that the criterion itself gives; NaN without one.
         high: Its upper end.
     """
 
@@ -49,15 +55,23 @@ class Notion:
     low: float = math.nan
     high: float = math.nan
 
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return "sigma_c, the window" if self.name == "sigma_c" else self.name.replace("_", " ").replace("xi ", "xi_")
+
+    def distance(self, sigma_c: Estimate) -> Estimate:
+        """Return log(sigma / sigma_c)."""
+        if not (math.isfinite(self.sigma.value) and math.isfinite(sigma_c.value)):
+            return Estimate.missing(sigma_c.samples, "one of both is undefined")
+        stderr = math.hypot(*(e.stderr / e.value for e in (self.sigma, sigma_c)))
+        return Estimate(math.log(self.sigma.value / sigma_c.value), stderr, sigma_c.samples)
+
     def plain(self, sigma_c: Estimate) -> dict[str, Any]:
-        """Return the notion as plain data, with its distance from sigma_c in log sigma."""
-        distance, stderr = math.nan, math.nan
-        if math.isfinite(self.sigma.value) and math.isfinite(sigma_c.value):
-            distance = math.log(self.sigma.value / sigma_c.value)
-            stderr = math.hypot(*(e.stderr / e.value for e in (self.sigma, sigma_c)))
+        """Return the criterion as results keep it, with its distance from sigma_c in log sigma."""
         return {
-            "name": self.name, **asdict(self.sigma), "definition": self.definition, "source": self.source,
-            "interval": [self.low, self.high], "distance": distance, "distance_stderr": stderr,
+            "name": self.name, "sigma": self.sigma, "definition": self.definition, "source": self.source,
+            "interval": [self.low, self.high], "distance": self.distance(sigma_c),
         }  # fmt: skip
 
 
@@ -90,7 +104,7 @@ def critical_window(curves: Array, levels: Array) -> tuple[Estimate, Estimate, E
     centre = median(curves)
     reference, every = highest_window(centre, levels), peak_windows(centre, levels)
     if np.isnan(reference[0]):
-        none = Estimate(math.nan, math.nan, len(curves), reason="the median xi_eq has no peak that stands out")
+        none = Estimate.missing(len(curves), "the median xi_eq has no peak that stands out")
         return none, none, none
 
     def statistic(curve: Array) -> Array:
@@ -112,29 +126,29 @@ def argmax_level(curves: Array, levels: Array) -> Estimate:
     return bootstrap(curves, lambda curve: np.array([levels[int(smooth(curve, levels).argmax())]]))[0]
 
 
-def growth_notion(run: Run, levels: Array) -> Notion:
+def growth_criterion(run: Run, levels: Array) -> Criterion:
     """Return where xi_x grows fastest in log sigma; its interval begins at the onset."""
     xi = run.dataset[run.identity["model"]["xi"]].to_numpy()
     growth = growth_rate(xi, levels)
-    (fastest,) = estimate_times(growth, levels, peak_time) or [_missing(xi, "xi_x is nowhere defined")]
+    (fastest,) = estimate_times(growth, levels, peak_time) or [Estimate.missing(len(xi), "xi_x is nowhere defined")]
     onset = onset_time(median(growth), levels)
-    return Notion(
+    return Criterion(
         "growth_of_xi_x", fastest, "fastest growth of xi_x; interval from its onset (10 % of that)", "paper E.7",
         fastest.value, onset,
     )  # fmt: skip
 
 
-def peak_notion(run: Run, levels: Array, intercept: Intercept) -> Notion:
+def peak_criterion(run: Run, levels: Array, intercept: Intercept) -> Criterion:
     """Return the peak of xi_eq with its window, by one of the two fits."""
     sigma, low, high = critical_window(softness(run, intercept), levels)
     name, what = {
         "constant mode": ("peak_of_xi_eq", "peak of xi_eq from all shells (Eq. 69)"),
         "free": ("peak_without_constant_mode", "peak of xi_eq from shells n >= 1 alone"),
     }[intercept]
-    return Notion(name, sigma, what, "paper G.7, H.3", low.value, high.value)
+    return Criterion(name, sigma, what, "paper G.7, H.3", low.value, high.value)
 
 
-def departure_notion(curves: Array, null: Array, levels: Array) -> Notion:
+def departure_criterion(curves: Array, null: Array, levels: Array) -> Criterion:
     """Return where the median softness leaves the Gaussian null's for good, by more than PROMINENCE.
 
     It leaves it downwards: an exact score's gains cannot exceed the null's on average, and a model that decides between
@@ -154,11 +168,11 @@ def departure_notion(curves: Array, null: Array, levels: Array) -> Notion:
 
     (sigma,) = bootstrap(curves, last_crossing)
     if math.isnan(sigma.value):
-        sigma = _missing(curves, "it ends within that distance of the null's")
-    return Notion("departure_from_null", sigma, what, "MMSE <= linear MMSE")
+        sigma = Estimate.missing(len(curves), "it ends within that distance of the null's")
+    return Criterion("departure_from_null", sigma, what, "MMSE <= linear MMSE")
 
 
-def entropy_notion(run: Run, levels: Array) -> Notion | None:
+def entropy_criterion(run: Run, levels: Array) -> Criterion | None:
     """Return where the mean entropy of a classifier's classes of D(x) has fallen by half; None without a classifier."""
     if "class_entropy" not in run.dataset:
         return None
@@ -177,8 +191,8 @@ def entropy_notion(run: Run, levels: Array) -> Notion | None:
 
     first, half, last = bootstrap(curves, crossings, centre=lambda rows: np.asarray(rows.mean(0)))
     if math.isnan(half.value):
-        half = _missing(curves, f"the mean entropy falls by less than {LEAST_FALL} nats")
-    return Notion("posterior_class_entropy", half, what, "ambrogioni2025", last.value, first.value)
+        half = Estimate.missing(len(curves), f"the mean entropy falls by less than {LEAST_FALL} nats")
+    return Criterion("posterior_class_entropy", half, what, "ambrogioni2025", last.value, first.value)
 
 
 def _between(curve: Array, levels: Array, i: int, height: float) -> float:
@@ -189,23 +203,22 @@ def _between(curve: Array, levels: Array, i: int, height: float) -> float:
     return float(levels[i] * (levels[i + 1] / levels[i]) ** share)
 
 
-def clone_notions(run: Run) -> list[Notion]:
-    """Return where the copies of a trajectory begin to agree, in sign and, if known, in class."""
-    levels = {q["name"].removesuffix("_level"): q for q in run.summary["noise_levels"]}
-    table = run.summary["agreement"]
-    notions = []
+def clone_criteria(run: Run) -> list[Criterion]:
+    """Return where the copies of a probe's trajectories begin to agree, in sign and, if known, in class; none without.
+
+    Args:
+        run: The probe, with finished clones in its directory `clones`, if there are any.
+    """
+    clones = Run(run.directory / CLONES_IN, CLONES)
+    if not is_run(clones.directory) or not clones.results_file.is_file():
+        return []
+    results, criteria = clones.results, []
+    threshold = results.values["threshold"]
     for kind, what in (("sign", "clones agree in the sign of a site"), ("class", "clones agree in their class")):
-        if f"{kind}_agreement" not in levels:
+        if kind not in results.values["agreement"]:
             continue
-        q = levels[f"{kind}_agreement"]
-        numbers = {n: math.nan if q[n] is None else q[n] for n in ("value", "stderr", "low", "high")}
-        sigma = Estimate(**numbers, samples=q["samples"], reason=q["reason"])
-        rows = [row["value"] for row in table[kind]]
-        threshold = run.summary["threshold"]
-        definition = f"{what}: the mean rises through {threshold} (from {rows[0]:.2f} to {rows[-1]:.2f})"
-        notions.append(Notion(f"clone_{kind}_agreement", sigma, definition, "biroli2024"))
-    return notions
-
-
-def _missing(curves: Array, reason: str) -> Estimate:
-    return Estimate(math.nan, math.nan, len(curves), reason=reason)
+        rows = results.values["agreement"][kind]
+        definition = f"{what}: the mean rises through {threshold} (from {rows[0].value:.2f} to {rows[-1].value:.2f})"
+        sigma = results[f"{kind}_agreement_level"].estimate
+        criteria.append(Criterion(f"clone_{kind}_agreement", sigma, definition, "biroli2024"))
+    return criteria
