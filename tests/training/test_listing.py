@@ -45,6 +45,6 @@ def test_the_command_prints_them_and_what_a_model_may_be(
     main(["models"])
     printed = capsys.readouterr().out
     assert f"{NAMES[2]}: {three / f'{NAMES[2]}.safetensors'}\n" in printed
-    for words in (*(f"│{name} │" for name in NAMES), "accuracy", "0.9276", "0.0148", "none", "python:module:function"):
+    for words in (*(f"{name} " for name in NAMES), "accuracy", "0.9276", "0.0148", "none", "python:module:function"):
         assert words in printed
     assert "…" not in printed

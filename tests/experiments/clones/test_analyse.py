@@ -15,12 +15,12 @@ from helpers.clones import SMALL, clones, uniform
 from helpers.models import by_sign
 from softmode.estimate import bootstrap
 from softmode.experiments.clones import analyse
-from softmode.experiments.clones.analyse import THRESHOLD, agreement_estimates, level_at, rise_time
+from softmode.experiments.clones.analyse import THRESHOLD, agreement_estimates, rise_time
 from softmode.experiments.clones.config import Config
-from softmode.process import VE, VP, Process, log_grid
+from softmode.process import VE, VP
 from softmode.runs.results import Results
 from softmode.runs.run import Run
-from softmode.schedule import Linear
+from softmode.schedule import Custom
 
 TIMES = np.array([8.0, 4.0, 2.0, 1.0, 0.5])
 
@@ -41,7 +41,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def level(t: float) -> float:
-    return math.sqrt(math.expm1(t))
+    return math.sqrt(math.expm1(t)) if t > 0 else math.nan
 
 
 def test_the_times_of_two_equal_classes_are_those_of_their_speciation(large: Run) -> None:
@@ -137,17 +137,16 @@ def test_every_kind_of_state_runs_to_its_results(shape, process, change, tmp_pat
     assert len(run.results.quantities) == 4
 
 
-@pytest.mark.parametrize(
-    ("process", "ends"), [(VP(), (10.0, 1e-3)), (VP(Linear()), (1.0, 1e-3)), (VE(), (80.0, 0.002))]
-)
-def test_noise_levels_between_the_steps_are_the_processs(process: Process, ends: tuple[float, float]) -> None:
-    """To rounding for a constant rate; to far below any error bar for others, on a grid of a few steps only."""
-    times = log_grid(*ends, 60)
-    between = (times[:-1] * times[1:]).sqrt()
-    found = level_at(times.numpy(), process.noise_level(times).numpy())
-    exact = process.noise_level(between).numpy()
-    tolerance = 1e-10 if process == VP() else 1e-5
-    np.testing.assert_allclose([found(float(t)) for t in between], exact, rtol=tolerance)
+def test_a_process_without_a_name_has_levels_too(tmp_path: Path) -> None:
+    """The run keeps its grid: a rate of 1 that is only known as a function gives the same level, interpolated."""
+    config = replace(SMALL, trajectories=100, block=100, times=(2.5, 1.5, 0.9))
+    runs = [
+        clones(config, tmp_path / str(i), uniform(1, 2, 2, process=process), by_sign)
+        for i, process in enumerate((VP(), VP(Custom(lambda t: 1.0, t_end=10.0))))
+    ]
+    named, nameless = (run.results["sign_agreement_time"] for run in runs)
+    assert nameless.estimate.value == pytest.approx(named.estimate.value, rel=1e-6)
+    assert nameless.level == pytest.approx(named.level, rel=1e-3)
 
 
 def test_the_rise_is_interpolated_in_log_t() -> None:

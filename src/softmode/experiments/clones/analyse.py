@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 
 from softmode.critical import lasting_crossings
 from softmode.estimate import Array, Estimate, bootstrap
 from softmode.experiments.clones.measure import evaluations
+from softmode.runs.clock import Clock
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -28,9 +28,9 @@ def analyse(run: Run) -> Results:
     """
     data = run.dataset
     times = data["copy_time"].to_numpy()
-    level = level_at(data["step_time"].to_numpy(), data["step_level"].to_numpy())
+    clock = Clock.of(run, "step_time", "step_level")
     curves = {kind: data[f"{kind}_agreement"].to_numpy() for kind in KINDS if f"{kind}_agreement" in data}
-    quantities = [quantity for kind in curves for quantity in _quantities(kind, curves[kind], times, level)]
+    quantities = [quantity for kind in curves for quantity in _quantities(kind, curves[kind], times, clock.level)]
     agreement = {kind: bootstrap(each, lambda mean: mean, centre=_mean) for kind, each in curves.items()}
     counts = evaluations(
         torch.tensor(data["step_time"].to_numpy()), run.config["copies"], data["copy_step"].to_numpy().tolist()
@@ -55,18 +55,6 @@ def analyse(run: Run) -> Results:
     )
 
 
-def level_at(times: Array, levels: Array) -> Callable[[float], float]:
-    """Return the noise level as a function of time, smooth between the times of a grid.
-
-    Args:
-        times: Falling times [step].
-        levels: Their noise levels [step].
-    """
-    # log(1 + level^2) is a VP process's integral of beta: a straight line here for a constant rate
-    spline = CubicSpline(np.log(times[::-1]), np.log(np.log1p(levels[::-1] ** 2)))
-    return lambda t: math.sqrt(math.expm1(math.exp(float(spline(math.log(t))))))
-
-
 def rise_time(curve: Array, times: Array) -> float:
     """Return the last time at which a curve rises through THRESHOLD as t falls; NaN if it never does.
 
@@ -88,12 +76,12 @@ def agreement_estimates(curves: Array, times: Array, level: Callable[[float], fl
     Args:
         curves: Agreement of each trajectory's copies, [trajectory, time].
         times: Falling times [time].
-        level: Gives the noise level of a time.
+        level: Gives the noise level of a time, NaN of NaN.
     """
 
     def statistic(curve: Array) -> Array:
         t = rise_time(curve, times)
-        return np.array([t, math.nan if math.isnan(t) else level(t)])
+        return np.array([t, level(t)])
 
     at, noise = bootstrap(curves, statistic, centre=_mean)
     if not math.isnan(at.value):

@@ -22,7 +22,7 @@ from softmode.model import Model
 from softmode.networks.load import classifier_inputs, load_model
 from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
 from softmode.observe.state import Variable
-from softmode.process import Process
+from softmode.process import Process, process_name
 from softmode.runs.classes import Label, by_label, dealt_labels
 from softmode.runs.classifier import named_classifier
 from softmode.runs.experiment import Constants, Plan
@@ -165,6 +165,7 @@ class ClonesPlan(Plan):
         return {
             "model": {
                 "name": model.name, "shape": list(model.shape), "process": type(model.process).__name__,
+                "schedule": process_name(model.process),
                 "fingerprint": fingerprints(self.denoisers, model, self.device, self.dtype),
             },
             "classifier": {
