@@ -203,7 +203,7 @@ class Store:
             array = _array(group, name)
             for block in finished:
                 with self._readable(name, block.trajectories):
-                    _same(np.asarray(array[_where(block, parts)]), digests[block.index, block.part, place])
+                    _same(np.asarray(array[_where(block, parts)]), int(digests[block.index, block.part, place]))
 
     def finish(self) -> None:
         """Consolidate the metadata, once every block is written."""
