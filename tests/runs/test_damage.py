@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+
+import softmode as sm
 from helpers.errors import refused
 from helpers.runs import digest, run
 from helpers.toy import Toy, ToyPlan, made
-
-import softmode as sm
 from softmode.cli import main
 from softmode.runs.engine import execute
 from softmode.runs.run import Run

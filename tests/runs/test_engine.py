@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from helpers.errors import refused
 from helpers.runs import digest, run
 from helpers.toy import Toy, ToyConfig, ToyPlan, made
-
 from softmode.cli import main
 from softmode.runs import engine, files, log
 from softmode.runs.engine import execute

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers.toy import Toy, ToyPlan, made
 from rich.console import Console
 
+from helpers.toy import Toy, ToyPlan, made
 from softmode.cli import main
 from softmode.estimate import Estimate
 from softmode.runs.html import write_page
@@ -20,7 +20,23 @@ from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
 HOSTILE = ["[/x]", "[red]q[/red]", ":smile:", "<script>alert(1)</script>", "a&b\"c'd", "\\[x]", "ü∞"]
-TINY = "patch --size 8 --receptive-field box:3 --t-max 20 --t-min 0.1 --steps 300 --trajectories 2 --shells 3".split()
+TINY = [
+    "patch",
+    "--size",
+    "8",
+    "--receptive-field",
+    "box:3",
+    "--t-max",
+    "20",
+    "--t-min",
+    "0.1",
+    "--steps",
+    "300",
+    "--trajectories",
+    "2",
+    "--shells",
+    "3",
+]
 VOID = {"meta", "img", "br", "hr", "link"}
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+import softmode as sm
 from helpers.errors import refused
 from helpers.runs import run
 from helpers.toy import Toy, ToyConfig, ToyPlan, made
-
-import softmode as sm
 from softmode.cli import main
 from softmode.experiments.call import experiment
 from softmode.runs import provenance, room

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+
 from helpers.errors import refused
 from helpers.runs import digest
 from helpers.toy import ToyConfig, ToyPlan, made
-
 from softmode.runs.store import DIGEST, DONE, ArraySpec, Block, Store, blocks, check_directory, is_run
 
 IDENTITY = {"experiment": "toy", "config": {"size": 3, "block": 2}, "versions": {"softmode": "0"}}

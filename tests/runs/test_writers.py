@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from helpers.processes import start
 from helpers.runs import digest
 
