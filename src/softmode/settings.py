@@ -35,7 +35,9 @@ Count = Annotated[int, Bounds(1, 10**9)]
 Steps = Annotated[int, Bounds(1, 10**7)]
 Time = Annotated[float, Bounds(above=0)]
 Positive = Annotated[float, Bounds(above=0)]
-Labels = Annotated[tuple[Annotated[int, Bounds(0, 10**6)], ...], LABELS]
+Label = Annotated[int, Bounds(0, 10**6)]
+Labels = Annotated[tuple[Label, ...], LABELS]
+Side = Annotated[int, Bounds(1, 2**20)]
 Precision = Literal["full", "bfloat16", "float16"]
 
 
@@ -66,7 +68,7 @@ class AnyModel:
     """Prompt of every trajectory, for a model of text."""
     schedule: str = ""
     """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
-    shape: tuple[Annotated[int, Bounds(1, 2**20)], ...] = ()
+    shape: tuple[Side, ...] = ()
     """Channels and sides of a state, for example 1 28 28; the model's own when left out."""
 
 

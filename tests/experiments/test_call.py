@@ -87,7 +87,7 @@ def test_denoisers_and_models_stand_for_names() -> None:
         ({"model": denoiser, "shape": 8}, "shape: got 8; expected channels and sides"),
         ({"model": 3}, "model: got 3; expected a name, a Model or a callable"),
         ({"model": corners(), "process": "vp:1"}, "process: got 'vp:1'; expected a Process"),
-        ({"model": corners(), "sheels": 3}, "sheels: is no setting; expected one of"),
+        ({"model": corners(), "zzz": 3}, "zzz: is no setting; expected one of"),
     ):
         with refused(message):
             plan(experiment("clones"), **given)

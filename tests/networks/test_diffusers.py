@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-
 from softmode.config import WindowConfig
+
 from softmode.experiments import window
 from softmode.networks.diffusers import DiffusersDenoiser, load_diffusers
 from softmode.networks.diffusers_scheduler import noise_table, step_levels

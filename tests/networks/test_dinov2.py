@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-
 from softmode.config import ClonesConfig, ProbeConfig
+
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.experiments import clones, probe
 from softmode.model import Model

@@ -5,11 +5,11 @@ import shutil
 import tempfile
 import textwrap
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from softmode.experiments import EXPERIMENTS
 from softmode.experiments.theory.analyse import theory as _theory
@@ -171,8 +171,17 @@ def _name(value: Any) -> str:
     return getattr(value, "__name__", type(value).__name__)
 
 
+@runtime_checkable
+class Runner(Protocol):
+    """An experiment as a Python function, `softmode.probe` and so on."""
+
+    def __call__(self, *arguments: Any, out: str | Path | None = None, progress: bool = False, **settings: Any) -> Run:
+        """Run the experiment and return its run."""
+        ...
+
+
 @cache
-def _function(name: str) -> Callable[..., Run]:
+def _function(name: str) -> Runner:
     """Return the function of an experiment, with the signature and the documentation of its config."""
     chosen = experiment(name)
     own = fields(chosen.config)
@@ -206,7 +215,7 @@ def _documentation(config: type[Any], name: str, first: Sequence[str]) -> str:
     return f"{about}\n\nAs softmode {name} does.\n\nArgs:\n{settings}\n\n{ENDING}{live}"
 
 
-def __getattr__(name: str) -> Callable[..., Run]:
+def __getattr__(name: str) -> Runner:
     """Return the function of an experiment."""
     if name in EXPERIMENTS:
         return _function(name)

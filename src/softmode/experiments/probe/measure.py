@@ -132,6 +132,7 @@ class ProbePlan(Plan):
         nulls = [of_class.null for of_class in self.classes.values()]
         denoisers = {label: of_class.denoiser for label, of_class in self.classes.items()}
         return {
+            "inputs": dict(self.inputs),
             "model": {
                 "name": self.model.name, "shape": list(self.model.shape), "xi": self.xi,
                 "process": type(self.process).__name__, "schedule": process_name(self.process),
@@ -140,7 +141,6 @@ class ProbePlan(Plan):
                 "null": [null and fingerprint(partial(null, sigma=1.0), *made) for null in nulls],
                 "classifier": self.classify and fingerprint(self.classify, *made),
             },
-            "inputs": dict(self.inputs),
         }  # fmt: skip
 
     @property
