@@ -56,7 +56,8 @@ class Run:
     @property
     def dataset(self) -> xr.Dataset:
         """Every array of the finished trajectories, with named dimensions, coordinates and units."""
-        return self.store.arrays
+        # arrays of a temporary directory outlive the run that holds it
+        return self.store.arrays if self.keep is None else self.store.arrays.load()
 
     @property
     def results_file(self) -> Path:
