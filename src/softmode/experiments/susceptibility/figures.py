@@ -115,7 +115,7 @@ def _lengths(ax: Axes, found: Run) -> None:
     gain, k = data["gain"].to_numpy(), data["k"].to_numpy()
     softness = fit_dispersion(1 - gain, k, found.results.values["intercept"]).softness(math.pi / k[1].min())
     levels, curves = data["noise_level"].to_numpy(), np.sqrt(np.expm1(softness))
-    trajectories_and_median(ax, levels, curves, "", GAIN, GAIN)
+    trajectories_and_median(ax, levels, curves, GAIN, GAIN)
     middle = median(curves)
     first, last = interval(levels)
     inside = middle[(levels < min(first, 40.0)) & (levels > max(last, 0.04))]
