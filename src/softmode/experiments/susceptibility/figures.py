@@ -133,11 +133,8 @@ def _agreement(ax: Axes, clones: Run) -> None:
         values = [e.value for e in estimates]
         bars = np.array([[e.value - e.low, e.high - e.value] for e in estimates]).T
         ax.errorbar(levels, values, bars, fmt=style, color="0.35", markersize=6, linewidth=1.2, capsize=2, gid=kind)
-        above = kind == highest
-        ax.annotate(
-            name, (levels[0], values[0]), (8, 8 if above else -8), textcoords="offset points",
-            va="bottom" if above else "top",
-        )  # fmt: skip
+        shift, va = (8, "bottom") if kind == highest else (-8, "top")
+        ax.annotate(name, (levels[0], values[0]), (8, shift), textcoords="offset points", va=va)
     ax.set_ylim(-0.15, 1.15)
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("agreement of clones")
