@@ -23,9 +23,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "window": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
         "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
-        "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut", "classifier": "fashion-
-        mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300, "out": "runs/window",
-        "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
+        "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
+        "classifier": "fashion-mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
+        "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
     },
     "clones": COMPUTE | {
         "model": REQUIRED, "classifier": "fashion-mnist-classifier", "trajectories": 32, "copies": 1, "times": (),
