@@ -21,11 +21,11 @@ LAYERS = (
     ("data", "model", "levels", "contract", "networks"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
-    ("cli", "__main__", "__init__"),
+    ("arguments", "cli", "__main__", "__init__"),
 )
 HEIGHT = {group: height for height, layer in enumerate(LAYERS) for group in layer}
 # what one experiment may use of another
-SHARED = {"config", "measure", "analyse"}
+SHARED = {"config", "measure", "analyse", "trials", "critical", "tables"}
 TERMINAL = ("rich", "softmode.runs.report")
 
 SOURCE_LINES, MEDIAN_LINES, TEST_LINES = 350, 150, 400

@@ -83,9 +83,9 @@ from .observe.order import magnetisation as magnetisation
 from .observe.state import Observable as Observable
 from .observe.state import State as State
 from .observe.state import Variable as Variable
-from .process import Process as Process
 from .process import VE as VE
 from .process import VP as VP
+from .process import Process as Process
 from .process import log_grid as log_grid
 from .process import rho_grid as rho_grid
 from .runs.experiment import Experiment as Experiment

@@ -13,6 +13,8 @@ Settings = TypeVar("Settings")
 SHOWN, SHOWN_PATH = 60, 100
 # bits of an integer that a message does not write out
 LONG = 1000
+# entries of a tuple
+MOST_ENTRIES = 10**5
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _plain(value: Any, hint: Any) -> Any:
         changed = (_plain(value, argument) for argument in arguments)
         return next((new for new in changed if type(new) is not type(value)), value)
     if origin is tuple and isinstance(value, list | tuple):
-        entries = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        entries = arguments[:1] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
         return tuple(map(_plain, value, entries)) if len(entries) == len(value) else tuple(value)
     if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
@@ -149,7 +151,9 @@ def _check_one_of(name: str, value: Any, hints: list[Any]) -> None:
 def _check_tuple(name: str, value: Any, hints: tuple[Any, ...]) -> None:
     if not isinstance(value, tuple):
         raise _error(name, value, "a tuple")
-    if hints[1:] == (...,):
+    if len(value) > MOST_ENTRIES:
+        raise ValueError(f"{name}: got {len(value)} values; expected at most {MOST_ENTRIES}")
+    if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(value) != len(hints):
         raise _error(name, value, f"{len(hints)} values")

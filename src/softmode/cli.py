@@ -1,29 +1,29 @@
 """The command line: commands made from the list of experiments, parsing, and what is printed. Heavy imports wait."""
 
-import contextlib
 import difflib
-import inspect
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
+from softmode.arguments import Options, parse
 from softmode.experiments import EXPERIMENTS
+from softmode.message import quote, refusal, shorten
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+# characters of a mistyped command that are compared with those that there are
+LONG = 40
 DESCRIPTION = (
     "Measure critical dynamics in diffusion models: which spatial modes soften, when, and how far correlations reach."
 )
-# longest message that is printed
-LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,6 @@ class Figures:
     """Directory of the run."""
 
 
-class Options(NamedTuple):
-    """What a command line said: the config, what to print of it where there is a choice, and the directory."""
-
-    config: Any
-    output: Any
-    out: str
-
-
 class Command(NamedTuple):
     """A command: where the dataclass of its options is, the default of --out if it has one, and what runs it."""
 
@@ -91,25 +83,29 @@ def _experiment(name: str, options: Options) -> None:
     if written is not None:
         print(written)
         return
-    _show(run)
+    _show(run.directory, run.experiment.name)
     for label, line in [] if output is None else output.lines(options.output, run):
         say(label, line)
 
 
-def _show(run: Any) -> None:
+def _show(directory: Path, name: str = "") -> None:
+    """Draw figures and report of every experiment that has looked at a run; print those of one of them, or of all."""
+    from softmode.experiments.call import looks
     from softmode.runs.html import write_page
     from softmode.runs.report import print_run
 
-    figures = run.draw()
-    print_run(run, write_page(run, figures), figures)
+    for run in looks(directory):
+        figures = run.draw()
+        page = write_page(run, figures)
+        if name in ("", run.experiment.name):
+            print_run(run, page, figures)
 
 
 def _figures(options: Options) -> None:
     from softmode.experiments.call import looks
 
-    for run in looks(options.config.directory):
-        run.store.verify()
-        _show(run)
+    looks(options.config.directory)[0].store.verify()
+    _show(Path(options.config.directory))
 
 
 def _theory(options: Options) -> None:
@@ -152,9 +148,7 @@ def _convert_edm2(options: Options) -> None:
 def commands() -> dict[str, Command]:
     """Return every command by name, the experiments first."""
     found = {
-        name: Command(
-            f"{package}.config", "Config", lambda options, name=name: _experiment(name, options), f"runs/{name}"
-        )
+        name: Command(f"{package}.config", "Config", partial(_experiment, name), f"runs/{name}")
         for name, package in EXPERIMENTS.items()
     }
     return found | {
@@ -195,16 +189,17 @@ def _dispatch(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name[:LONG], known, n=2, cutoff=0.5)
         hint = f"did you mean softmode {' or softmode '.join(near)}?" if near else "softmode --help lists them"
-        raise ValueError(f"command: there is no {name!r}; {hint}")
-    known[name].run(_parse(name, known[name], rest))
+        raise refusal(f"command: there is no {quote(name)}; {hint}")
+    known[name].run(parse(name, rest, *options_of(known[name])))
 
 
 def _overview(known: dict[str, Command]) -> str:
     """Return every command with its first line, in place of a help page that would import all of them."""
     width = max(map(len, known)) + 2
-    lines = [f"  {name:<{width}}{_options(known[name])[0].__doc__.partition(chr(10))[0]}" for name in known]
+    about = {name: (options_of(command)[0].__doc__ or "").partition("\n")[0] for name, command in known.items()}
+    lines = [f"  {name:<{width}}{text}" for name, text in about.items()]
     return "\n".join(
         [
             "usage: softmode COMMAND ...",
@@ -218,54 +213,10 @@ def _overview(known: dict[str, Command]) -> str:
     )
 
 
-def _options(command: Command) -> tuple[type[Any], type[Any] | None]:
-    """Return the dataclass of a command's options, and that of what it prints, if it can print several things."""
+def options_of(command: Command) -> tuple[type[Any], type[Any] | None, str]:
+    """Return the dataclass of a command's options, that of what it prints where there is a choice, and its --out."""
     module = import_module(command.module)
-    return getattr(module, command.options), getattr(module, "Output", None)
-
-
-def _parse(name: str, command: Command, arguments: list[str]) -> Options:
-    """Return the options of a command line, checked.
-
-    Raises:
-        ValueError: In one line, for whatever is wrong with them.
-    """
-    config, output = _options(command)
-    out: list[Any] = []
-    if command.out:
-        what = f"Directory of the {'training' if name == 'train' else 'run'}."
-        out.append(("out", Annotated[str, arg(help=what)], command.out))
-    bases = (config,) if output is None else (output, config)
-    whole = make_dataclass(config.__name__, out, bases=bases, frozen=True, kw_only=True)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            found = tyro.cli(
-                whole, args=arguments, prog=f"softmode {name}", description=inspect.cleandoc(config.__doc__ or "")
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(f"{_first_words(said.getvalue())}; see softmode {name} --help") from None
-    parts = [None if part is None else _part(part, found) for part in (config, output)]
-    return Options(parts[0], parts[1], getattr(found, "out", ""))
-
-
-def _part(kind: type[Any], whole: Any) -> Any:
-    """Return the fields of a dataclass that a larger one has inherited, checked."""
-    from softmode.bounds import check
-
-    part = kind(**{field.name: getattr(whole, field.name) for field in fields(kind)})
-    check(part)
-    return part
-
-
-def _first_words(box: str) -> str:
-    """Return what tyro says in a box, up to its first rule, as one line."""
-    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    told = [line.strip() for line in lines]
-    end = next((i for i, line in enumerate(told) if line.startswith("──")), len(told))
-    return " ".join(line for line in told[:end] if line)
+    return getattr(module, command.options), getattr(module, "Output", None), getattr(module, "OUT", command.out)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -282,7 +233,7 @@ def _say(label: str, message: str) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
     color = {"error": "red", "warning": "yellow"}[label]
-    Console(stderr=True).print(f"[bold {color}]{label}[/] {escape(line)}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(
+        f"[bold {color}]{label}[/] {escape(shorten(message))}", soft_wrap=True, highlight=False, emoji=False
+    )

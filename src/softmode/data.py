@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softmode.files import read_arrays
+from softmode.files import FILE, kind_of, read_arrays
 from softmode.message import quote, refusal
 
 Split = Literal["train", "test"]
@@ -131,8 +131,8 @@ def _find(directory: str | Path | None, download: bool) -> Path:
     if not lacking[best]:
         return best
     if named:
-        raise ValueError(
-            f"data: {str(best)!r} lacks {', '.join(lacking[best])} (or .gz), of Fashion-MNIST's four files"
+        raise refusal(
+            f"data: {quote(str(best))} lacks {', '.join(lacking[best])} (or .gz), of Fashion-MNIST's four files"
         )
     if download:
         return _download()
@@ -144,7 +144,7 @@ def _find(directory: str | Path | None, download: bool) -> Path:
 
 def _stored(home: Path, name: str) -> Path | None:
     """Return the path of a file, plain or gzipped, or None."""
-    return next((path for path in (home / name, home / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (home / name, home / f"{name}.gz") if kind_of(path) == FILE), None)
 
 
 def _cache() -> Path:

@@ -33,15 +33,18 @@ class Sampler(Protocol):
 
     Attributes:
         name: What a user calls it.
-        convention: Drift whose eigenvalues its modes feel.
         default_steps: Steps of a grid when a user names none.
         default_every: Steps between two measurements when a user names none.
     """
 
     name: ClassVar[str]
-    convention: Convention
     default_steps: ClassVar[int]
     default_every: ClassVar[int]
+
+    @property
+    def convention(self) -> Convention:
+        """Drift whose eigenvalues its modes feel."""
+        ...
 
     def ends(self, process: Process) -> tuple[float, float]:
         """Return the first and the last time of the paper's grid in a process."""

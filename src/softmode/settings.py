@@ -4,14 +4,18 @@ An experiment's config is a dataclass that inherits the groups it needs and adds
 nothing heavy, so that the command line can print its help at once.
 """
 
+import ast
 import difflib
+import inspect
+import itertools
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional
 from tyro.constructors import PrimitiveConstructorSpec
 
-from softmode.bounds import Bounds, check
+from softmode.bounds import Bounds, build, check
+from softmode.message import refusal
 
 
 def _labels(words: list[str]) -> tuple[int, ...]:
@@ -31,7 +35,9 @@ Count = Annotated[int, Bounds(1, 10**9)]
 Steps = Annotated[int, Bounds(1, 10**7)]
 Time = Annotated[float, Bounds(above=0)]
 Positive = Annotated[float, Bounds(above=0)]
-Labels = Annotated[tuple[Annotated[int, Bounds(0, 10**6)], ...], LABELS]
+Label = Annotated[int, Bounds(0, 10**6)]
+Labels = Annotated[tuple[Label, ...], LABELS]
+Side = Annotated[int, Bounds(1, 2**20)]
 Precision = Literal["full", "bfloat16", "float16"]
 
 
@@ -62,7 +68,7 @@ class AnyModel:
     """Prompt of every trajectory, for a model of text."""
     schedule: str = ""
     """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
-    shape: tuple[Annotated[int, Bounds(1, 2**20)], ...] = ()
+    shape: tuple[Side, ...] = ()
     """Channels and sides of a state, for example 1 28 28; the model's own when left out."""
 
 
@@ -116,17 +122,32 @@ def make(config: type[Config], values: dict[str, Any]) -> Config:
     known = [field.name for field in fields(config)]  # type: ignore[arg-type] # a dataclass, which no type can say
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
-            raise ValueError(f"{name}: {config.__name__} has no such setting; did you mean {' or '.join(near)}?")
-    settings = config(**{name: _plain(value) for name, value in values.items()})
+            near = difflib.get_close_matches(name[:40], known, n=3)
+            remedy = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+            raise refusal(f"{name[:40]}: is no setting; {remedy}")
+    settings = build(config, {name: _plain(value) for name, value in values.items()})
     check(settings)
     return settings
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list | range):
-        return tuple(value)
-    return str(value) if hasattr(value, "__fspath__") else value
+    """Return a value of Python's own types: a path's name, and numbers of numpy and torch as numbers."""
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(each) for each in value] if isinstance(value, list | tuple | range) else value
+
+
+def described(config: type[Any]) -> dict[str, str]:
+    """Return what every field of a config is, in the words that stand below it in its source."""
+    words: dict[str, str] = {}
+    for kind in reversed(config.__mro__[:-1]):
+        (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                words[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return {field.name: words.get(field.name, "") for field in fields(config)}
 
 
 def as_config(settings: Any) -> dict[str, Any]:

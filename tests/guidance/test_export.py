@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from softmode.guidance.export import export, sampler_levels, units
+from softmode.estimate import Estimate
+from softmode.guidance.export import Window, export, sampler_levels, units
 from softmode.guidance.weights import Interval, guided_steps
 from softmode.networks.diffusers_scheduler import is_flow, noise_table
 
@@ -32,14 +33,11 @@ def nudged(level: float, ulps: int, flow: bool = False) -> float:
     return float(number) / (1 - float(number)) if flow else float(number)
 
 
-def estimate(value: float | None) -> dict[str, Any]:
-    return {"value": value, "stderr": 0.1, "low": 0.5, "high": 9.0, "samples": 8, "reason": ""}
+def estimate(value: float) -> Estimate:
+    return Estimate(value, 0.1, 8, 0.5, 9.0)
 
 
-WINDOW = {
-    "verdict": "found", "answer": "guide where", "sigma_c": estimate(1.5), "sigma_lo": estimate(LOW),
-    "sigma_hi": estimate(HIGH), "model": {"name": "tiny"},
-}  # fmt: skip
+WINDOW = Window(estimate(1.5), estimate(LOW), estimate(HIGH), "found", "guide where", "tiny")
 
 
 def edm_loop(levels: torch.Tensor, weight: Any) -> list[int]:
@@ -87,7 +85,7 @@ def test_an_end_that_is_a_level_is_treated_alike(kind: str, ulps: int) -> None:
     scheduler = getattr(diffusers, name)() if name else None
     levels = sampler_levels(scheduler, 20)
     low, high = (nudged(float(levels[i]), ulps, flow=kind == "flow") for i in (12, 3))
-    window = WINDOW | {"sigma_lo": estimate(low), "sigma_hi": estimate(high)}
+    window = WINDOW._replace(sigma_lo=estimate(low), sigma_hi=estimate(high))
     expected = list(range(3, 12))
     plain = json.loads(export(window, "json", 1.0, scheduler, 20))
     lines = [line.split() for line in export(window, "sigmas", 1.0, scheduler, 20).splitlines()]
@@ -155,7 +153,7 @@ def test_a_window_is_said_in_the_pipelines_units() -> None:
 
 
 def test_no_window_is_not_exported() -> None:
-    nothing = WINDOW | {"verdict": "none", "answer": "no critical window found: flat", "sigma_c": estimate(None)}
+    nothing = WINDOW._replace(verdict="none", answer="no critical window found: flat", sigma_c=estimate(math.nan))
     with pytest.raises(ValueError, match="window: there is nothing to export, no critical window found: flat"):
         export(nothing, "json", 1.0)
 
@@ -185,7 +183,7 @@ def test_one_and_two_steps_are_answered() -> None:
         assert (len(levels), float(levels[0])) == (steps, pytest.approx(highest))
         said = dict(units(Interval(highest / 2, 2 * highest), turbo, steps))
         assert said["steps"].startswith(f"0 to 0 of 0 to {steps - 1}, of EulerDiscreteScheduler in {steps} step")
-    assert json.loads(export(WINDOW | {"sigma_hi": estimate(100.0)}, "json", 1.0, None, 1))["weights"] == [1.0]
+    assert json.loads(export(WINDOW._replace(sigma_hi=estimate(100.0)), "json", 1.0, None, 1))["weights"] == [1.0]
     with pytest.raises(
         ValueError, match=r"sampler_steps: none of these 1 falls into \(0.6, 4\]; the nearest are at 80"
     ):

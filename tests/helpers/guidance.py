@@ -57,9 +57,7 @@ def nearest() -> Classifier:
     return Classifier(_halves, _corner, 3)
 
 
-def guide(
-    name: str, config: Any, out: Path, model: Model | None = None, classifier: Any = None
-) -> Run:
+def guide(name: str, config: Any, out: Path, model: Model | None = None, classifier: Any = None) -> Run:
     """Run an experiment on guidance, of the three corners when left out."""
     chosen = experiment(name)
     given = {"model": model or corners(), "classifier": classifier or nearest()}
@@ -85,7 +83,7 @@ class WindowConfig:
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan(Plan):
-    """Gains of two shells at ten noise levels, which rise to a peak and fall."""
+    """Gains of four shells at ten noise levels, which rise to a peak and fall."""
 
     config: WindowConfig
     model: Model
@@ -96,7 +94,7 @@ class WindowPlan(Plan):
 
     @property
     def constants(self) -> Mapping[str, Any]:
-        k = np.arange(3.0)[:, None] * [[0.8, 0.8]]
+        k = np.arange(4.0)[:, None] * [[0.8, 0.8]]
         return {
             "noise_level": (ArraySpec(("time",), (10,), "float64", {}), np.geomspace(80, 0.002, 10)),
             "k": (ArraySpec(("shell", "axis"), k.shape, "float64", {}), k),
@@ -104,12 +102,12 @@ class WindowPlan(Plan):
 
     @property
     def variables(self) -> Mapping[str, ArraySpec]:
-        shape = (self.config.trajectories, 10, 3, 2)
+        shape = (self.config.trajectories, 10, 4, 2)
         return {"gain": ArraySpec(("trajectory", "time", "shell", "axis"), shape, "float64", {})}
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, np.ndarray]:
-        height = np.sin(np.linspace(0.1, 3.0, 10))[:, None, None] * np.array([0.9, 0.6, 0.3])[:, None]
-        return {"gain": np.broadcast_to(height, (len(block.trajectories), 10, 3, 2))}
+        height = np.sin(np.linspace(0.1, 3.0, 10))[:, None, None] * np.array([0.9, 0.7, 0.4, 0.2])[:, None]
+        return {"gain": np.broadcast_to(height, (len(block.trajectories), 10, 4, 2))}
 
 
 def window_results(sigma_c: float = 2.5, verdict: str = "found") -> Results:

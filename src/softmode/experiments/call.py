@@ -1,28 +1,48 @@
 """Experiments from Python, made from the list: `softmode.probe(model, trajectories=16, out="runs/mine")`, and back."""
 
 import inspect
+import shutil
 import tempfile
-from collections.abc import Callable
+import textwrap
+import weakref
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from softmode.experiments import EXPERIMENTS
 from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
+from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
-from softmode.runs.experiment import Experiment
+from softmode.runs.experiment import Experiment, Plan
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.runs.store import Store, is_run
-from softmode.settings import make
+from softmode.settings import described, make
 
 # the process of a denoiser that comes without one
 EDM = VE()
 # fields whose value may be a live object in place of a name
 LIVE = ("model", "guide", "classifier")
+# what a function takes besides the settings, and what comes of it
+CALL = {
+    "out": "Directory of the run; one that holds an unfinished run of the same settings is resumed. A temporary one, "
+    "which lives as long as the run that is returned, when left out.",
+    "progress": "Whether to show a progress bar.",
+}
+ENDING = """Returns:
+    The finished run, with its results, arrays and figures.
+
+Raises:
+    ValueError: If a setting or an object is unusable; nothing is written then.
+"""
+LIVE_OBJECTS = """A model, a guide or a classifier may be a live object in place of a name: a Model, a classifier, or a
+Denoiser D(x, sigma), with shape=(channels, *sides), and process=sm.VP() unless it is sm.VE().
+"""
 
 
 def experiment(name: str) -> Experiment:
@@ -32,7 +52,7 @@ def experiment(name: str) -> Experiment:
         ValueError: If there is none.
     """
     if name not in EXPERIMENTS:
-        raise ValueError(f"experiment: got {name!r}; expected one of {', '.join(EXPERIMENTS)}")
+        raise refusal(f"experiment: got {quote(name)}; expected one of {', '.join(EXPERIMENTS)}")
     return Experiment(name, EXPERIMENTS[name])
 
 
@@ -59,8 +79,9 @@ def looks(directory: str | Path) -> list[Run]:
     """
     path = Path(directory)
     if not is_run(path):
-        raise ValueError(
-            f"directory: {str(directory)!r} holds no softmode run; make one, for example: softmode patch --out runs/patch"
+        raise refusal(
+            f"directory: {quote(str(directory))} holds no softmode run; make one, for example: softmode patch --out "
+            "runs/patch"
         )
     own = str(Store(path).identity.get("experiment"))
     others = [name for name in EXPERIMENTS if name != own and (path / f"{name}.json").is_file()]
@@ -75,29 +96,44 @@ def call(chosen: Experiment, out: str | Path | None = None, progress: bool = Fal
         out: Directory of the run; one that holds an unfinished run of the same settings is resumed. A temporary one,
             which lives as long as the run that is returned, when left out.
         progress: Whether to show a progress bar.
-        **settings: Fields of the experiment's config. `model`, `guide` and `classifier` may be live objects: a `Model`,
-            a Denoiser (with `shape`, and `process` unless it is sm.VE()), a classifier.
+        **settings: As for `plan`.
 
     Raises:
         ValueError: If a setting or an object is unusable; nothing is written then.
     """
+    if out is not None and not isinstance(out, str | Path):
+        raise refusal(f"out: got {quote(out)}; expected a directory, or None for a temporary one")
+    ready = plan(chosen, **settings)
+    if out is not None:
+        return execute(chosen, ready, out, progress)
+    scratch = _Scratch()
+    return replace(execute(chosen, ready, scratch.path / chosen.name, progress), keep=scratch)
+
+
+def plan(chosen: Experiment, **settings: Any) -> Plan:
+    """Return the plan of an experiment: its settings, checked, and the models; nothing is written.
+
+    Args:
+        chosen: The experiment.
+        **settings: Fields of its config. `model`, `guide` and `classifier` may be live objects: a `Model`, a Denoiser
+            (with `shape`, and `process` unless it is sm.VE()), a classifier.
+
+    Raises:
+        ValueError: If a setting or an object is unusable.
+    """
     process = settings.pop("process", None)
     if process is not None and not isinstance(process, Process):
-        raise ValueError(f"process: got {process!r}; expected a Process such as sm.VP(), or schedule='vp:1'")
+        raise refusal(f"process: got {quote(process)}; expected a Process such as sm.VP(), or schedule='vp:1'")
     given: dict[str, Any] = {}
     for name in LIVE:
         value = settings.get(name)
         if value is None or isinstance(value, str | Path):
             continue
         if name != "classifier":
-            value = _as_model(name, value, tuple(settings.get("shape", ())), process)
+            value = _as_model(name, value, settings.get("shape", ()), process)
         given[name] = value
-        settings[name] = value.name if isinstance(value, Model) else getattr(value, "__name__", type(value).__name__)
-    plan = chosen.prepare(make(chosen.config, settings), given)
-    if out is not None:
-        return execute(chosen, plan, out, progress)
-    folder = tempfile.TemporaryDirectory(prefix="softmode-")
-    return replace(execute(chosen, plan, Path(folder.name) / chosen.name, progress), keep=folder)
+        settings[name] = value.name if isinstance(value, Model) else _name(value)
+    return chosen.prepare(make(chosen.config, settings), given)
 
 
 def theory(**settings: Any) -> Results:
@@ -112,18 +148,40 @@ def theory(**settings: Any) -> Results:
     return _theory(make(TheoryConfig, settings))
 
 
-def _as_model(name: str, value: Any, shape: tuple[int, ...], process: Process | None) -> Model:
+class _Scratch:
+    """A temporary directory that goes with the last run that holds it, or with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="softmode-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | None) -> Model:
     """Return a live model, or one of a denoiser in a process."""
     if isinstance(value, Model):
         return value if process is None else replace(value, process=process)
     if not callable(value):
-        raise ValueError(f"{name}: got {type(value).__name__}; expected a name, a Model or a callable D(x, sigma)")
-    if len(shape) < 2:
-        raise ValueError(f"shape: got {shape}; expected channels and sides of a state, for example (1, 28, 28)")
-    return Model(getattr(value, "__name__", type(value).__name__), process or EDM, shape, lambda _label: value)
+        raise refusal(f"{name}: got {quote(value)}; expected a name, a Model or a callable D(x, sigma)")
+    if not isinstance(shape, Sequence) or len(shape) < 2:
+        raise refusal(f"shape: got {quote(shape)}; expected channels and sides of a state, for example (1, 28, 28)")
+    return Model(_name(value), process or EDM, tuple(map(int, shape)), lambda _label: value)
 
 
-def _function(name: str) -> Callable[..., Run]:
+def _name(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """An experiment as a Python function, `softmode.probe` and so on."""
+
+    def __call__(self, *arguments: Any, out: str | Path | None = None, progress: bool = False, **settings: Any) -> Run:
+        """Run the experiment and return its run."""
+        ...
+
+
+@cache
+def _function(name: str) -> Runner:
     """Return the function of an experiment, with the signature and the documentation of its config."""
     chosen = experiment(name)
     own = fields(chosen.config)
@@ -139,12 +197,25 @@ def _function(name: str) -> Callable[..., Run]:
     parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d) for n, d in keywords.items()]
     function.__signature__ = inspect.Signature(parameters, return_annotation=Run)  # type: ignore[attr-defined]
     function.__name__ = function.__qualname__ = name
-    summary = (chosen.config.__doc__ or "").partition("\n")[0]
-    function.__doc__ = f"{summary}\n\nSettings are those of softmode {name} --help.\n\n{call.__doc__}"
+    function.__module__ = "softmode"
+    function.__doc__ = _documentation(chosen.config, name, first)
     return function
 
 
-def __getattr__(name: str) -> Callable[..., Run]:
+def _documentation(config: type[Any], name: str, first: Sequence[str]) -> str:
+    """Return a docstring of Python: what the command's help says, for a function that returns a run."""
+    what = described(config)
+    own = {name: what[name] for name in first} | CALL | {n: text for n, text in what.items() if n not in first}
+    about = (config.__doc__ or "").partition("\n")[0]
+    settings = "\n".join(
+        textwrap.fill(f"{name}: {text}", 100, initial_indent="    ", subsequent_indent=" " * 8)
+        for name, text in own.items()
+    )
+    live = f"\n{LIVE_OBJECTS}" if "model" in own else ""
+    return f"{about}\n\nAs softmode {name} does.\n\nArgs:\n{settings}\n\n{ENDING}{live}"
+
+
+def __getattr__(name: str) -> Runner:
     """Return the function of an experiment."""
     if name in EXPERIMENTS:
         return _function(name)

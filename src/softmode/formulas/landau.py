@@ -19,10 +19,10 @@ from torch import Tensor
 
 from softmode.exact.dictionary import PatchDictionary, two_state_dictionary
 from softmode.exact.patch import dense_kernels, periodic_correlation
+from softmode.formulas import bifurcation
 from softmode.lattice import ReceptiveField
 from softmode.process import Process
 from softmode.schedule import Time
-from softmode.formulas import bifurcation
 
 Source = ReceptiveField | PatchDictionary
 

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -255,8 +255,7 @@ class ModeGains:
 
     Args:
         shells: Highest shell.
-        method: All modes at once with signs, one by one by differences, by forward-mode automatic differentiation, or by
-            the denoiser's closed form.
+        method: All modes at once with signs, one by one by differences, by forward-mode AD, or in closed form.
         by_channel: Whether to push one channel at a time.
         seed: Seed of the signs.
         places: Index of each measurement by the grid index of its time; signs cancel over consecutive ones.
@@ -282,7 +281,7 @@ class ModeGains:
         if self.method == "jvp":
             return {"gain": jvp_gains(*seen, self.by_channel)}
         if self.method == "exact":
-            return {"gain": exact_gains(*seen)}
+            return {"gain": exact_gains(cast(ExactDenoiser, state.denoiser), *seen[1:])}
         place = state.step if self.places is None else self.places[state.step]
         modes = 2 * Lattice.of(state.x).dimensions * self.shells
         signs = mode_signs(modes, state.trajectories, place, self.seed)

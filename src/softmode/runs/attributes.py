@@ -55,6 +55,11 @@ def read_attributes(directory: Path) -> dict[str, Any]:
     return found
 
 
+def is_finished(directory: Path) -> bool:
+    """Tell whether the store in a directory was finished: other readers find its metadata in one place since."""
+    return read_json(directory / STORE / METADATA, (), repeat(directory)).get("consolidated_metadata") is not None
+
+
 def repeat(directory: Path) -> str:
     """Return what to do about a damaged store."""
     return f"remove {shown_path(directory)} and run the same command again"

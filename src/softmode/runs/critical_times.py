@@ -41,10 +41,7 @@ def measured_times(run: Run, convention: str = "sde") -> list[Quantity]:
         found = estimate_times(curves, times, feature)
         if not found:
             return [Quantity(kind, 1, Estimate.missing(len(curves), "the median curve has none"), what, symbol, source)]
-        return [
-            Quantity(kind, i, e, what, symbol, source, clock.level(e.value))
-            for i, e in enumerate(found, 1)
-        ]
+        return [Quantity(kind, i, e, what, symbol, source, clock.level(e.value)) for i, e in enumerate(found, 1)]
 
     quantities = several(
         "lambda_0_zero", rates[0][:, :, 0].mean(-1), lasting_crossings,

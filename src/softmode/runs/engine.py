@@ -98,4 +98,6 @@ def _announce(experiment: Experiment, plan: Plan, pending: list[Block]) -> None:
     if seconds > LONG:
         text.append(f"about {duration(seconds)} on {plan.config.device}; interrupted, the same command resumes")
     if text:
-        Console(file=sys.stderr).print(f"{experiment.name}: {'; '.join(text)}", highlight=False, markup=False)
+        Console(file=sys.stderr).print(
+            f"{experiment.name}: {'; '.join(text)}", highlight=False, markup=False, soft_wrap=True
+        )

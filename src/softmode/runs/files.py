@@ -128,6 +128,8 @@ def check_writable(directory: Path) -> None:
     """Raise a ValueError unless a directory could be made and written to."""
     if not str(directory).strip() or str(directory) == ".":
         raise refusal(f"out: got {str(directory)!r}; name a directory of its own for the run, for example runs/mine")
+    if "\0" in str(directory):
+        raise refusal(f"out: got {shown_path(directory)}, which no file system takes; choose another")
     longest = max(len(os.fsencode(part)) for part in directory.parts)
     if longest > 255:
         raise refusal(f"out: got a name of {longest} bytes; expected at most 255: choose a shorter one")
@@ -135,6 +137,8 @@ def check_writable(directory: Path) -> None:
         parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     except (OSError, ValueError) as error:
         raise refusal(f"out: cannot use {shown_path(directory)} ({error}); choose another") from None
+    if parent == directory and not directory.is_dir():
+        raise refusal(f"out: {shown_path(directory)} is a file; choose a directory")
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise refusal(f"out: cannot write to {shown_path(directory)}; choose a directory under a writable one")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def fingerprints(
     """Return the fingerprints of a model's denoiser of each class, at several noise levels."""
     return {
         "all" if label is None else str(label): [
-            fingerprint(lambda x, d=denoiser, s=sigma: d(x, s), model.shape, device, dtype) for sigma in LEVELS
+            fingerprint(partial(denoiser, sigma=sigma), model.shape, device, dtype) for sigma in LEVELS
         ]
         for label, denoiser in denoisers.items()
     }

@@ -18,10 +18,11 @@ ESTIMATE = frozenset(each.name for each in fields(Estimate))
 INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
-class Quantity(NamedTuple):
+@dataclass(frozen=True)
+class Quantity:
     """A named number with its uncertainty.
 
-    Attributes:
+    Args:
         kind: Stable identifier of what it is.
         index: Which of several of a kind, from 1 in falling order of time; 0 where there can be only one.
         estimate: Its value, a time of the process unless `what` says otherwise.
@@ -96,7 +97,7 @@ class Results:
 
     def plain(self) -> dict[str, Any]:
         """Return the results as JSON's own types."""
-        quantities = [{"name": q.name, **plain(q._asdict())} for q in self.quantities]
+        quantities = [{"name": q.name, **plain(vars(q))} for q in self.quantities]
         tables = {name: plain(table._asdict()) for name, table in self.tables.items()}
         return {"answer": self.answer, "quantities": quantities, "tables": tables, "notes": list(self.notes),
                 "values": plain(self.values)}  # fmt: skip

@@ -3,7 +3,6 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 from softmode.message import refusal
 from softmode.runs import provenance
@@ -15,6 +14,10 @@ from softmode.runs.store import Store, is_run
 COPIES = 3
 # bytes of one chunk that zarr's compressors take
 LARGEST_CHUNK = 2e9
+# dimensions of arrays that grow with the sides of a state
+GROWING = (*SPACE, "distance")
+# of what is free, where a smaller size is named: sides are whole numbers
+MARGIN = 0.98
 
 
 def check_room(plan: Plan, home: Path) -> None:
@@ -22,7 +25,8 @@ def check_room(plan: Plan, home: Path) -> None:
     count, arrays = plan.trajectories, plan.variables
     each = math.fsum(spec.bytes for spec in arrays.values()) / count
     one, room = COPIES * each / plan.parts + plan.memory, provenance.free_memory()
-    disk = shutil.disk_usage(next(path for path in (home, *home.absolute().parents) if path.exists())).free
+    parent = next(path for path in (home, *home.absolute().parents) if path.exists())
+    disk = float(shutil.disk_usage(parent).free)
     if one > room:
         raise _too_large(plan, one, room, "memory")
     if each > disk:
@@ -50,22 +54,36 @@ def _unfinished(home: Path, parts: int) -> float:
 
 
 def _too_large(plan: Plan, needed: float, free: float, where: str) -> ValueError:
-    """Return the error of a trajectory that is too large by itself, with the size that fits where that is the cause."""
+    """Return the error of a trajectory that is too large by itself, with the size that fits where there is one."""
     takes = f"one trajectory takes about {_bytes(needed)} of {where}, of which {_bytes(free)} are free"
-    name, spec = max(plan.variables.items(), key=lambda item: item[1].bytes)
-    if plan.memory < needed / 2 and not set(SPACE) & set(spec.dims):
-        sizes = ", ".join(f"{dim} {size}" for dim, size in list(zip(spec.dims, spec.shape, strict=True))[1:])
-        return refusal(f"{where}: {takes}, most of it for {name} ({sizes}): measure less")
     got = getattr(plan.config, plan.shrink)
-    return refusal(f"{plan.shrink}: got {got}; expected at most {_fits(got, free / needed, plan.power)}: {takes}")
+    share = _share(plan, free, where)
+    if share * min(got[1:] if isinstance(got, tuple) else (got,)) < 2:
+        name, spec = max(plan.variables.items(), key=lambda item: item[1].bytes)
+        sizes = ", ".join(f"{dim} {size}" for dim, size in list(zip(spec.dims, spec.shape, strict=True))[1:])
+        return refusal(f"{where}: {takes}; its largest array is {name} ({sizes}): measure less")
+    fits = (got[0], *(int(side * share) for side in got[1:])) if isinstance(got, tuple) else int(got * share)
+    return refusal(f"{plan.shrink}: got {got}; expected at most {fits}: {takes}")
 
 
-def _fits(got: Any, share: float, power: int) -> Any:
-    """Return a size, or a shape of channels and sides, that takes a share of the memory."""
-    if isinstance(got, tuple):
-        channels, *sides = got
-        return (channels, *(int(side * share ** (1 / len(sides))) for side in sides))
-    return int(got * share ** (1 / power))
+def _share(plan: Plan, free: float, where: str) -> float:
+    """Return by how much sides must shrink for a trajectory to fit; 0 where that is not enough."""
+    got = getattr(plan.config, plan.shrink)
+    power = len(got) - 1 if isinstance(got, tuple) else plan.power
+
+    def needed(share: float) -> float:
+        copies, least = (COPIES / plan.parts, plan.memory) if where == "memory" else (1, 0)
+        arrays = (
+            spec.bytes / plan.trajectories * share ** sum(dim in GROWING for dim in spec.dims)
+            for spec in plan.variables.values()
+        )
+        return copies * math.fsum(arrays) + least * share**power
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if needed(middle) < MARGIN * free else (low, middle)
+    return low
 
 
 def _bytes(number: float) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -23,7 +23,7 @@ from softmode.bounds import shown_path
 from softmode.estimate import Array
 from softmode.message import first_line, refusal
 from softmode.runs import log
-from softmode.runs.attributes import METADATA, STORE, attributes, differences, read_attributes, repeat
+from softmode.runs.attributes import METADATA, STORE, attributes, differences, is_finished, read_attributes, repeat
 from softmode.runs.files import LOCK, check_writable, damaged, written
 
 DONE, DIGEST = "block_done", "block_digest"
@@ -60,10 +60,11 @@ class ArraySpec(NamedTuple):
         return (min(size, self.shape[0]), *rest)
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """What is computed and stored at once.
 
-    Attributes:
+    Args:
         index: Which block of trajectories.
         part: Which of the conditions that are written one by one; 0 where there are none.
         trajectories: The block's trajectories.
@@ -221,6 +222,9 @@ class Store:
         """
         self.verify()
         unfinished = {block.index for block in self.blocks(done=False)}
+        if unfinished and is_finished(self.directory):
+            path, lost = self.directory / STORE / DONE, f"blocks without their mark: {len(unfinished)}"
+            raise damaged(path, lost, "run the same command again")
         size = int(self.identity["config"]["block"])
         with self._readable():
             data = xr.open_zarr(self.directory / STORE, consolidated=False, chunks=None).drop_vars([DONE, DIGEST])
@@ -228,7 +232,7 @@ class Store:
                 data = data.isel(trajectory=[i for i in range(data.sizes["trajectory"]) if i // size not in unfinished])
             return data
 
-    def _group(self, mode: str = "r") -> zarr.Group:
+    def _group(self, mode: Literal["r", "r+"] = "r") -> zarr.Group:
         with self._readable():
             # consolidated metadata are a copy, for other readers, that has no checksum of its own
             return zarr.open_group(self.directory / STORE, mode=mode, use_consolidated=False)
@@ -265,8 +269,6 @@ def check_directory(directory: Path, identity: Mapping[str, Any]) -> None:
         identity: What is known of it already: one of other values under the same keys is another run.
     """
     check_writable(directory)
-    if directory.exists() and not directory.is_dir():
-        raise refusal(f"out: {shown_path(directory)} is a file; choose a directory")
     if is_run(directory):
         changed = differences(read_attributes(directory)["softmode"], identity)
         if changed:

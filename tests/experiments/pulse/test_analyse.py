@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.guidance import CONDITIONS, PULSE, guide
 
+from helpers.guidance import CONDITIONS, PULSE, guide
 from softmode.comparison import over_classes
 from softmode.estimate import Estimate
 from softmode.experiments.pulse.analyse import _answer, by_trial, dose, few_classes
 from softmode.observe.alignment import diversity, frechet_distance
 from softmode.process import rho_grid
-from softmode.runs.report import print_results
+from softmode.runs.report import print_table
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 
@@ -76,23 +76,32 @@ def comparison(baseline: str, differences: list[float], p: float | None) -> dict
     return {"baseline": baseline, "pooled": over_classes(np.array(differences)), "p": p, "p_holm": p}
 
 
+PULSE_AT = "pulse of guidance at sigma_c = 2.9(6) aligns samples with their class"
+ELSEWHERE = "than the same pulse at a random place: the probability of the class is"
+
+
 @pytest.mark.parametrize(
     ("differences", "p", "expected"),
     [
-        ([0.1, 0.13, 0.16], 0.016, "A pulse of guidance at sigma_c = 2.9(6) aligns samples with their class better than "
-         "the same pulse at a random place: the probability of the class is higher by 0.13 [0.055, 0.2] (p = 0.016, "
-         "corrected for 2 comparisons). Of the 1 other conditions it is better than 0 and worse than window."),
-        ([-0.1, -0.13, -0.16], 0.016, "A pulse of guidance at sigma_c = 2.9(6) aligns samples with their class worse "
-         "than the same pulse at a random place: the probability of the class is lower by 0.13 [0.055, 0.2] (p = 0.016, "),
-        ([0.1, 0.13, 0.16], 0.25, "This run cannot tell whether a pulse of guidance at sigma_c = 2.9(6) aligns samples "),
-        ([0.1], None, "This run cannot tell whether a pulse of guidance at sigma_c = 2.9(6) aligns samples with their "
-         "class better than the same pulse at a random place: the probability of the class is higher by 0.1."),
+        (
+            [0.1, 0.13, 0.16],
+            0.016,
+            f"A {PULSE_AT} better {ELSEWHERE} higher by 0.13 [0.055, 0.2] (p = 0.016, corrected for 3 comparisons). "
+            "Of the 2 other conditions it is better than 0 and worse than 1 (window).",
+        ),
+        ([-0.1, -0.13, -0.16], 0.016, f"A {PULSE_AT} worse {ELSEWHERE} lower by 0.13 [0.055, 0.2] (p = 0.016, "),
+        ([0.1, 0.13, 0.16], 0.25, f"This run cannot tell whether a {PULSE_AT} better {ELSEWHERE} higher by 0.13 "),
+        ([0.1], None, f"This run cannot tell whether a {PULSE_AT} better {ELSEWHERE} higher by 0.1."),
     ],
-)  # fmt: skip
+)
 def test_the_answer_has_the_sign_and_the_significance_of_the_comparison(
     differences: list[float], p: float | None, expected: str
 ) -> None:
-    rows = [comparison("random", differences, p), comparison("window", [-0.1, -0.2], p)]
+    rows = [
+        comparison("random", differences, p),
+        comparison("window", [-0.1, -0.2], p),
+        comparison("spread", [0.1, -0.1], 1.0),
+    ]
     assert _answer(Estimate(2.91, 0.6, 8, 2.0, 4.0), rows).startswith(expected)
 
 
@@ -122,10 +131,9 @@ def test_the_terminal_shows_one_table_of_eighty_columns(
     stored: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    print_results(stored.results)
+    print_table(next(iter(stored.results.tables.values())))
     printed = capsys.readouterr().out
     assert "…" not in printed
-    assert " less " not in printed
     assert all(name in printed for name in CONDITIONS if name not in ("critical", "window"))
     assert {"conditions", "effects", "definitions", "by_class", "logit_by_class"} < set(stored.results.tables)
     assert len(next(iter(stored.results.tables.values())).rows) <= 8

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.guidance import CONDITIONS, PULSE
 from torch import Tensor
 
+from helpers.guidance import CONDITIONS, PULSE
 from softmode.experiments.pulse.conditions import MOST, build
 from softmode.experiments.pulse.config import Config
 from softmode.process import rho_grid

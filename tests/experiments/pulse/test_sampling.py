@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.models import Classifier, mixture_model, two_gaussians
 from torch import Tensor
 
+from helpers.models import Classifier, mixture_model, two_gaussians
 from softmode.denoiser import Guided
 from softmode.exact.mixture import GaussianMixture
 from softmode.experiments.pulse import sampling
@@ -45,7 +45,10 @@ class Counting:
 
 def setup(guide: Model | None = None, **changes: object) -> Guidance:
     settings = {"trials": 6, "classes": 2, "steps": 24, "sigma_c": 3.0, "dtype": "float64", "weight": 2.0}
-    given = {"model": mixture_model(two_gaussians(MU, SPREAD)), "classifier": Classifier(lambda x: x.flatten(1), head, 2)}
+    given = {
+        "model": mixture_model(two_gaussians(MU, SPREAD)),
+        "classifier": Classifier(lambda x: x.flatten(1), head, 2),
+    }
     return find_guidance(Config(model="mixture", **settings | changes), given | ({"guide": guide} if guide else {}))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.clones import SMALL, clones, uniform
-from helpers.figures import legend_entries, line
-from helpers.guidance import SUSCEPTIBILITY, cheap_window, guide, stored_window, window_results
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from helpers.clones import SMALL, clones, uniform
+from helpers.figures import legend_entries, line
+from helpers.guidance import SUSCEPTIBILITY, cheap_window, guide, stored_window, window_results
 from softmode.experiments.susceptibility.figures import PANELS, susceptibility, susceptibility_details
 from softmode.runs.draw import styled
 from softmode.runs.run import Run
@@ -41,7 +41,7 @@ def test_chi_is_drawn_with_its_maximum_beside_the_window(chi: Run) -> None:
         np.testing.assert_array_equal(curve.get_xdata(), values["centres"])
         assert line(ax, "argmax").get_xdata()[0] == values["argmax"][measure].value
         assert line(ax, "sigma_c").get_xdata()[0] == 2.5
-        assert line(ax, "sigma_c_interval").get_xdata() == [2.0, 3.0]
+        assert list(line(ax, "sigma_c_interval").get_xdata()) == [2.0, 3.0]
         (band,) = (patch for patch in ax.patches if patch.get_gid() == "window")
         assert sorted(band.get_extents().transformed(ax.transData.inverted()).intervalx) == pytest.approx([1.0, 6.0])
     assert r"$\sigma_c$ = 2.5(2)" in legend_entries(figure) or r"$\sigma_c$ = 2.5(3)" in legend_entries(figure)
@@ -66,7 +66,7 @@ def test_a_window_that_has_moved_leaves_sigma_c_its_error(chi: Run, tmp_path: Pa
     shutil.move(chi.config["window"], away)
     try:
         figure = susceptibility(moved)
-        assert line(figure.axes[0], "sigma_c_interval").get_xdata() == [2.0, 3.0]
+        assert list(line(figure.axes[0], "sigma_c_interval").get_xdata()) == [2.0, 3.0]
         assert any(patch.get_gid() == "window" for patch in figure.axes[0].patches)
         assert susceptibility_details(moved) is None
         assert {path.stem for path in moved.draw()} == {"susceptibility"}

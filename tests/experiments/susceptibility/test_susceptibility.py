@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from helpers.errors import refused
 from helpers.guidance import SUSCEPTIBILITY, guide
 from helpers.models import Classifier, mixture_model, two_gaussians
-from torch import Tensor
-
 from softmode.estimate import Estimate
 from softmode.experiments.pulse.critical import Critical
 from softmode.experiments.pulse.sampling import trial_noise
@@ -22,7 +22,7 @@ from softmode.experiments.susceptibility.config import Config
 from softmode.formulas import guided_flow
 from softmode.guidance.weights import Interval, log_pulse
 from softmode.process import VE
-from softmode.runs.report import print_results
+from softmode.runs.report import print_table
 from softmode.runs.results import Results
 from softmode.samplers import initial_state
 
@@ -112,19 +112,21 @@ def test_the_distance_is_a_log_ratio_with_both_errors() -> None:
     assert found.stderr == pytest.approx(math.hypot(0.1, 0.2))
 
 
+MOST = "Guidance aligns samples with their class most at sigma = 4.0(4) [3, 5]"
+INSIDE = "inside the window 1 to 6 that was found without guiding any sample"
+
+
 @pytest.mark.parametrize(
     ("heights", "window", "expected"),
     [
-        ((0.1, 0.9, 0.2), (1.0, 6.0), "Guidance aligns samples with their class most at sigma = 4.0(4) [3, 5], inside "
-         "the window 1 to 6 that was found without guiding any sample. From sigma_c = 2.9(6) that is 0.3(2) in log "
-         "sigma."),
-        ((0.1, 0.9, 0.2), (1.0, 3.0), "Guidance aligns samples with their class most at sigma = 4.0(4) [3, 5], outside "),
-        ((0.1, 0.9, 0.2), None, "Guidance aligns samples with their class most at sigma = 4.0(4) [3, 5]. From sigma_c"),
+        ((0.1, 0.9, 0.2), (1.0, 6.0), f"{MOST}, {INSIDE}. From sigma_c = 2.9(6) that is 0.3(2) in log sigma."),
+        ((0.1, 0.9, 0.2), (1.0, 3.0), f"{MOST}, outside the window 1 to 3 that"),
+        ((0.1, 0.9, 0.2), None, f"{MOST}. From sigma_c"),
         # two standard errors, which one of three places reaches by chance in 7 % of runs
         ((0.0, 0.2, 0.1), None, "This run cannot tell where guidance aligns samples with their class"),
         ((-0.9, -0.5, -0.8), None, "This run cannot tell"),
     ],
-)  # fmt: skip
+)
 def test_the_answer_claims_no_maximum_of_noise(
     heights: tuple[float, ...], window: tuple[float, float] | None, expected: str
 ) -> None:
@@ -140,10 +142,10 @@ def test_the_terminal_shows_the_maxima_in_eighty_columns(
 ) -> None:
     run = guide("susceptibility", SUSCEPTIBILITY, tmp_path / "chi")
     monkeypatch.setenv("COLUMNS", "80")
-    print_results(run.results)
+    print_table(next(iter(run.results.tables.values())))
     printed = capsys.readouterr().out
     assert "…" not in printed
-    assert all(f"│{name}" in printed.replace(" ", "") for name in ("probability", "logit", "rmschange"))
+    assert all(name in printed for name in ("probability", "logit", "rms change", "no window"))
     computed = run.experiment.analyse(run)
     assert Results.from_plain(computed.plain()).plain() == run.results.plain()
     assert len(run.results.tables["curve"].rows) == 4

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softmode.bounds import check
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.exact.dictionary import PatchDictionary, dictionary_inputs, parse_dictionary
@@ -31,7 +32,6 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state, measured_steps, nearest_steps
-from softmode.bounds import check
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise
 

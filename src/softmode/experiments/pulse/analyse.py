@@ -78,10 +78,11 @@ def _answer(sigma_c: Estimate, rows: Sequence[Mapping[str, Any]]) -> str:
         )
     rest = [other for other in rows if other is not row and other["p_holm"] < LEVEL]
     better, worse = ([o["baseline"] for o in rest if (o["pooled"].value > 0) == sign] for sign in (True, False))
+    lost = f" ({', '.join(worse)})" if worse else ""
     return (
         f"{pulse[0].upper()}{pulse[1:]} aligns samples with their class {side} than the same pulse at a random place: "
         f"{evidence}. Of the {len(rows) - 1} other conditions it is better than {len(better)} and worse than "
-        f"{' and '.join(worse) or 'none'}."
+        f"{len(worse)}{lost}."
     )
 
 

@@ -66,12 +66,12 @@ def _pooled(ax: Axes, rows: Sequence[Mapping[str, Any]], symbol: str, named: boo
         if row["p_holm"] is not None:
             where = ax.get_yaxis_transform()
             ax.text(1.015, place, f"{row['p_holm']:.2g}", transform=where, va="center", color=POOLED, gid="p")
-    ax.text(1.015, -0.75, "$p$", transform=ax.get_yaxis_transform(), color=POOLED)
+    ax.text(1.015, -0.75, "$p$, Holm", transform=ax.get_yaxis_transform(), color=POOLED)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_yticks(range(len(rows)), [NAMES[row["baseline"]] if named else "" for row in rows])
     ax.set_xlabel(f"{symbol}, critical $-$ condition")
     if named:
-        ax.set_title("mean over classes, 95 %; dots: classes", fontsize="medium", loc="left")
+        ax.set_title("mean, 95 %; dots: classes", fontsize="medium", loc="left")
 
 
 def _by_class(ax: Axes, row: Mapping[str, Any], symbol: str) -> None:

@@ -29,7 +29,7 @@ def twins(run: Run) -> Figure:
     """
     shown, trials = min(TWINS, shape_of(run)[0]), shape_of(run)[1]
     names, labels = names_of(run), run.identity["model"]["labels"]
-    figure = Figure(figsize=(max(WIDTH, 1 + PANEL * shown), 3.9), layout="constrained")
+    figure = Figure(figsize=(max(WIDTH, 1 + PANEL * shown), 3.6), layout="constrained")
     panels = figure.subplots(2, shown, squeeze=False)
     for row, name in enumerate((UNGUIDED, CRITICAL)):
         at = run.dataset.isel(condition=names.index(name))
@@ -59,9 +59,9 @@ def paths(run: Run) -> Figure:
     levels = data["snapshot_level"].to_numpy()
     weight = data["weight"].isel(trajectory=0, condition=names.index(CRITICAL)).to_numpy()
     guided = weight[[int(np.abs(data["level"].to_numpy() - level).argmin()) for level in levels]] != 0
-    figure = Figure(figsize=(WIDTH, 1.2 + 2.3 * PANEL * shown), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.2 + 2.15 * PANEL * shown), layout="constrained")
     # the first pair has the noise levels above it
-    heights = [2.3 * PANEL + (0.3 if place == 0 else 0) for place in range(shown)]
+    heights = [2.15 * PANEL + (0.3 if place == 0 else 0) for place in range(shown)]
     pairs = figure.subfigures(shown, 1, hspace=0.06, squeeze=False, height_ratios=heights)[:, 0]
     for place, pair in enumerate(pairs):
         panels = pair.subplots(2, len(levels), squeeze=False)

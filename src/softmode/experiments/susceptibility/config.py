@@ -7,6 +7,9 @@ from softmode.bounds import Bounds
 from softmode.experiments.pulse.config import GuidedSampling
 from softmode.settings import Positive
 
+# where runs go when a user does not say
+OUT = "runs/chi"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(GuidedSampling):
@@ -26,7 +29,7 @@ class Config(GuidedSampling):
     """Highest centre; no higher than the first noise level."""
     lowest: Positive = 0.04
     """Lowest centre; the grid of the sampler is coarse below."""
-    width: Positive = 1.0
+    width: Annotated[float, Bounds(above=0, high=100)] = 1.0
     """Width of the pulse in log sigma."""
     steps: Annotated[int, Bounds(2, 10**7)] = 64
     """Noise levels of EDM's sampler, rho 7 (H.1); twice EDM2's number, so that every pulse holds some."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from softmode.bounds import check
 from softmode.exact.dictionary import PatchDictionary, parse_dictionary
 from softmode.experiments.theory.config import Config
 from softmode.formulas import landau
 from softmode.lattice import ReceptiveField
 from softmode.process import Process, parse_process
 from softmode.runs.results import Cell, Results, Table
-from softmode.bounds import check
 
 # |Omega| and Omega_eff that differ by less are the same
 SAME = 1e-9
