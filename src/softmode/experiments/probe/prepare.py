@@ -21,6 +21,7 @@ from softmode.networks.load import classifier_inputs
 from softmode.process import Process
 from softmode.runs.classes import Label
 from softmode.runs.classifier import named_classifier
+from softmode.runs.identity import inputs_of
 from softmode.samplers import check_start, measured_steps, nearest_steps, sampler_for
 
 DEFAULT_SNAPSHOTS = 8
@@ -115,12 +116,12 @@ def find_classify(
         inputs = {} if classify is None else classifier_inputs(config.classifier)
     if classify is not None:
         check_classifier(classify, model, dtype, device)
-    return classify, {f"classifier {name}": digest for name, digest in inputs.items()}
+    return classify, inputs_of(classifier=inputs)
 
 
 def file_inputs(config: Config, model: Model) -> dict[str, str]:
     """Return the digests of the model's files, and of the data that states or the null model are made of."""
-    inputs = {f"model {name}": digest for name, digest in model.inputs.items()}
+    inputs = inputs_of(model=model.inputs)
     if config.data:
         inputs["data"] = sha256(config.data)
     elif config.states == "forward" and model.images is not None:
