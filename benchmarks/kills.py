@@ -27,7 +27,7 @@ from softmode.runs.report import print_table
 from softmode.runs.results import Table
 
 TINY = {
-    "patch": "--size 16 --receptive-field box:3 --t-max 20 --t-min 0.1 --steps 600 --trajectories 6 --shells 3 --block 1",
+    "patch": "--size 16 --receptive-field box:3 --t-max 20 --steps 600 --trajectories 6 --block 1 --shells 3",
     "probe": "fashion-mnist-binary --trajectories 3 --steps 60 --measure-every 6 --block 1 --t-max 8 --shells 3",
     "clones": "fashion-mnist-labelled --trajectories 4 --steps 30 --copies 2 --labels 3,5 --block 2",
     "window": "fashion-mnist-labelled --trajectories 4 --clones 4 --clone-steps 30 --steps 20 --block 2",
@@ -37,6 +37,7 @@ TINY = {
 # of a summary: what differs between runs of the same numbers
 SITTINGS = ("seconds", "hosts", "machine", "digest")
 STORE = "run.zarr"
+EARLY, BETWEEN, LATE = "before a block", "between", "after all"
 # a server that has imported everything forks at once, so that no kill is wasted on imports
 SERVER = multiprocessing.get_context("forkserver")
 
@@ -67,18 +68,20 @@ def results(directory: Path) -> dict[str, object]:
 
 def place(directory: Path) -> str:
     """Return where in its work a process was killed."""
-    if any(directory.rglob("summary.json")):
-        return "after the arrays"
-    return "between blocks" if any(directory.rglob("block_done/c")) else "before a block"
+    if (directory / "summary.json").exists():
+        return LATE
+    return BETWEEN if any(directory.rglob("block_done/c")) else EARLY
 
 
 def survive(name: str, kills: int, rng: random.Random, scratch: Path) -> tuple[Counter[str], int, int]:
     """Return where the kills fell, how many runs were compared, and how many of them differ."""
     start(name, scratch / "warm").join()
     began = time.monotonic()
-    left_alone = start(name, scratch / "alone")
-    left_alone.join()
-    took = time.monotonic() - began
+    left_alone, took = start(name, scratch / "alone"), 0.0
+    while left_alone.exitcode is None:
+        left_alone.join(0.01)
+        if not took and (scratch / "alone" / "summary.json").exists():
+            took = time.monotonic() - began
     if left_alone.exitcode:
         raise SystemExit(f"{name}: exit code {left_alone.exitcode}")
     wanted, said = arrays(scratch / "alone"), results(scratch / "alone")
@@ -87,12 +90,15 @@ def survive(name: str, kills: int, rng: random.Random, scratch: Path) -> tuple[C
         out = scratch / f"run{compared}"
         while places.total() < kills:
             process = start(name, out)
-            process.join(rng.uniform(0, took))
+            # what follows, the figures, takes about as long again; a tenth of it is enough
+            process.join(rng.uniform(0, 1.1 * took))
             if process.exitcode is not None:
                 break
             process.kill()
             process.join()
             places[place(out)] += 1
+            if place(out) == LATE:
+                break
         last = start(name, out)
         last.join()
         compared += 1
@@ -112,18 +118,9 @@ def kill_all(count: int, names: list[str], seed: int) -> int:
         with tempfile.TemporaryDirectory(prefix="softmode-kills-") as scratch:
             places, compared, different = survive(name, share, random.Random(f"{seed} {name}"), Path(scratch))
         total += different
-        fell = (places[where] for where in ("before a block", "between blocks", "after the arrays"))
-        rows.append((name, places.total(), *fell, compared, different, time.monotonic() - began))
-    columns = (
-        "experiment",
-        "kills",
-        "before a block",
-        "between blocks",
-        "after the arrays",
-        "compared",
-        "different",
-        "seconds",
-    )
+        fell = (places[where] for where in (EARLY, BETWEEN, LATE))
+        rows.append((name, places.total(), *fell, compared, different, round(time.monotonic() - began)))
+    columns = ("", "kills", EARLY, BETWEEN, LATE, "runs", "differ", "seconds")
     print_table(Table("Runs that were killed and resumed", columns, tuple(rows)))
     return total
 

@@ -11,8 +11,8 @@ from softmode.cli import main
 
 # a server that has imported everything forks at once: after imports of seconds no moment would mean anything
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["softmode.cli", "softmode.experiments.call", "softmode.runs.report", "softmode.runs.html",
-                               "softmode.experiments.patch.analyse", "softmode.experiments.patch.figures"])  # fmt: skip
+PATCH = (f"softmode.experiments.patch.{module}" for module in ("measure", "analyse", "figures"))
+SERVER.set_forkserver_preload(["softmode.cli", "softmode.runs.report", "softmode.runs.html", *PATCH])
 
 
 def start(arguments: Sequence[str], said: Path, when: float = 0.0) -> BaseProcess:

@@ -98,8 +98,14 @@ def test_no_damage_shows_a_wrong_number(file: str, toy: Path, tmp_path: Path) ->
                 assert any(remedy in message for remedy in ("again", "choose another")), message
 
 
-@pytest.mark.parametrize("pair", [("xi/c/0/0", "xi/c/1/0"), ("snapshots/c/0/0/0", "snapshots/c/0/1/0"), ("xi", "snapshots"),
-                                  ("time/c/0", "xi/c/2/0"), ("xi/zarr.json", "time/zarr.json")])  # fmt: skip
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("xi/c/0/0", "xi/c/1/0"), ("snapshots/c/0/0/0", "snapshots/c/0/1/0"), ("xi", "snapshots"),
+        ("time/c/0", "xi/c/2/0"),
+        ("xi/zarr.json", "time/zarr.json"),
+    ],
+)  # fmt: skip
 def test_swapped_files_are_noticed(pair: tuple[str, str], toy: Path, tmp_path: Path) -> None:
     """Each is sound by itself, and in the wrong place."""
     store = shutil.copytree(toy, tmp_path / "run") / "run.zarr"

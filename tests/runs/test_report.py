@@ -20,23 +20,8 @@ from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
 HOSTILE = ["[/x]", "[red]q[/red]", ":smile:", "<script>alert(1)</script>", "a&b\"c'd", "\\[x]", "ü∞"]
-TINY = [
-    "patch",
-    "--size",
-    "8",
-    "--receptive-field",
-    "box:3",
-    "--t-max",
-    "20",
-    "--t-min",
-    "0.1",
-    "--steps",
-    "300",
-    "--trajectories",
-    "2",
-    "--shells",
-    "3",
-]
+TINY = ["patch", "--size=8", "--receptive-field=box:3", "--t-max=20", "--t-min=0.1", "--steps=300", "--trajectories=2",
+        "--shells=3"]  # fmt: skip
 VOID = {"meta", "img", "br", "hr", "link"}
 
 

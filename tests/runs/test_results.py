@@ -60,7 +60,7 @@ def test_what_is_undefined_is_null() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (np.float32(0.5), 0.5), (np.int64(3), 3), (np.bool_(True), True), (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.float32(0.5), 0.5), (np.int64(3), 3), (np.bool_(True), True), (np.eye(2), [[1, 0], [0, 1]]),
         (np.array([np.inf, np.nan, 1.0]), ["Infinity", None, 1.0]), ((1, (2, 3)), [1, [2, 3]]), ({3: "x"}, {"3": "x"}),
         (np.float64(-np.inf), "-Infinity"),
     ],

@@ -30,7 +30,7 @@ MEGABYTES = 1024  # of ru_maxrss
         ("patch --size 3000 --dimensions 3", r"size: got 3000; expected at most \d{3}\b"),
         (
             "patch --size 100000 --dimensions 1 --receptive-field box:3 --steps 1000000 --measure-every 1",
-            "measure less",
+            r"size: got 100000; expected at most \d+",
         ),
         ("patch --trajectories 100000000000000", "trajectories: got 100000000000000; expected at least 1 and at most"),
         ("patch --trajectories 900000000", r"trajectories: got 900000000; expected at most \d+: the run takes up to"),
@@ -110,7 +110,7 @@ def test_the_disk_and_the_memory_that_the_toy_takes(monkeypatch: pytest.MonkeyPa
         check_room(plan, tmp_path)
     limits(monkeypatch, memory=64.0 * 2)
     with refused(
-        "memory: one trajectory takes about 192 B of memory, of which 128 B are free; its largest array is (xi|snapshots) .*: measure less"
+        "memory: .* takes about 192 B of memory, of which 128 B are free; its largest array is [a-z]+ .*: measure less"
     ):
         check_room(plan, tmp_path)
     monkeypatch.setattr(ToyPlan, "memory", 1000.0)
@@ -153,8 +153,11 @@ def test_a_shape_that_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     """Sides shrink alike, channels stay."""
 
     class Shaped(ToyPlan):
-        shrink, power, memory = "shape", 2, 1e6
-        variables = {"snapshots": ArraySpec(("trajectory", "snapshot", "y", "x"), (5, 1, 64, 128), "float32", {})}
+        shrink, memory = "shape", 1e6
+
+        @property
+        def variables(self):
+            return {"snapshots": ArraySpec(("trajectory", "snapshot", "y", "x"), (5, 1, 64, 128), "float32", {})}
 
     plan = Shaped()
     plan.config = SimpleNamespace(shape=(3, 64, 128), trajectories=5, block=1)

@@ -60,8 +60,9 @@ def _too_large(plan: Plan, needed: float, free: float, where: str) -> ValueError
     share = _share(plan, free, where)
     if share * min(got[1:] if isinstance(got, tuple) else (got,)) < 2:
         name, spec = max(plan.variables.items(), key=lambda item: item[1].bytes)
+        remedy = "make room, or measure less" if where == "disk" else "measure less"
         sizes = ", ".join(f"{dim} {size}" for dim, size in list(zip(spec.dims, spec.shape, strict=True))[1:])
-        return refusal(f"{where}: {takes}; its largest array is {name} ({sizes}): measure less")
+        return refusal(f"{where}: {takes}; its largest array is {name} ({sizes}): {remedy}")
     fits = (got[0], *(int(side * share) for side in got[1:])) if isinstance(got, tuple) else int(got * share)
     return refusal(f"{plan.shrink}: got {got}; expected at most {fits}: {takes}")
 
@@ -88,7 +89,7 @@ def _share(plan: Plan, free: float, where: str) -> float:
 
 def _bytes(number: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
+        if number < 1000:
             return f"{number:.3g} {unit}"
         number /= 1024
     return f"{number:.3g} TiB"
