@@ -20,6 +20,12 @@ BENCHMARKS = {
     "patch_sampling.py": [
         ("", ("peak memory", "softmode ", "softmode, measuring", "unfold + einsum", "conv2d", "import softmode adds"))
     ],
+    "readme_numbers.py": [
+        (
+            "",
+            ("| xi_x grows fastest", "| lambda_0_zero_1", "| growth of xi_x", "| `critical`", "| maximum of chi of p"),
+        )
+    ],
     "trained_networks.py": [
         ("gains", ("largest |mean difference|", "  sigma", "median over shells and noise levels")),
         ("probe", ("sampling", "ratio, median of")),
@@ -68,14 +74,13 @@ def test_a_benchmark_prints_its_table(script: str, part: str, rows: tuple[str, .
 
 
 def test_the_example_trains_a_pipeline_that_softmode_reads(tmp_path: Path) -> None:
-    """The example of diffusers' own training ends in a model with held-out images of its own, and resumes."""
+    """The example of diffusers' own training ends in a model with held-out images of its own."""
     pytest.importorskip("diffusers")
     needs_images()
-    example, small = ROOT / "examples" / "train_with_diffusers.py", ["--images", "64", "--out", str(tmp_path)]
-    for epochs in (1, 2):
-        (line,) = printed(example, *small, "--epochs", str(epochs)).splitlines()
-        assert line.startswith(f"epoch {epochs}: loss")
-        assert all(map(math.isfinite, numbers(line)))
+    example = ROOT / "examples" / "train_with_diffusers.py"
+    (line,) = printed(example, "--images", "64", "--epochs", "1", "--out", str(tmp_path)).splitlines()
+    assert line.startswith("epoch 1: loss")
+    assert all(map(math.isfinite, numbers(line)))
     from softmode.networks.load import load_model
 
     assert load_model(f"diffusers:{tmp_path}").shape == (1, 28, 28)

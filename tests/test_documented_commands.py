@@ -5,7 +5,9 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +19,7 @@ from softmode.cli import main
 from softmode.data import fashion_mnist
 from softmode.networks.shipped import SHIPPED
 from softmode.runs import draw, run
+from softmode.training import quality
 
 # what makes a documented command tiny: the last of an option's values counts. {out} is the command's directory
 TINY = {
@@ -30,7 +33,9 @@ TINY = {
     "train": "--epochs 0.0002 --batch 8",
 }  # fmt: skip
 # what the command would have made first, at full size
-BEFORE = {"susceptibility": "window {model} --out {out}/window"}
+BEFORE = {"susceptibility": "window {model} --out {out}/window --trajectories 2 --steps 8 --clones 0 --snapshots 1"}
+# what a command leaves that is no run of its own
+LEFT = {"train": "weights.safetensors", "window": "window.json"}
 TEXTS = {page.name: list(block_commands(page.read_text())) for page in PAGES} | {"help": list(help_commands())}
 
 
@@ -40,7 +45,7 @@ def option(words: list[str], name: str, default: str = "") -> str:
 
 def tiny(words: list[str]) -> list[str]:
     device = ["--device", "cpu"] if "--device" in words else []
-    return words + device + TINY.get(words[0], "").format(out=option(words, "--out")).split()
+    return [*words, *device, *TINY.get(words[0], "").format(out=option(words, "--out")).split()]
 
 
 def missing(words: list[str]) -> str:
@@ -60,15 +65,15 @@ def missing(words: list[str]) -> str:
     return "" if words[1] in shipped or Path(words[1]).exists() else words[1]
 
 
-def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read a command line as main does, without running what it says."""
+def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what main reads in a command line, without running it."""
     known, found = softmode.cli.commands(), []
     with monkeypatch.context() as patch:
         patch.setattr(
             softmode.cli, "commands", lambda: {name: each._replace(run=found.append) for name, each in known.items()}
         )
         main(words)
-    assert len(found) == 1, words
+    return found[0]
 
 
 def quick(figure: Figure, stem: Path) -> list[Path]:
@@ -79,46 +84,52 @@ def quick(figure: Figure, stem: Path) -> list[Path]:
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for the commands of one page, without network, and with figures that are drawn in no time."""
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None) -> Iterator[None]:
+    """A directory for the commands of one page, without network; figures and the quality of networks take no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(run, "save", quick)
     monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
+    monkeypatch.setattr(quality, "IMAGES", 8)
+    monkeypatch.setattr(quality, "LEVELS", 2)
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
         # a tiny grid is a coarse one
         warnings.simplefilter("default")
-        yield tmp_path
+        yield
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of other pages by their commands, which are not computed twice."""
+    """Finished runs of the pages before, by what they are of: none is computed twice."""
     return tmp_path_factory.mktemp("made")
 
 
 @pytest.mark.parametrize("name", [name for name, found in TEXTS.items() if found])
+@pytest.mark.usefixtures("page")
 def test_the_commands_of_a_page_run_in_their_order(
-    name: str, page: Path, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Who types a page's commands one after another gets what it says, or one line that says what is missing."""
     for words in TEXTS[name]:
         parse(words, monkeypatch)
         lacking = missing(words)
         if lacking:
-            refused(words, lacking, capsys)
-        else:
-            works(words, made, capsys)
+            refused(tiny(words), lacking, capsys)
+            continue
+        if words[0] in BEFORE:
+            first = BEFORE[words[0]].format(model=words[1], out=option(words, "--out"))
+            works(first.split(), made, monkeypatch, capsys)
+        works(tiny(words), made, monkeypatch, capsys)
 
 
 def refused(words: list[str], lacking: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(Path.cwd().rglob("*"))
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        main(tiny(words))
+        main(words)
     error = capsys.readouterr().err
     assert stop.value.code == 2, words
     assert lacking in error, (words, error)
@@ -127,23 +138,17 @@ def refused(words: list[str], lacking: str, capsys: pytest.CaptureFixture[str]) 
     assert set(Path.cwd().rglob("*")) == before
 
 
-def works(words: list[str], made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = option(words, "--out")
-    kept = made / " ".join(words).replace("/", "_")
+def works(words: list[str], made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = parse(words, monkeypatch)
+    out, kept = option(words, "--out"), made / sha256(f"{words[0]} {options}".encode()).hexdigest()
     if out and kept.is_dir():
         shutil.copytree(kept, out, dirs_exist_ok=True)
         return
-    if words[0] in BEFORE:
-        first = BEFORE[words[0]].format(model=words[1], out=out).split()
-        works(first, made, capsys)
     capsys.readouterr()
-    main(tiny(words))
+    main(words)
     assert capsys.readouterr().out.strip(), words
     if out:
-        written = (
-            "weights.safetensors" if words[0] == "train" else "window.json" if words[0] == "window" else "summary.json"
-        )
-        assert (Path(out) / written).stat().st_size > 0
+        assert (Path(out) / LEFT.get(words[0], "summary.json")).stat().st_size > 0
         shutil.copytree(out, kept)
 
 

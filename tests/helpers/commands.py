@@ -7,7 +7,7 @@ import pytest
 from softmode.cli import main
 
 # two opposite smooth fields of 12x12 sites, in classes of their own
-ZOO = '''
+ZOO = """
 import torch
 import softmode as sm
 
@@ -20,7 +20,7 @@ def model():
 def patches():
     exact = sm.TwoStatePatch(sm.ReceptiveField.box(3))
     return sm.Model("patches", sm.VP(), (1, 8, 8), lambda label: exact, binary=True)
-'''
+"""
 
 
 class Terminal:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from helpers.figures import vertical_lines
+from helpers.figures import line, vertical_lines
 from softmode.estimate import Estimate
 from softmode.plots.curve_lines import OPAQUE, shell_colours, signed_line, trajectories_and_median
 from softmode.plots.end_labels import apart, end_labels
@@ -38,6 +38,12 @@ def test_a_point_between_two_gaps_is_marked() -> None:
     solid, dashed = signed_line(ax, np.arange(5.0), np.array([1.0, 2.0, -3.0, 4.0, np.nan]), color="black")
     assert list(solid.get_markevery()) == [3]
     assert list(dashed.get_markevery()) == [2]
+
+
+def test_the_thick_line_is_the_median_not_the_mean() -> None:
+    ax = Figure().add_subplot()
+    trajectories_and_median(ax, np.arange(2.0), np.array([[0.0, 1.0], [1.0, 2.0], [8.0, 9.0]]))
+    np.testing.assert_array_equal(line(ax, "median").get_ydata(), [1.0, 2.0])
 
 
 def test_many_trajectories_are_fainter_and_have_one_entry() -> None:

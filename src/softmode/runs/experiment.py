@@ -27,7 +27,7 @@ class Plan(ABC):
         parts: Conditions of a block that are computed and written one by one.
         memory: Bytes that computing one trajectory takes, over what its arrays take.
         shrink: Name of the field that makes one trajectory smaller: a number, or the shape of a state.
-        power: What one trajectory takes grows like this power of that number.
+        power: `memory` grows like this power of that number.
         counted: Name of the field that makes trajectories fewer.
     """
 

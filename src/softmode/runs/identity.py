@@ -40,6 +40,11 @@ def fingerprints(
     }
 
 
+def inputs_of(**files: Mapping[str, str]) -> dict[str, str]:
+    """Return digests of the files of several things, each by its thing and what it is, such as `model weights`."""
+    return {f"{what} {name}": digest for what, digests in files.items() for name, digest in digests.items()}
+
+
 def state_bytes(model: Model, dtype: torch.dtype) -> float:
     """Return about how much memory one state of a model takes while its network computes."""
     sites = math.prod(float(side) for side in model.shape[1:])

@@ -68,6 +68,8 @@ def _too_large(plan: Plan, needed: float, free: float, where: str) -> ValueError
 
 def _share(plan: Plan, free: float, where: str) -> float:
     """Return by how much sides must shrink for a trajectory to fit; 0 where that is not enough."""
+    got = getattr(plan.config, plan.shrink)
+    power = len(got) - 1 if isinstance(got, tuple) else plan.power
 
     def needed(share: float) -> float:
         copies, least = (COPIES / plan.parts, plan.memory) if where == "memory" else (1, 0)
@@ -75,7 +77,7 @@ def _share(plan: Plan, free: float, where: str) -> float:
             spec.bytes / plan.trajectories * share ** sum(dim in GROWING for dim in spec.dims)
             for spec in plan.variables.values()
         )
-        return copies * math.fsum(arrays) + least * share**plan.power
+        return copies * math.fsum(arrays) + least * share**power
 
     low, high = 0.0, 1.0
     for _ in range(40):

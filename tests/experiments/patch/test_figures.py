@@ -1,6 +1,7 @@
 """The figures of a patch run: what is drawn is what is stored, by the rules that every figure keeps to."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -187,7 +188,7 @@ def test_every_time_is_a_row_of_the_details(runs: dict[int, Run]) -> None:
 def test_times_in_doubt_are_in_the_details_only(runs: dict[int, Run]) -> None:
     doubtful = Estimate(2.0, 0.1, 4, 1.9, 2.1, "found in 60 % of resamples")
     quantities = [q for q in runs[2].results.quantities if q.kind != "growth_peak"]
-    several = [q._replace(kind="growth_peak", index=n, estimate=doubtful) for n, q in enumerate(quantities[:5], 1)]
+    several = [replace(q, kind="growth_peak", index=n, estimate=doubtful) for n, q in enumerate(quantities[:5], 1)]
     run = changed(runs[2], quantities=(*quantities, *several))
     marks = [mark.get_gid() for ax in critical_dynamics(run).axes for mark in vertical_lines(ax)]
     assert "growth_peak" not in marks
@@ -296,7 +297,7 @@ def test_curves_that_are_undefined_everywhere(runs: dict[int, Run]) -> None:
     for name in ("xi_sign", "growth", "xi_eq_drift", "xi_eq_gain", "growing_edge", "eigenvalue"):
         data[name] = data[name] * np.nan
     results = runs[2].results
-    missing = tuple(q._replace(estimate=Estimate.missing(2, "nowhere defined")) for q in results.quantities)
+    missing = tuple(replace(q, estimate=Estimate.missing(2, "nowhere defined")) for q in results.quantities)
     everywhere = {name: [[10.0, 1e-3]] for name in LENGTHS}
     run = changed(runs[2], data, quantities=missing, values=dict(results.values) | {"undefined": everywhere})
     for figure in (critical_dynamics(run), critical_details(run), dispersion(run)):

@@ -44,7 +44,7 @@ def model(name: str) -> Model:
         exact = TwoStatePatch(ReceptiveField.box(3))
     else:
         # answers more than any exact score at high noise, and less at low
-        def exact(x: torch.Tensor, _sigma: torch.Tensor | float) -> torch.Tensor:
+        def exact(x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
             return 0.5 * x
 
     pixels = (255 * (fields(9, 1, 8, 8) > 0)).to(torch.uint8)

@@ -1,6 +1,7 @@
 """The figures of a probe: what is drawn is what is stored, by the rules that every figure keeps to."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -258,7 +259,7 @@ def test_curves_that_are_undefined_everywhere(runs: dict[str, Run]) -> None:
     data = runs["reverse"].dataset.copy()
     for name in ("xi_sign", "null_xi_x", "growth", "xi_eq_drift", "xi_eq_gain", "xi_eq_free", "eigenvalue", "kernel"):
         data[name] = data[name] * np.nan
-    quantities = tuple(q._replace(estimate=missing) for q in results.quantities)
+    quantities = tuple(replace(q, estimate=missing) for q in results.quantities)
     run = changed(runs["reverse"], data, quantities=quantities, values=dict(results.values) | {"locality": rows})
     for name in ("critical_dynamics", "critical_dynamics_details", "gains", "response_kernel", "states"):
         render(run.figure(name))

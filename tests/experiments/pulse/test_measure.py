@@ -136,16 +136,15 @@ def test_a_window_of_other_weights_is_refused(tmp_path: Path) -> None:
     with cheap_window(window_results()):
         home = str(stored_window(tmp_path / "window", corners(inputs={"weights": "a"})).directory)
         assert plan(corners(inputs={"weights": "a"}), sigma_c=None, window=home).critical is not None
-        with refused("window: .* is of 'corners' with another weights, by its content"):
+        with refused("window: .* is of 'corners' with another model weights, by its content"):
             plan(corners(inputs={"weights": "b"}), sigma_c=None, window=home)
 
 
 def test_other_files_of_a_run_may_differ(tmp_path: Path) -> None:
     """A window has a classifier and data of its own."""
-    own = {"weights": "a", "data": "b", "classifier weights": "c"}
     with cheap_window(window_results()):
-        window = stored_window(tmp_path / "window", corners(inputs=own))
-    check_same_model("check", window, "corners", {"weights": "a", "data": "x", "classifier weights": "y"})
+        window = stored_window(tmp_path / "window", corners(inputs={"weights": "a", "scheduler": "b"}))
+    check_same_model("check", window, corners(inputs={"weights": "a", "prompt": "c"}))
 
 
 def test_without_a_window_sigma_c_must_be_given(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The figure of the window: band, line and rows are where the results have them; the strip is D(x)."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_every_criterion_has_a_row(found: Run) -> None:
 
 
 def test_without_a_window_nothing_is_marked(found: Run) -> None:
-    missing = tuple(q._replace(estimate=Estimate.missing(4, "none")) for q in found.results.quantities)
+    missing = tuple(replace(q, estimate=Estimate.missing(4, "none")) for q in found.results.quantities)
     none = changed(found, quantities=missing, values=dict(found.results.values) | {"verdict": "none"})
     _, curve, criteria = panels(window(none))
     for ax in (curve, criteria):
@@ -79,7 +80,7 @@ def test_the_strip_is_the_denoised_trajectory(found: Run) -> None:
     """In both figures, in order of falling noise; in the window's each image is centred over its own level."""
     data = found.dataset
     fields = data["denoised"].to_numpy()[0]
-    figures = {"window": window(found), "critical": critical_dynamics(found)}
+    figures = {"window": window(found), "critical": critical_dynamics(looks(found.directory)[0])}
     for name, figure in figures.items():
         # the strip's images are children of its axes
         strip = next(ax for ax in figure.axes if ax.child_axes and ax.child_axes[0].images)

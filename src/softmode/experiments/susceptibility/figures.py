@@ -115,7 +115,7 @@ def _lengths(ax: Axes, found: Run) -> None:
     gain, k = data["gain"].to_numpy(), data["k"].to_numpy()
     softness = fit_dispersion(1 - gain, k, found.results.values["intercept"]).softness(math.pi / k[1].min())
     levels, curves = data["noise_level"].to_numpy(), np.sqrt(np.expm1(softness))
-    trajectories_and_median(ax, levels, curves, "", GAIN, GAIN)
+    trajectories_and_median(ax, levels, curves, GAIN, GAIN)
     middle = median(curves)
     first, last = interval(levels)
     inside = middle[(levels < min(first, 40.0)) & (levels > max(last, 0.04))]
@@ -133,9 +133,8 @@ def _agreement(ax: Axes, clones: Run) -> None:
         values = [e.value for e in estimates]
         bars = np.array([[e.value - e.low, e.high - e.value] for e in estimates]).T
         ax.errorbar(levels, values, bars, fmt=style, color="0.35", markersize=6, linewidth=1.2, capsize=2, gid=kind)
-        above = kind == highest
-        where = {"xytext": (8, 8 if above else -8), "va": "bottom" if above else "top"}
-        ax.annotate(name, (levels[0], values[0]), textcoords="offset points", **where)
+        shift, va = (8, "bottom") if kind == highest else (-8, "top")
+        ax.annotate(name, (levels[0], values[0]), (8, shift), textcoords="offset points", va=va)
     ax.set_ylim(-0.15, 1.15)
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("agreement of clones")
