@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def changed(run: Run, directory: Path, levels: dict[str, Estimate]) -> Run:
     """The run with other noise levels from which on copies agree, by kind."""
     quantities = tuple(
-        q._replace(estimate=levels[q.kind.partition("_")[0]]) if q.kind.endswith("level") else q
+        replace(q, estimate=levels[q.kind.partition("_")[0]]) if q.kind.endswith("level") else q
         for q in run.results.quantities
     )
     (directory / "run.zarr").symlink_to(run.directory / "run.zarr")

@@ -20,7 +20,7 @@ from softmode.lattice import Lattice
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
 from softmode.networks.load import classifier_inputs, load_model
-from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
+from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
 from softmode.runs.classes import Label, by_label, dealt_labels
@@ -30,6 +30,7 @@ from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_b
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state, nearest_steps
+from softmode.simulate import clone
 from softmode.streams import TrajectoryNoise, copy_key
 
 DEFAULT_TIMES = 8
