@@ -119,7 +119,7 @@ def test_models_lists_what_is_there(terminal: Terminal) -> None:
     for name in ("fashion-mnist", "fashion-mnist-binary", "fashion-mnist-labelled", "fashion-mnist-classifier"):
         assert f"{name}.safetensors" in printed
     text = shown(printed)
-    for words in ("Fashion-MNIST", "binary", "accuracy", "0.9276", "3.7 MiB", "python:module:function"):
+    for words in ("Fashion-MNIST", "binary", "accuracy", "0.9276", "MiB", "python:module:function"):
         assert words in text
     assert "…" not in printed
 
@@ -147,7 +147,8 @@ def test_a_window_and_its_exports(terminal: Terminal) -> None:
     plain = json.loads(terminal.run("window", "run", "--format", "json", "--sampler-steps", "30", "--weight", "2"))
     assert (len(plain["weights"]), plain["guidance_scale"]) == (30, 3.0)
     assert len(terminal.run("window", "run", "--format", "sigmas").split()) == 2
-    assert json.loads(terminal.run("window", "run", "--format", "comfyui"))["sigma_start"] == plain["sigma_hi"]["value"]
+    start = json.loads(terminal.run("window", "run", "--format", "comfyui"))["sigma_start"]
+    assert start == pytest.approx(plain["sigma_hi"]["value"], rel=1e-3)
     assert "sigma_window_guider(pipe.scheduler" in terminal.run("window", "run", "--format", "diffusers")
 
 
@@ -221,23 +222,20 @@ def test_a_coarse_grid_is_warned_of_in_one_line(terminal: Terminal, tmp_path: Pa
 
 def test_names_that_a_terminal_would_read_otherwise(terminal: Terminal) -> None:
     """Markup, emoji codes and colours in a path are the path's own: the run is there, and is printed as it is."""
-    for name in ("t[/x]", "t[red]q", ":smile:", "\x1b[31mred"):
-        printed = terminal.run("patch", *TINY, "--out", name)
-        assert Path(name, "summary.json").is_file()
-        visible = name.replace("\x1b", "\\x1b")
-        assert f"report   {visible}/report.html" in printed
+    printed = terminal.run("patch", *TINY, "--out", "t[/x]:smile:[red]\x1b[31m")
+    assert "report   t[/x]:smile:[red]\\x1b[31m/report.html" in printed
+    assert Path("t[/x]:smile:[red]\x1b[31m", "summary.json").is_file()
 
 
 def test_a_path_that_the_terminal_cannot_show(tmp_path: Path) -> None:
-    """Under an ASCII terminal, a name of other letters, or of no letters at all, stops no run."""
-    names = ["größe", b"\xff\xfe"]
-    for name in names:
-        command = [sys.executable, "-m", "softmode", "patch", *TINY, "--out", name]
-        done = subprocess.run(
-            command, check=True, cwd=tmp_path, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
-        )
-        assert b"report   " in done.stdout
-    assert len(list(tmp_path.glob("*/report.html"))) == len(names)
+    """Under an ASCII terminal, a name of other letters and of a byte that is no letter at all stops no run."""
+    name = "größe".encode() + b"\xff"
+    done = subprocess.run(
+        [sys.executable, "-m", "softmode", "patch", *TINY, "--out", name], check=True, cwd=tmp_path,
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"report   " in done.stdout
+    assert os.path.isfile(os.path.join(os.fsencode(tmp_path), name, b"report.html"))
 
 
 @pytest.mark.parametrize(
