@@ -73,7 +73,7 @@ class Run:
             ValueError: If the run is not finished, or the file is damaged.
         """
         path, identity = self.results_file, self.identity
-        again = f"run the same command again: softmode {self.experiment.name} ... --out {shown_path(self.directory)}"
+        again = f"run the same command again, softmode {self.experiment.name} with its options"
         if unfinished := len(self.store.blocks(done=False)):
             raise refusal(
                 f"{path.name}: {shown_path(self.directory)} is not finished (blocks left: {unfinished}); {again}"
