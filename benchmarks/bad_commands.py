@@ -1,6 +1,7 @@
 """Give the command line thousands of bad commands, and count what comes of them.
 
     python benchmarks/bad_commands.py --count 1000
+    python benchmarks/bad_commands.py --small      # a few commands, to see that it works
 
 Every command is a good one that was spoilt in one place. A worker with little memory beyond its imports runs each in
 limited time. All of them must end with exit code 2 and one line on standard error, and write nothing.
@@ -27,6 +28,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from softmode.bounds import Bounds
 
 MEMORY, SECONDS, LONGEST = 2 * 2**30, 10.0, 320
+SMALL = 12
 # what must never happen for a command that is refused
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect")
 NET, LABELLED = "fashion-mnist", "fashion-mnist-labelled"
@@ -224,6 +226,7 @@ def furnish(directory: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="commands to run")
+    parser.add_argument("--small", action="store_true", help=f"run {SMALL} commands, to see that it works")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is spoilt")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -234,7 +237,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         furnish(Path(directory))
         process, warm = start(directory), False
-        for i in range(arguments.count):
+        for i in range(SMALL if arguments.small else arguments.count):
             kind, words = spoilt(random.Random(f"{arguments.seed} {i}"))
             assert process.stdin is not None
             assert process.stdout is not None

@@ -1,6 +1,9 @@
 """Time a susceptibility curve whose pulses begin from their unguided twins against sampling each from the start.
 
-Both give the same samples, bit for bit. Run with: python benchmarks/guidance.py [--turns 3] [--small]
+Both give the same samples, bit for bit.
+
+    python benchmarks/guidance.py --turns 3
+    python benchmarks/guidance.py --small      # a few seconds, to see that it works
 """
 
 import argparse
@@ -12,15 +15,16 @@ from dataclasses import replace
 import torch
 
 from softmode.denoiser import Guided
-from softmode.experiments.pulse import sampling
+from softmode.experiments.pulse.sampling import guided, trial_noise, unguided
 from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, find_guidance
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.measure import build
 from softmode.samplers import initial_state
 from softmode.simulate import simulate
 
-CONFIG = Config(model="fashion-mnist-labelled", labels=(3,), trials=8, centres=8, steps=32, width=1.5)
-SMALL = replace(CONFIG, trials=1, centres=3, steps=8, width=4.0)
+LABEL = 3
+CONFIG = Config(model="fashion-mnist-labelled", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)
+SMALL = replace(CONFIG, trials=2, centres=3, steps=8, width=3.0, lowest=0.2)
 
 Work = Callable[[Guidance, list[Condition]], list[torch.Tensor]]
 
@@ -28,19 +32,19 @@ Work = Callable[[Guidance, list[Condition]], list[torch.Tensor]]
 def from_twins(guidance: Guidance, conditions: list[Condition]) -> list[torch.Tensor]:
     """Return the samples of every condition, each begun from the states of the unguided twins."""
     trials = range(guidance.config.trials)
-    twins = sampling.unguided(guidance, 3, trials)
-    return [sampling.guided(guidance, 3, trials, condition, twins).final for condition in conditions]
+    twins = unguided(guidance, LABEL, trials)
+    return [guided(guidance, LABEL, trials, condition, twins).final for condition in conditions]
 
 
 def from_the_start(guidance: Guidance, conditions: list[Condition]) -> list[torch.Tensor]:
     """Return the samples of every condition, each sampled whole."""
     trials, samples = range(guidance.config.trials), []
     for condition in conditions:
-        noise = sampling.trial_noise(guidance, 3, trials)
+        noise = trial_noise(guidance, LABEL, trials)
         x = initial_state(EDM, float(guidance.levels[0]), noise, guidance.model.shape, guidance.dtype)
-        denoiser, guide = guidance.denoisers[3]
+        denoiser, guide = guidance.denoisers[LABEL]
         if condition.weight is not None:
-            denoiser = Guided(denoiser, guide, condition.weight(3, trials))
+            denoiser = Guided(denoiser, guide, condition.weight(LABEL, trials))
         samples.append(simulate(denoiser, EDM, x, guidance.times, noise, sampler=SAMPLER).state)
     return samples
 
@@ -51,24 +55,26 @@ def timed(work: Work, guidance: Guidance, conditions: list[Condition]) -> tuple[
     return time.perf_counter() - start, samples
 
 
-def main(config: Config, turns: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="one turn with few steps, to see that it works")
+    chosen = parser.parse_args()
+    config, turns = (SMALL, 1) if chosen.small else (CONFIG, chosen.turns)
     guidance = find_guidance(config, {})
     conditions = build(config, guidance.levels)
     ratios, own = [], []
     for _ in range(turns):
         ours, samples = timed(from_twins, guidance, conditions)
         theirs, whole = timed(from_the_start, guidance, conditions)
-        assert all(torch.equal(a, b) for a, b in zip(samples, whole, strict=True))
+        if not all(torch.equal(a, b) for a, b in zip(samples, whole, strict=True)):
+            raise SystemExit("samples begun from twins differ from those sampled whole")
         ratios.append(theirs / ours)
         own.append(ours)
-    print(f"{len(conditions)} conditions, {config.trials} trials, {torch.get_num_threads()} thread(s), {turns} turns")
+    print(f"{len(conditions)} conditions, {config.trials} trials, {torch.get_num_threads()} thread(s), {turns} turn(s)")
     print(f"begun from twins: {statistics.median(own):.1f} s")
     print(f"from the start:   {statistics.median(ratios):.2f} times that ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=3, help="how often both are timed")
-    parser.add_argument("--small", action="store_true", help="one trial and few levels, in seconds")
-    options = parser.parse_args()
-    main(SMALL if options.small else CONFIG, 1 if options.small else options.turns)
+    main()

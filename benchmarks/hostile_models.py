@@ -1,6 +1,7 @@
 """Load thousands of damaged and hostile files of every family that softmode reads, and count what comes of them.
 
     python benchmarks/hostile_models.py --count 1000
+    python benchmarks/hostile_models.py --small      # a few files, to see that it works
 
 Every file is a tiny valid one in which bytes, JSON, opcodes of a pickle or headers of arrays were changed. A worker
 with little memory beyond its imports loads each in limited time. Nothing may be executed, and each file must load or
@@ -35,6 +36,7 @@ import torch
 from safetensors.torch import save
 
 MEMORY, SECONDS, LONGEST = 2 * 2**30, 10.0, 300
+SMALL = 12
 NASTY: list[Any] = [
     -1, 0, 1, 7, 2**31, 2**62, 2**64, 10**400, 16.5, 1e308, math.inf, -math.inf, math.nan, "12", "", "x" * 10**5, None,
     True, [], {}, [-1, 2], [1, 200], [2**62, 2**62], "\n\x1b[31m", "../../x", [[[[[[[[[[1]]]]]]]]]], {"a": [None]},
@@ -291,9 +293,8 @@ def array(content: bytes, rng: random.Random, canary: str) -> bytes:
 
 def load(path: str) -> None:
     """Load a file as what its name says."""
-    from softmode.experiments.probe_setup import read_images
-
     from softmode.contract import check_denoiser
+    from softmode.data import read_images
     from softmode.exact.dictionary import parse_dictionary
     from softmode.lattice import ReceptiveField
     from softmode.networks.load import load_classifier, load_model
@@ -325,9 +326,12 @@ def outcome(path: str) -> str:
 
 def worker() -> None:
     """Load the files whose paths come in, one a line."""
-    import softmode.experiments.probe_setup
-
-    import softmode.networks.edm2_files  # noqa: F401
+    # imported beforehand, so that the limit on memory is on what loading a file takes
+    import softmode.contract
+    import softmode.data
+    import softmode.exact.dictionary
+    import softmode.networks.edm2_files
+    import softmode.networks.load  # noqa: F401
 
     torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -350,6 +354,7 @@ def start() -> subprocess.Popen[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="files to load")
+    parser.add_argument("--small", action="store_true", help=f"load {SMALL} files, to see that it works")
     parser.add_argument("--seed", type=int, default=0, help="seed of the changes")
     parser.add_argument("--keep", type=Path, help="directory for files that do something else than load or be refused")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -361,7 +366,7 @@ def main() -> None:
     valid, process = samples(), start()
     with tempfile.TemporaryDirectory() as directory:
         canary = Path(directory, "executed")
-        for i in range(-len(valid), arguments.count):
+        for i in range(-len(valid), SMALL if arguments.small else arguments.count):
             name = list(valid)[i % len(valid)]
             path = Path(directory, f"{i + len(valid)}-{name}")
             # the first of each is the valid file, which must load

@@ -6,6 +6,7 @@ was left alone.
 
     python benchmarks/kills.py --count 100
     python benchmarks/kills.py --count 20 --experiment patch
+    python benchmarks/kills.py --small      # one kill, to see that it works
 """
 
 import argparse
@@ -132,6 +133,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--experiment", choices=list(EXPERIMENTS), action="append", help="only this one; may be repeated"
     )
+    parser.add_argument("--small", action="store_true", help="one kill of patch, to see that it works")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
     SERVER.set_forkserver_preload(
@@ -141,4 +143,5 @@ if __name__ == "__main__":
             *(f"{EXPERIMENTS[n]}.{m}" for n in TINY for m in ("measure", "analyse", "figures")),
         ]
     )
-    raise SystemExit(kill_all(chosen.count, chosen.experiment or list(EXPERIMENTS), chosen.seed) > 0)
+    count, names = (1, ["patch"]) if chosen.small else (chosen.count, chosen.experiment or list(EXPERIMENTS))
+    raise SystemExit(kill_all(count, names, chosen.seed) > 0)

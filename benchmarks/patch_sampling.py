@@ -6,6 +6,7 @@ turn by turn.
 Also: peak memory at 1024 x 1024, the time of `softmode --help`, and what `import softmode` adds to torch's own import.
 
     python benchmarks/patch_sampling.py --steps 2000 --turns 5
+    python benchmarks/patch_sampling.py --small      # a few seconds, to see that it works
 """
 
 import argparse
@@ -19,25 +20,28 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from softmode.config import PatchConfig
 from torch.nn import functional
 
-from softmode.experiments import patch
+from softmode.exact.patch import PatchDenoiser
+from softmode.experiments.patch.config import Config
+from softmode.experiments.patch.measure import SAMPLER, PatchPlan, prepare
+from softmode.runs.store import Block
 from softmode.samplers import initial_state
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise
 
 THREADS = 2
+SMALL = {"size": 16, "steps": 60, "t_max": 5.0, "t_min": 0.1}
 
 
-def straightforward(config: PatchConfig, unfolded: bool) -> None:
+def straightforward(plan: PatchPlan, unfolded: bool) -> None:
     """Eqs. 54-60 as one would first write them, in VP coordinates with beta = 1."""
-    model = patch.prepare(config)
-    patterns, prior = model.dictionary.patterns.float(), model.dictionary.prior.float()
-    centre, log_prior = model.dictionary.centre.float(), prior.log()
+    config = plan.config
+    patterns, prior = plan.dictionary.patterns.float(), plan.dictionary.prior.float()
+    centre, log_prior = plan.dictionary.centre.float(), prior.log()
     kernels = patterns.reshape(-1, 1, 5, 5)
     x = torch.randn(config.trajectories, 1, config.size, config.size)
-    times = model.times.float()
+    times = plan.times.float()
     for t, t_next in pairwise(times):
         alpha, variance = torch.exp(-t / 2), -torch.expm1(-t)
         padded = functional.pad(x, (2, 2, 2, 2), mode="circular")
@@ -53,17 +57,16 @@ def straightforward(config: PatchConfig, unfolded: bool) -> None:
         x = x + (-0.5 * x - score) * step + step.abs().sqrt() * torch.randn_like(x)
 
 
-def sampled(config: PatchConfig) -> None:
+def sampled(plan: PatchPlan) -> None:
     """Softmode's sampling alone."""
-    model = patch.prepare(config)
-    noise = TrajectoryNoise(config.seed, range(config.trajectories))
-    x = initial_state(model.process, config.t_max, noise, (1, *model.lattice.shape), model.dtype)
-    simulate(model.denoiser, model.process, x, model.times, noise)
+    noise = TrajectoryNoise(plan.config.seed, range(plan.config.trajectories))
+    x = initial_state(plan.process, plan.config.t_max, noise, (1, *plan.lattice.shape), plan.dtype)
+    simulate(PatchDenoiser(plan.dictionary), plan.process, x, plan.times, noise, sampler=SAMPLER)
 
 
-def measured(config: PatchConfig) -> None:
+def measured(plan: PatchPlan) -> None:
     """Softmode's sampling with every observable of the experiment."""
-    patch.measure(patch.prepare(config), config, range(config.trajectories))
+    plan.measure(Block(0, 0, range(plan.config.trajectories)))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -77,36 +80,39 @@ def command_seconds(code: list[str], turns: int) -> float:
     return statistics.median(runs)
 
 
-def peak_memory_mib() -> float:
-    """Peak resident memory of the command at 1024 x 1024, every observable measured (MiB)."""
+def peak_memory_mib(size: int) -> float:
+    """Peak resident memory of the command, every observable measured (MiB)."""
     with tempfile.TemporaryDirectory() as folder:
-        options = {"size": 1024, "steps": 20, "t-max": 5, "t-min": 0.1, "measure-every": 5, "out": folder + "/run"}
+        options = {"size": size, "steps": 20, "t-max": 5, "t-min": 0.1, "measure-every": 5, "out": folder + "/run"}
         command = [sys.executable, "-m", "softmode", "patch", *(f"--{name}={value}" for name, value in options.items())]
         subprocess.run(command, check=True, capture_output=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=5)
-    arguments = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="one turn on a small lattice, to see that it works")
+    chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
-    print(f"peak memory at 1024 x 1024, 4 trajectories: {peak_memory_mib():.0f} MiB")
-    config = PatchConfig(steps=arguments.steps, t_max=50.0)
+    large, turns, imports = (64, 1, 1) if chosen.small else (1024, chosen.turns, 3)
+    print(f"peak memory at {large} x {large}, 4 trajectories: {peak_memory_mib(large):.0f} MiB")
+    plan = prepare(Config(**SMALL) if chosen.small else Config(steps=chosen.steps))
     ways: dict[str, Callable[[], object]] = {
-        "softmode": lambda: sampled(config),
-        "softmode, measuring": lambda: measured(config),
-        "unfold + einsum": lambda: straightforward(config, unfolded=True),
-        "conv2d": lambda: straightforward(config, unfolded=False),
+        "softmode": lambda: sampled(plan),
+        "softmode, measuring": lambda: measured(plan),
+        "unfold + einsum": lambda: straightforward(plan, unfolded=True),
+        "conv2d": lambda: straightforward(plan, unfolded=False),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(arguments.turns + 1):
+    for turn in range(turns + 1):
         for name, work in ways.items():
             elapsed = seconds(work)
             if turn > 0:  # the first turn warms up
                 times[name].append(elapsed)
-    print(f"80 x 80, {config.trajectories} trajectories, {config.steps} steps, float32, {THREADS} threads")
+    size, trajectories, steps = plan.config.size, plan.config.trajectories, plan.config.steps
+    print(f"{size} x {size}, {trajectories} trajectories, {steps} steps, float32, {THREADS} threads, {turns} turn(s)")
     for name, values in times.items():
         ratios = [value / base for value, base in zip(values, times["softmode"], strict=True)]
         print(
@@ -114,9 +120,9 @@ def main() -> None:
             f"ratio to softmode {statistics.median(ratios):5.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
         )
     python = sys.executable
-    bare = command_seconds([python, "-c", "import torch"], 3)
-    print(f"softmode --help {command_seconds([python, '-m', 'softmode', '--help'], 3):.2f} s")
-    both = command_seconds([python, "-c", "import torch, softmode"], 3)
+    bare = command_seconds([python, "-c", "import torch"], imports)
+    print(f"softmode --help {command_seconds([python, '-m', 'softmode', '--help'], imports):.2f} s")
+    both = command_seconds([python, "-c", "import torch, softmode"], imports)
     print(f"import softmode adds {both - bare:.2f} s to torch's {bare:.2f} s")
 
 

@@ -3,6 +3,8 @@
 python benchmarks/trained_networks.py gains      # evaluations for one standard error: multiplexed or one by one
 python benchmarks/trained_networks.py probe      # a whole probe against plain sampling of its trajectories
 python benchmarks/trained_networks.py training   # a training step against the plain float32 loop
+
+With --small each takes a few seconds, to see that it works.
 """
 
 import argparse
@@ -10,24 +12,33 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from softmode.config import ProbeConfig
-from softmode.dynamics import TrajectoryNoise, initial_state, simulate
 from torch.nn import functional
 
 from softmode.data import Images, fashion_mnist
 from softmode.estimate import bootstrap
-from softmode.experiments import probe
+from softmode.experiments.call import experiment
+from softmode.experiments.probe.config import Config
+from softmode.experiments.probe.measure import ProbePlan, prepare
 from softmode.networks.unet import UNet
 from softmode.observe.gains import evaluations
+from softmode.runs.engine import execute
+from softmode.runs.run import Run
+from softmode.samplers import initial_state
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise
 from softmode.training.config import TrainConfig
 from softmode.training.recipes import RECIPES
 from softmode.training.state import Training
 from softmode.training.workers import Workers
+
+# fewer steps and shells than a probe's own, where it only has to work
+SMALL = {"t_max": 2.0, "shells": 3, "snapshots": (1.0,)}
+# noise levels between which the errors of gains are compared: beyond them gains hardly fluctuate
+LEVELS = (0.05, 50.0)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -36,57 +47,65 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def gains(model: str, states: str, trajectories: int) -> None:
+def whole(plan: ProbePlan, folder: str) -> Run:
+    """Run a whole probe, its analysis included."""
+    return execute(experiment("probe"), plan, Path(folder) / "run")
+
+
+def gains(model: str, states: str, trajectories: int, small: bool) -> None:
     """Measure the same states with both methods; evaluations for equal errors go with the square of the errors."""
+    options = SMALL | {"steps": 40, "measure_every": 10} if small else {"measure_every": 250, "snapshots": (1.0,)}
     spent, errors, means = {}, {}, {}
     for method in ("difference", "multiplexed"):
-        config = ProbeConfig(model, states=states, method=method, trajectories=trajectories, measure_every=250)
-        config = replace(config, block=trajectories, snapshots=(1.0,))
+        config = Config(
+            model=model, states=states, method=method, trajectories=trajectories, block=trajectories, **options
+        )
         with tempfile.TemporaryDirectory() as folder:
-            run = probe.run(config, Path(folder) / "run")
-            data = run.arrays["gain"].to_numpy().mean(-1)
-            levels = run.arrays["noise_level"].to_numpy()
-        found = bootstrap(data, np.ravel)
-        shape = data.shape[1:]
-        errors[method] = np.reshape([e.stderr for e in found], shape)
-        means[method] = data
+            data = whole(prepare(config), folder).dataset[["gain", "noise_level"]].load()
+        measured, levels = data["gain"].to_numpy().mean(-1), data["noise_level"].to_numpy()
+        shape = measured.shape[1:]
+        errors[method] = np.reshape([each.stderr for each in bootstrap(measured, np.ravel)], shape)
+        means[method] = measured
         spent[method] = evaluations(method, config.shells, 2)
     cost = spent["difference"] / spent["multiplexed"]
     ratio = cost * (errors["difference"] / errors["multiplexed"]) ** 2
     difference = means["multiplexed"] - means["difference"]
     z = difference.mean(0) / np.maximum(difference.std(0, ddof=1) / trajectories**0.5, 1e-4)
+    inside = (levels > LEVELS[0]) & (levels < LEVELS[1])
     print(f"{model}, {states} states, {trajectories} trajectories; evaluations per state {spent}")
     print(f"largest |mean difference| in standard errors, over {z.size} shells and noise levels: {np.abs(z).max():.2f}")
     print("evaluations saved at equal standard error of the shell medians (times fewer), by noise level and shell:")
-    for level, row in zip(levels, ratio, strict=True):
-        if 0.05 < level < 50:
-            print(f"  sigma {level:7.3f}: " + " ".join(f"{value:5.1f}" for value in row))
-    inside = ratio[(levels > 0.05) & (levels < 50)]
-    print(f"median over shells and noise levels {np.median(inside):.1f}, shells n >= 1 {np.median(inside[:, 1:]):.1f}")
+    for level, row in zip(levels[inside], ratio[inside], strict=True):
+        print(f"  sigma {level:7.3f}: " + " ".join(f"{value:5.1f}" for value in row))
+    overall = np.median(ratio[inside]), np.median(ratio[inside][:, 1:])
+    print(f"median over shells and noise levels {overall[0]:.1f}, shells n >= 1 {overall[1]:.1f}")
 
 
-def whole_probe(model: str, trajectories: int, steps: int, turns: int) -> None:
+def whole_probe(model: str, trajectories: int, steps: int, turns: int, small: bool) -> None:
     """Run a whole probe and plain sampling of the same trajectories in turns."""
-    config = ProbeConfig(model, trajectories=trajectories, steps=steps, measure_every=max(1, steps // 100))
-    plan = probe.prepare(config)
-    (bound,) = plan.bounds.values()
+    options = (
+        SMALL | {"steps": 60, "measure_every": 20} if small else {"steps": steps, "measure_every": max(1, steps // 100)}
+    )
+    config = Config(model=model, trajectories=trajectories, **options)
+    plan = prepare(config)
+    (of_class,) = plan.classes.values()
 
     def sampling() -> None:
-        for start in range(0, trajectories, config.block):
-            noise = TrajectoryNoise(config.seed, range(start, min(start + config.block, trajectories)))
+        for block in plan.blocks():
+            noise = TrajectoryNoise(config.seed, block.trajectories)
             x = initial_state(plan.process, float(plan.times[0]), noise, plan.model.shape, plan.dtype)
-            simulate(bound.denoiser, plan.process, x, plan.times, noise)
+            simulate(of_class.denoiser, plan.process, x, plan.times, noise, sampler=plan.sampler)
 
     def probing() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            probe.run(config, Path(folder) / "run")
+            whole(prepare(config), folder)
 
     ratios = []
     for _ in range(turns):
-        plain, whole = seconds(sampling), seconds(probing)
-        ratios.append(whole / plain)
-        print(f"sampling {plain:.1f} s, whole probe {whole:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
-    print(f"ratio, median of {turns} turns: {statistics.median(ratios):.3f}")
+        plain, probed = seconds(sampling), seconds(probing)
+        ratios.append(probed / plain)
+        print(f"sampling {plain:.1f} s, whole probe {probed:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+    print(f"ratio, median of {turns} turn(s): {statistics.median(ratios):.3f}")
 
 
 def training_step(turns: int, batch: int) -> None:
@@ -131,15 +150,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("gains", "probe", "training"))
     parser.add_argument("--model", default="fashion-mnist-binary")
-    parser.add_argument("--states", default="forward", choices=("forward", "reverse"))
+    parser.add_argument("--states", default="forward", choices=("forward", "reverse"), help="of gains")
     parser.add_argument("--trajectories", type=int, default=0, help="default: 64 for gains, 16 for probe")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="training: one turn with 16 images, to see that it works")
+    parser.add_argument("--small", action="store_true", help="few steps and one turn, to see that it works")
     chosen = parser.parse_args()
+    turns = 1 if chosen.small else chosen.turns
     if chosen.what == "gains":
-        gains(chosen.model, chosen.states, chosen.trajectories or 64)
+        gains(chosen.model, chosen.states, chosen.trajectories or (4 if chosen.small else 64), chosen.small)
     elif chosen.what == "probe":
-        whole_probe(chosen.model, chosen.trajectories or 16, chosen.steps, chosen.turns)
+        whole_probe(chosen.model, chosen.trajectories or (2 if chosen.small else 16), chosen.steps, turns, chosen.small)
     else:
-        training_step(*((1, 16) if chosen.small else (chosen.turns, 256)))
+        training_step(turns, 16 if chosen.small else 256)

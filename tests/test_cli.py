@@ -1,258 +1,264 @@
-"""The command line as a user meets it."""
+"""The command line as a user meets it: every command does its work, and keeps its options."""
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 import warnings
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 
-from softmode.cli import main
-
-TINY = ["patch", "--size", "12", "--receptive-field", "box:3", "--t-max", "20", "--t-min", "0.1", "--steps", "300"]
-TINY += ["--trajectories", "2", "--shells", "3", "--out"]
-
-
-def test_patch_prints_every_quantity_and_where_everything_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One command leaves arrays, summary and figures, and says so; `figures` redraws them from the store."""
-    monkeypatch.setenv("COLUMNS", "200")
-    main([*TINY, str(tmp_path / "run")])
-    printed = capsys.readouterr().out
-    for words in ("t_c_score_omega", "growth_peak_1", "95 % interval", str(tmp_path / "run" / "summary.json")):
-        assert words in printed
-    figures = sorted((tmp_path / "run" / "figures").glob("*.png"))
-    assert len(figures) >= 3
-    assert all(str(path) in printed for path in figures)
-    content = figures[0].read_bytes()
-    figures[0].unlink()
-    main(["figures", str(tmp_path / "run")])
-    assert figures[0].read_bytes() == content
-
-
-def test_theory_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """log 26, the drift's zero, |Omega| and c_Omega of the 5x5 box."""
-    monkeypatch.setenv("COLUMNS", "200")
-    main(["theory", "--receptive-field", "box:5", "--dimensions", "2", "--schedule", "vp:1"])
-    printed = capsys.readouterr().out
-    for number in ("3.258097", "3.912423", "25", "0.196116"):
-        assert number in printed
-    main(["theory", "--dictionary", "paper", "--schedule", "ve"])
-    assert "Omega_eff" in capsys.readouterr().out
-    main(
-        [
-            "theory",
-            "--dictionary",
-            "random:2",
-            "--receptive-field",
-            "cross:1",
-            "--dimensions",
-            "3",
-            "--schedule",
-            "vp-linear:0.1:20",
-        ]
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ("patch --receptive-field box:4 --out {out}", "receptive_field: got box:4"),
-        ("patch --steps 0 --out {out}", "steps: got 0"),
-        ("patch --out {file}", "out: "),
-        ("theory --schedule foo", "schedule: got 'foo'"),
-        ("theory --schedule [red]", "schedule: got '[red]'"),
-        ("theory --dimensions 5", "dimensions: got 5"),
-        ("theory --dictionary what", "dictionary: got 'what'"),
-        ("figures {out}", "softmode patch --out"),
-        (
-            "probe fashion-mnist-binery --out {out}",
-            "there is no 'fashion-mnist-binery'; did you mean fashion-mnist-binary",
-        ),
-        ("probe {file}.safetensors --out {out}", "there is no file"),
-        ("probe {file} --out {out}", "truncated or no safetensors file"),
-        ("probe fashion-mnist --shape 3 28 28 --out {out}", "shape: got (3, 28, 28); expected 1 channel(s)"),
-        ("probe fashion-mnist --shape 1 30 30 --out {out}", "sides divisible by 4"),
-        ("probe fashion-mnist --labels 3 --out {out}", "labels: got 3; expected none"),
-        ("probe fashion-mnist-classifier --out {out}", "no denoiser"),
-        ("probe fashion-mnist --prompt tench --out {out}", "is no model of text: leave it out"),
-        ("probe edm2:{file}.pkl --out {out}", "cannot be read"),
-        ("window edm2:{file} --out {out}", "truncated or no safetensors file"),
-        ("window diffusers:{file} --out {out}", "holds neither model_index.json nor config.json"),
-        ("window fashion-mnist-labelled --labels 3,10 --out {out}", "labels: got 10; expected 0 to 9"),
-        ("window fashion-mnist --clones -1 --out {out}", "clones: got -1"),
-        ("window fashion-mnist --t-max 300 --sampler heun --out {out}", "t_max: got 300"),
-        ("pulse fashion-mnist --out {out}", "model: 'fashion-mnist' has no classes"),
-        ("pulse fashion-mnist-labelled --classes 11 --out {out}", "classes: got 11; expected at most 10"),
-        ("pulse fashion-mnist-labelled --guide fashion --out {out}", "guide: cannot use 'fashion'"),
-        ("pulse fashion-mnist-labelled --classifier none --out {out}", "classifier: got none; alignment needs one"),
-        ("pulse fashion-mnist-labelled --classifier dinov2 --out {out}", "classifier: "),
-        ("pulse fashion-mnist-labelled --window {out} --out {out}", "holds no softmode run"),
-        ("susceptibility fashion-mnist-labelled --centres 2 --out {out}", "centres: got 2"),
-        ("window fashion-mnist-labelled --sampler-steps 0 --out {out}", "sampler_steps: got 0"),
-        (
-            "window fashion-mnist --sampler-steps 10000000000 --out {out}",
-            "sampler_steps: got 10000000000; expected 1 to",
-        ),
-        ("clones fashion-mnist --copies 0 --out {out}", "copies: got 0"),
-        ("train fashion --out {out}", "recipe: got 'fashion'; expected one of fashion-mnist-binary"),
-        ("train fashion-mnist --data {out} --out {out}", "lacks train-images-idx3-ubyte"),
-    ],
-)
-def test_bad_input_is_one_line_with_exit_code_2(
-    arguments: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """No traceback, nothing written, the argument named."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as stop:
-        main(arguments.format(out=tmp_path / "run", file=tmp_path / "file").split())
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert named in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-MODEL = """
 import softmode as sm
+from helpers.commands import ZOO, Terminal
+from helpers.options import OPTIONS, REQUIRED
+from softmode.cli import commands, main, options_of
+from softmode.training import train
+from softmode.training.config import TrainConfig
 
-def model():
-    patches = sm.TwoStatePatch(sm.ReceptiveField.box(3))
-    return sm.Model("patches", sm.VP(), (1, 8, 8), lambda label: patches, binary=True)
-"""
-SHORT = ["python:zoo_of_the_cli:model", "--t-max", "6", "--t-min", "0.1", "--steps", "160", "--out"]
-
-
-def test_probe_and_clones_of_ones_own_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A function in the user's directory is probed and cloned; both print what they found and where it is."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "zoo_of_the_cli.py").write_text(MODEL)
-    main(["probe", *SHORT, str(tmp_path / "probe"), "--shells", "3", "--trajectories", "2", "--snapshots", "5", "1"])
-    main(["clones", *SHORT, str(tmp_path / "clones"), "--trajectories", "3", "--times", "5", "1"])
-    printed = capsys.readouterr().out
-    for words in ("lambda_0_zero", "sigma/alpha", "its t_c", "null model: none", "network evaluations: sampling 320",
-                  "agreement of copies", "0.775"):  # fmt: skip
-        assert words in printed
-    for figure in ("probe/figures/gains.png", "probe/figures/response_kernel.png", "clones/figures/clones.png"):
-        assert (tmp_path / figure).stat().st_size > 0
-        assert str(tmp_path / figure) in printed
-    sys.modules.pop("zoo_of_the_cli")
+TINY = ["--size", "12", "--receptive-field", "box:3", "--t-max", "20", "--t-min", "0.1", "--steps", "300",
+        "--trajectories", "2", "--shells", "3"]  # fmt: skip
+HEAVY = {"torch", "numpy", "scipy", "xarray", "zarr", "matplotlib", "diffusers", "transformers"}
 
 
-def test_a_window_of_ones_own_model_and_its_exports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The answer, its notions and its figure; then each format from the stored run, with nothing else printed."""
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of 80 columns in an empty directory, with a model of one's own."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "zoo_of_the_cli.py").write_text(WINDOW_MODEL)
-    run = str(tmp_path / "run")
-    main(
-        ["window", "python:zoo_of_the_cli:model", "--shells", "3", "--trajectories", "4", "--clones", "0", "--out", run]
-    )
-    printed = capsys.readouterr().out
-    for words in ("critical: peak of the", "growth_of_xi_x", "answer   guide where", "--format json", "window.png"):
-        assert words in printed
-    shown = re.search(r"in steps +(\d+) to (\d+) of 0 to 31, of EDM's sampler", printed)
-    main(["window", run, "--format", "json", "--sampler-steps", "32"])
-    guided = json.loads(capsys.readouterr().out)["steps"]
-    assert shown
-    assert [int(end) for end in shown.groups()] == [guided[0], guided[-1]]
-    main(["window", run, "--format", "json", "--sampler-steps", "30", "--weight", "2"])
-    plain = json.loads(capsys.readouterr().out)
-    assert (len(plain["weights"]), plain["guidance_scale"]) == (30, 3.0)
-    main(["window", run, "--format", "sigmas"])
-    assert len(capsys.readouterr().out.split()) == 2
-    main(["window", run, "--format", "comfyui"])
-    assert json.loads(capsys.readouterr().out)["sigma_start"] == pytest.approx(plain["sigma_hi"]["value"], rel=1e-4)
-    main(["window", run, "--format", "diffusers"])
-    assert "sigma_window_guider(pipe.scheduler" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["window", run, "--format", "json", "--sampler-steps", "0"])
-    assert stop.value.code == 2
-    sys.modules.pop("zoo_of_the_cli")
+    (tmp_path / "zoo.py").write_text(ZOO)
+    monkeypatch.delitem(sys.modules, "zoo", raising=False)
+    return Terminal(capsys)
 
 
-WINDOW_MODEL = """
-import torch
-import softmode as sm
-
-def model():
-    field = torch.cos(torch.arange(12) * 0.5235988).expand(12, 12) + 1.2
-    two = sm.EmpiricalDenoiser(torch.stack([field, -field]).unsqueeze(1))
-    return sm.Model("two", sm.VE(), (1, 12, 12), lambda label: two, binary=True)
-"""
+def shown(printed: str) -> str:
+    """Return what was printed as one line, after checking that it is 80 columns wide where it is not one long path."""
+    for line in printed.splitlines():
+        assert len(line) <= 80 or re.match(r"\w+ {2,}", line), line
+    return " ".join(printed.split())
 
 
-def test_pulses_and_the_susceptibility_of_a_shipped_network(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With as little sampling as there can be: tables, figures, and a window that is checked against chi."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.chdir(tmp_path)
-    few = ["fashion-mnist-labelled", "--labels", "1,8", "--trials", "2", "--steps", "10", "--block", "2"]
-    main(["pulse", *few, "--sigma-c", "3", "--half-width", "2", "--out", "pulse"])
-    printed = capsys.readouterr().out
-    for words in ("sigma_c = 3", "random_log", "pooled over classes", "twins.png", "alignment.png", "paths.png"):
-        assert words in printed
-    probed = ["--labels", "1,8", "--steps", "16", "--trajectories", "4", "--clones", "0"]
-    main(["window", "fashion-mnist-labelled", *probed, "--out", "window"])
-    chi = ["--centres", "3", "--width", "3", "--sigma-c", "3", "--window", "window"]
-    main(["susceptibility", *few, *chi, "--out", "chi"])
-    assert "maximum  of chi of logit" in capsys.readouterr().out
-    main(["window", "window", "--check", "chi"])
-    printed = capsys.readouterr().out
-    assert printed.startswith("window   ")
-    assert printed.count("check    chi of") == 3
-    main(["figures", "chi"])
-    assert "susceptibility.png" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["window", "window", "--check", "pulse"])
-    assert stop.value.code == 2
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_command_keeps_its_options_and_their_defaults(name: str) -> None:
+    """A script that names an option, or relies on one that it does not name, goes on working."""
+    config, output, out = options_of(commands()[name])
+    kinds = [kind for kind in (config, output) if kind is not None]
+    found = {field.name: field.default for kind in kinds for field in fields(kind)} | ({"out": out} if out else {})
+    for option, default in OPTIONS[name].items():
+        now = found[option]
+        assert (now is MISSING) if default is REQUIRED else (type(now), now) == (type(default), default), option
 
 
-def test_models_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every shipped network with its data, quality, size and file."""
-    monkeypatch.setenv("COLUMNS", "80")
-    main(["models"])
-    printed = capsys.readouterr().out
-    for name in ("fashion-mnist-binary", "fashion-mnist-labelled", "fashion-mnist-classifier"):
-        assert f"{name}.safetensors" in printed
-    for words in ("Fashion-MNIST,", "binary", "accuracy", "0.9276", "3.7", "python:module:function"):
-        assert words in printed
-    assert "…" not in printed
+def test_there_is_no_command_less() -> None:
+    """Every command that there was, and the overview has a line for each that there is."""
+    assert OPTIONS.keys() <= commands().keys()
 
 
-def test_a_coarse_grid_is_warned_of_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The warning names the number of steps that would do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        main([*TINY[:-1], "--steps", "40", "--out", str(tmp_path / "run")])
-    assert "use at least" in capsys.readouterr().err
-
-
-def test_help_shows_an_example_and_does_not_import_torch() -> None:
-    """Help is instant because nothing heavy is imported for it."""
+def test_help_imports_nothing_heavy_and_shows_an_example() -> None:
+    """Help of every command, in one process: nothing that takes long to import, and an example for each."""
     code = (
-        "import sys\nfrom softmode.cli import main\n"
-        "try: main(['patch', '--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
-        "assert not {'torch', 'scipy', 'xarray', 'matplotlib'} & set(sys.modules)"
+        "import sys\nfrom softmode.cli import commands, main\n"
+        "main([])\n"
+        "for name in commands():\n"
+        "    try: main([name, '--help'])\n"
+        "    except SystemExit as stop: assert stop.code == 0, name\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "softmode patch --out runs/patch" in printed
-    assert "(E.13)" in printed
+    overview, *pages = printed.split("usage: softmode ")[1:]
+    assert len(pages) == len(commands())
+    for name, page in zip(commands(), pages, strict=True):
+        assert page.startswith(name)
+        assert re.search(rf"Example: softmode {name}", page), name
+        assert f"  {name} " in overview
 
 
 def test_importing_softmode_imports_nothing_heavy() -> None:
     """The public names are resolved on first use, and all of them can be."""
     code = (
-        "import sys, softmode\nassert not {'torch', 'scipy', 'xarray', 'matplotlib'} & set(sys.modules)\n"
+        f"import sys, softmode\nassert not {HEAVY!r} & set(sys.modules)\n"
         "assert all(hasattr(softmode, name) for name in softmode.__all__)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_patch_says_what_it_found_and_where_everything_is(terminal: Terminal, tmp_path: Path) -> None:
+    """The answer, one table, then where the rest is; `figures` draws the same files again from what is stored."""
+    printed = terminal.run("patch", *TINY, "--out", "run")
+    run = sm.open("run")
+    assert shown(printed).startswith(f"answer {run.results.answer}")
+    assert printed.count("┃") == printed.count("│") == 0
+    for words in ("report   run/report.html", "figures  run/figures: critical_dynamics", "results  run/summary.json"):
+        assert words in printed
+    figure = tmp_path / "run" / "figures" / "critical_dynamics.png"
+    content = figure.read_bytes()
+    figure.unlink()
+    assert terminal.run("figures", "run") == printed
+    assert figure.read_bytes() == content
+    assert "t_c_score_omega" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_theory_prints_the_papers_numbers(terminal: Terminal) -> None:
+    """The answer, then log 26, the drift's zero, |Omega| and c_Omega of the 5x5 box; other processes and fields."""
+    printed = terminal.run("theory", "--receptive-field", "box:5", "--dimensions", "2", "--schedule", "vp:1")
+    assert shown(printed).startswith("answer The constant mode of the score goes soft at x = 0 at t = 3.258097")
+    for number in ("3.258097", "3.912423", "25", "0.196116", "diverges"):
+        assert number in printed
+    assert "Omega_eff" in terminal.run("theory", "--dictionary", "paper", "--schedule", "ve")
+    field = ["--receptive-field", "cross:1", "--dimensions", "3"]
+    shown(terminal.run("theory", "--dictionary", "random:2", *field, "--schedule", "vp-linear:0.1:20"))
+
+
+def test_models_lists_what_is_there(terminal: Terminal) -> None:
+    """Every shipped network with its data, quality, size and file, within 80 columns."""
+    printed = terminal.run("models")
+    for name in ("fashion-mnist", "fashion-mnist-binary", "fashion-mnist-labelled", "fashion-mnist-classifier"):
+        assert f"{name}.safetensors" in printed
+    text = shown(printed)
+    for words in ("Fashion-MNIST", "binary", "accuracy", "0.9276", "MiB", "python:module:function"):
+        assert words in text
+    assert "…" not in printed
+
+
+def test_probe_and_clones_of_ones_own_model(terminal: Terminal) -> None:
+    """A function in the user's directory is probed and cloned."""
+    short = ["python:zoo:patches", "--t-max", "6", "--t-min", "0.1", "--steps", "160"]
+    probed = terminal.run("probe", *short, "--shells", "3", "--trajectories", "2", "--snapshots", "5", "1")
+    copied = terminal.run("clones", *short, "--trajectories", "3", "--times", "5", "1", "--classifier", "none")
+    for printed, name in ((probed, "probe"), (copied, "clones")):
+        assert shown(printed).startswith(f"answer {sm.open(f'runs/{name}').results.answer}")
+        assert f"report   runs/{name}/report.html" in printed
+
+
+def test_a_window_and_its_exports(terminal: Terminal) -> None:
+    """The answer and its figure; then each format from the stored run, with nothing else printed."""
+    tiny = ["--shells", "3", "--trajectories", "4", "--clones", "0"]
+    printed = terminal.run("window", "python:zoo:model", *tiny, "--out", "run")
+    for words in ("guide where", "--format json", "window"):
+        assert words in shown(printed)
+    steps = re.search(r"steps: +(\d+) to (\d+) of 0 to 31", shown(printed))
+    assert steps
+    guided = json.loads(terminal.run("window", "run", "--format", "json", "--sampler-steps", "32"))["steps"]
+    assert [int(end) for end in steps.groups()] == [guided[0], guided[-1]]
+    plain = json.loads(terminal.run("window", "run", "--format", "json", "--sampler-steps", "30", "--weight", "2"))
+    assert (len(plain["weights"]), plain["guidance_scale"]) == (30, 3.0)
+    assert len(terminal.run("window", "run", "--format", "sigmas").split()) == 2
+    start = json.loads(terminal.run("window", "run", "--format", "comfyui"))["sigma_start"]
+    assert start == pytest.approx(plain["sigma_hi"]["value"], rel=1e-3)
+    assert "sigma_window_guider(pipe.scheduler" in terminal.run("window", "run", "--format", "diffusers")
+
+
+def test_pulses_and_the_susceptibility_of_a_shipped_network(terminal: Terminal) -> None:
+    """With as little sampling as there can be; a window is checked against chi, and chi is drawn again."""
+    few = [
+        "fashion-mnist-labelled",
+        "--labels",
+        "1,8",
+        "--trials",
+        "2",
+        "--steps",
+        "10",
+        "--block",
+        "2",
+        "--sigma-c",
+        "3",
+    ]
+    printed = terminal.run("pulse", *few, "--half-width", "2")
+    assert shown(printed).startswith("answer ")
+    assert "figures  runs/pulse/figures: " in printed
+    probed = ["--labels", "1,8", "--steps", "12", "--trajectories", "4", "--clones", "0"]
+    terminal.run("window", "fashion-mnist-labelled", *probed, "--out", "window")
+    terminal.run("susceptibility", *few, "--centres", "3", "--width", "3", "--window", "window")
+    printed = terminal.run("window", "window", "--check", "runs/chi")
+    assert printed.startswith("window   ")
+    assert printed.count("check    ") == 3
+    assert "figures  runs/chi/figures: susceptibility" in terminal.run("figures", "runs/chi")
+    assert "check: 'runs/pulse' holds no run" in terminal.refuse("window", "window", "--check", "runs/pulse")
+
+
+def test_train_says_where_the_weights_are(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option reaches the training, and the path of its weights is printed."""
+    asked = []
+
+    def run(config, out, progress):
+        asked.append((config, out))
+        return Path(out) / "weights.safetensors"
+
+    monkeypatch.setattr(train, "run", run)
+    printed = terminal.run("train", "fashion-mnist-labelled", "--epochs", "0.5", "--label-dropout", "0", "--download")
+    assert printed == "weights  runs/train/weights.safetensors\n"
+    ((config, out),) = asked
+    assert config == TrainConfig("fashion-mnist-labelled", epochs=0.5, label_dropout=0.0, download=True)
+    assert out == "runs/train"
+
+
+def test_a_pickle_is_converted_to_a_model(terminal: Terminal, tmp_path: Path) -> None:
+    """What convert-edm2 writes is a model for every other command."""
+    script = Path(__file__).parents[1] / "benchmarks" / "hostile_models.py"
+    spec = importlib.util.spec_from_file_location("hostile_models", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "edm2.pkl").write_bytes(module.official(module.ARGUMENTS, {}))
+    assert terminal.run("convert-edm2", "edm2.pkl", "edm2.safetensors") == "weights  edm2.safetensors\n"
+    assert sm.load_model("edm2:edm2.safetensors").classes == 5
+
+
+def test_a_coarse_grid_is_warned_of_in_one_line(terminal: Terminal, tmp_path: Path) -> None:
+    """The warning names the number of steps that would do; an option that comes twice counts the last time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        main(["patch", *TINY, "--steps", "40", "--out", "run"])
+    said = terminal.capsys.readouterr().err
+    assert said.startswith("warning steps: 40 are too coarse")
+    assert "use at least" in said
+    assert said.count("\n") == 1
+
+
+def test_names_that_a_terminal_would_read_otherwise(terminal: Terminal) -> None:
+    """Markup, emoji codes and colours in a path are the path's own: the run is there, and is printed as it is."""
+    printed = terminal.run("patch", *TINY, "--out", "t[/x]:smile:[red]\x1b[31m")
+    assert "report   t[/x]:smile:[red]\\x1b[31m/report.html" in printed
+    assert Path("t[/x]:smile:[red]\x1b[31m", "summary.json").is_file()
+
+
+def test_a_path_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    """Under an ASCII terminal, a name of other letters and of a byte that is no letter at all stops no run."""
+    name = "größe".encode() + b"\xff"
+    done = subprocess.run(
+        [sys.executable, "-m", "softmode", "patch", *TINY, "--out", name], check=True, cwd=tmp_path,
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"report   " in done.stdout
+    assert os.path.isfile(os.path.join(os.fsencode(tmp_path), name, b"report.html"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "error interrupted: the same command goes on"),
+        (OSError(28, "No space left on device"), 1, "error [Errno 28] No space left on device"),
+        (MemoryError(), 2, "error memory: there is not enough"),
+        (ArithmeticError("state: trajectory 3 became NaN"), 1, "error state: trajectory 3"),
+    ],
+)
+def test_what_stops_a_run_is_one_line(
+    error: BaseException, code: int, said: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption, a full disk, too little memory and a run that diverges have exit codes of their own."""
+
+    def stops(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("softmode.runs.engine.execute", stops)
+    with pytest.raises(SystemExit) as stop:
+        main(["patch", *TINY])
+    assert stop.value.code == code
+    printed = terminal.capsys.readouterr().err
+    assert printed.startswith(said)
+    assert printed.count("\n") == 1

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from softmode.experiments.probe_setup import read_images
 
+from softmode.data import read_images
 from softmode.exact.dictionary import parse_dictionary
 from softmode.files import kind_of, read_arrays, read_json, regular_file, sha256
 from softmode.lattice import ReceptiveField

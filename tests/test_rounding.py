@@ -3,24 +3,23 @@
 import math
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from softmode.config import SusceptibilityConfig
-from softmode.experiments.curves import nearest_steps
-from softmode.experiments.probe_setup import check_levels
-from softmode.experiments.susceptibility_summary import contains
-from softmode.store import Run
 
-from softmode.experiments.susceptibility import build
+from softmode.estimate import Estimate
+from softmode.experiments.susceptibility.analyse import contains
+from softmode.experiments.susceptibility.config import Config
+from softmode.experiments.susceptibility.measure import build
 from softmode.formulas.guided_flow import pulse_response, susceptibility
 from softmode.guidance.weights import Interval
+from softmode.levels import check_levels
 from softmode.model import Model
 from softmode.process import VE, VP, log_grid, rho_grid
 from softmode.rounding import GRID, above, within
-from softmode.samplers import check_start
+from softmode.runs.results import Results
+from softmode.samplers import check_start, nearest_steps
 from softmode.schedule import Custom, Linear
 
 TIMES = log_grid(50.0, 1e-3, 40)
@@ -63,7 +62,7 @@ def lowest(end: float) -> None:
 
 
 def centres(end: float) -> int:
-    return len(build(SusceptibilityConfig("tiny", lowest=0.1, highest=end, centres=3, width=1.0), LEVELS))
+    return len(build(Config(model="tiny", lowest=0.1, highest=end, centres=3, width=1.0), LEVELS))
 
 
 def response(end: float) -> None:
@@ -102,24 +101,21 @@ def test_the_end_of_a_schedule_survives_a_round_trip(schedule: Any, dtype: torch
     assert process.time(level * 1.01).isnan()
 
 
-def measured(argmax: dict[str, Any]) -> Any:
-    """Stand for a susceptibility run with its maxima."""
-    return Mock(Run, identity={"experiment": "susceptibility", "model": {"name": "tiny"}}, summary={"argmax": argmax})
+def maximum(value: float, low: float, high: float) -> Results:
+    """Stand for a susceptibility run by where its chi of the logit is largest."""
+    return Results("", values={"argmax": {"logit": Estimate(value, 0.0, 4, low, high)}})
 
 
 @pytest.mark.parametrize("ulps", [-2, -1, 0, 1, 2])
 def test_a_maximum_at_an_end_of_the_window_lies_where_its_rule_says(ulps: int) -> None:
     """Windows are open below and closed above: a maximum at the upper end is inside, one at the lower outside."""
-    ends = {"sigma_lo": {"value": 0.4}, "sigma_hi": {"value": 7.3}, "model": {"name": "tiny"}}
     for level, inside in ((0.4, False), (7.3, True)):
         moved = level * (1 + ulps * np.finfo(float).eps)
-        argmax = {"logit": {"value": moved, "low": moved, "high": moved}}
-        (row,) = contains(ends, measured(argmax))
-        assert (row["inside"], row["certain"]) == (inside, True)
+        (found,) = contains((0.4, 7.3), maximum(moved, moved, moved))
+        assert (found.inside, found.certain) == (inside, True)
         assert abs(moved / level - 1) < GRID
 
 
 def test_a_maximum_without_its_window_is_neither() -> None:
-    nothing = {"sigma_lo": {"value": None}, "sigma_hi": {"value": None}, "model": {"name": "tiny"}}
-    (row,) = contains(nothing, measured({"logit": {"value": 1.0, "low": 0.9, "high": 1.1}}))
-    assert (row["inside"], row["certain"]) == (None, False)
+    (found,) = contains(None, maximum(1.0, 0.9, 1.1))
+    assert (found.inside, found.certain) == (None, False)

@@ -83,25 +83,29 @@ def _experiment(name: str, options: Options) -> None:
     if written is not None:
         print(written)
         return
-    _show(run)
+    _show(run.directory, run.experiment.name)
     for label, line in [] if output is None else output.lines(options.output, run):
         say(label, line)
 
 
-def _show(run: Any) -> None:
+def _show(directory: Path, name: str = "") -> None:
+    """Draw figures and report of every experiment that has looked at a run; print those of one of them, or of all."""
+    from softmode.experiments.call import looks
     from softmode.runs.html import write_page
     from softmode.runs.report import print_run
 
-    figures = run.draw()
-    print_run(run, write_page(run, figures), figures)
+    for run in looks(directory):
+        figures = run.draw()
+        page = write_page(run, figures)
+        if name in ("", run.experiment.name):
+            print_run(run, page, figures)
 
 
 def _figures(options: Options) -> None:
     from softmode.experiments.call import looks
 
-    for run in looks(options.config.directory):
-        run.store.verify()
-        _show(run)
+    looks(options.config.directory)[0].store.verify()
+    _show(Path(options.config.directory))
 
 
 def _theory(options: Options) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from softmode.data import Images
 from softmode.denoiser import Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
-from softmode.networks.card import Card
 from softmode.process import Process
 
 
@@ -26,7 +26,7 @@ class Model:
         images: Held-out data; None where none came with the model.
         spectrum: Variance of the training data along each Fourier mode, [class or 1, *space], all classes last.
         mean: Mean of the training data, [class or 1, channel, *space].
-        card: The card of its weights; None where it has none.
+        card: The card of its weights, `softmode.networks.card.Card`; None where it has none.
         levels: Lowest and highest noise level that it knows; None where it knows them all.
         inputs: SHA-256 digest in hexadecimal of each file it was made of, by what the file is: weights, source, ...
     """
@@ -40,7 +40,7 @@ class Model:
     images: Images | None = None
     spectrum: Tensor | None = None
     mean: Tensor | None = None
-    card: Card | None = None
+    card: Any = None
     levels: tuple[float, float] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 

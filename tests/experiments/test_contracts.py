@@ -85,15 +85,15 @@ def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
         honest(store, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "write", dies)
-    settings, sittings = tiny(name).made(folder / f"{name}-inputs"), 0
-    for sittings in range(1, 100):
+    settings, interrupted = tiny(name).made(folder / f"{name}-inputs"), 0
+    while interrupted < 100:
         stored = 0
         try:
             call(experiment(name), tmp_path / "run", **settings)
+            break
         except KeyboardInterrupt:
-            continue
-        break
-    assert sittings > 2, "the tiny run has too few blocks to be interrupted"
+            interrupted += 1
+    assert 2 <= interrupted < 100, "the tiny run has too few blocks to be interrupted"
     assert digests(tmp_path / "run") == digests(runs[name].directory)
 
 
@@ -161,7 +161,7 @@ def test_another_input_file_is_refused_by_name(
     kept = path.read_bytes()
     try:
         case.write(path, 1)
-        with refused(rf"out: .* holds a run with another .*{case.option}"):
+        with refused(rf"^out: .* holds a run with .*another .*{case.option}.*by its content"):
             call(experiment(name), run.directory, **settings)
     finally:
         path.write_bytes(kept)
@@ -181,8 +181,8 @@ def test_results_survive_json(name: str, runs: dict[str, Run]) -> None:
 def test_results_are_short_at_first(name: str, runs: dict[str, Run]) -> None:
     """An answer of one or two sentences, and evidence of at most eight rows whose cells fit their heads."""
     results = runs[name].results
-    sentences = re.findall(r"[.!?](?=\s+[A-Z]|$)", results.answer)
-    assert 1 <= len(sentences) <= 2, results.answer
+    assert results.answer
+    assert len(re.findall(r"[.!?]\s+[A-Z]", results.answer)) <= 1, results.answer
     first, *_ = results.tables.values()
     assert 1 <= len(first.rows) <= 8
     for table in results.tables.values():
@@ -190,7 +190,6 @@ def test_results_are_short_at_first(name: str, runs: dict[str, Run]) -> None:
         assert all(len(row) == len(table.columns) for row in table.rows), table.title
     for quantity in results.quantities:
         assert quantity.what, quantity.name
-        assert quantity.source, quantity.name
 
 
 REDRAW = """
@@ -232,6 +231,7 @@ def test_figures_are_drawn_from_the_run_alone(name: str, redrawn: tuple[Path, di
     assert written == {f"{figure}.{kind}" for figure, there in drawn[name].items() if there for kind in ("png", "pdf")}
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_every_bad_setting_is_refused_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting is named first, nothing is computed or written: every bound, and every other type."""

@@ -59,7 +59,7 @@ class Tiny(NamedTuple):
 
 def _probe() -> dict[str, Any]:
     return {
-        "model": corners(), "trajectories": 3, "block": 2, "steps": 12, "shells": 3, "measure_every": 3,
+        "model": corners(), "trajectories": 5, "block": 2, "steps": 12, "shells": 3, "measure_every": 3,
         "snapshots": (5.0, 1.0), "sampler": "heun", "labels": (0, 2),
     }  # fmt: skip
 
@@ -77,7 +77,7 @@ TINY = {
     ),
     "probe": Tiny(_probe, "data", "images.npz", _write_images),
     "clones": Tiny(
-        lambda: {"model": corners(), "trajectories": 3, "block": 2, "steps": 120, "times": (5.0, 1.0), "copies": 2},
+        lambda: {"model": corners(), "trajectories": 5, "block": 2, "steps": 120, "times": (5.0, 1.0), "copies": 2},
         "classifier", "classifier.safetensors", _write_classifier,
     ),
     "window": Tiny(

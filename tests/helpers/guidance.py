@@ -22,6 +22,7 @@ from softmode.experiments.susceptibility.config import Config as SusceptibilityC
 from softmode.model import Model
 from softmode.runs.engine import execute
 from softmode.runs.experiment import Experiment, Plan
+from softmode.runs.identity import inputs_of
 from softmode.runs.results import Quantity, Results
 from softmode.runs.run import Run
 from softmode.runs.store import ArraySpec, Block
@@ -90,7 +91,7 @@ class WindowPlan(Plan):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        return {"model": {"name": self.model.name}, "inputs": dict(self.model.inputs)}
+        return {"model": {"name": self.model.name}, "inputs": inputs_of(model=self.model.inputs)}
 
     @property
     def constants(self) -> Mapping[str, Any]:

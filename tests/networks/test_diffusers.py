@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from softmode.config import WindowConfig
 
-from softmode.experiments import window
+from helpers.runs import run
 from softmode.networks.diffusers import DiffusersDenoiser, load_diffusers
 from softmode.networks.diffusers_scheduler import noise_table, step_levels
 from softmode.networks.load import load_model
@@ -235,16 +234,16 @@ def test_forward_derivatives_agree_with_differences(name: str, saved: Path) -> N
 
 def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path) -> None:
     """A colour model goes through probe, clones and analysis; its range cuts the grid; chroma gains come out."""
-    config = WindowConfig(
-        f"diffusers:{saved / 'colour'}", steps=8, trajectories=2, shells=3, clones=2, clone_steps=120, dtype="float64"
-    )
-    run = window.run(config, tmp_path / "run")
-    levels = run.arrays["noise_level"].to_numpy()
+    found = run(
+        "window", tmp_path / "run", model=f"diffusers:{saved / 'colour'}", steps=8, trajectories=2, shells=3, clones=2,
+        clone_steps=120, dtype="float64",
+    )  # fmt: skip
+    levels = found.dataset["noise_level"].to_numpy()
     low, high = noise_table(make("ddim-v")).range
     assert levels[0] == pytest.approx(min(80.0, high))
     assert levels[-1] == pytest.approx(low)
-    assert np.isfinite(run.arrays["chroma_gain"].to_numpy()).all()
-    assert window.read(run)["verdict"] in ("found", "doubtful", "none")
+    assert np.isfinite(found.dataset["chroma_gain"].to_numpy()).all()
+    assert found.results.values["verdict"] in ("found", "doubtful", "none")
 
 
 @pytest.mark.parametrize(

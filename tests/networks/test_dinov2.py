@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from softmode.config import ClonesConfig, ProbeConfig
 
+from helpers.runs import run
 from softmode.exact.empirical import EmpiricalDenoiser
-from softmode.experiments import clones, probe
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_classifier
@@ -141,17 +140,16 @@ def exact(points: torch.Tensor) -> Model:
     return Model("exact", VE(), tuple(points.shape[1:]), lambda _label: EmpiricalDenoiser(points))
 
 
-SMALL = ProbeConfig("exact", steps=8, shells=3, trajectories=2, block=2, dtype="float64", sampler="heun")
+SMALL = {"steps": 8, "shells": 3, "trajectories": 2, "block": 2, "dtype": "float64", "sampler": "heun"}
 
 
 def test_a_probe_follows_its_entropy(home: Path, tmp_path: Path) -> None:
     """The class of D(x) by name: the entropy of the classifier's own logits, at each noise level."""
     name = f"dinov2:{home}"
-    config = ProbeConfig(**{**vars(SMALL), "classifier": name, "snapshots": (80.0, 0.002)})
-    run = probe.run(config, tmp_path / "run", exact(data()))
-    entropy = run.arrays["class_entropy"].to_numpy()
+    measured = run("probe", tmp_path / "run", model=exact(data()), classifier=name, snapshots=(80.0, 0.002), **SMALL)
+    entropy = measured.dataset["class_entropy"].to_numpy()
     assert entropy.shape == (2, 9)
-    denoised = torch.tensor(run.arrays["denoised"].to_numpy())
+    denoised = torch.tensor(measured.dataset["denoised"].to_numpy())
     for at, snapshot in ((0, 0), (-1, 1)):
         p = load_classifier(name)(denoised[:, snapshot]).double().softmax(1).numpy()
         np.testing.assert_allclose(entropy[:, at], -(p * np.log(p)).sum(1), rtol=1e-5)
@@ -161,21 +159,20 @@ def test_a_probe_follows_its_entropy(home: Path, tmp_path: Path) -> None:
 def test_clones_are_told_by_it(home: Path, tmp_path: Path) -> None:
     """Classes of final states, which are nearly the four data, are the classifier's of these data."""
     name = f"dinov2:{home}"
-    config = ClonesConfig(
-        "exact", name, trajectories=4, times=(1.0,), steps=200, t_max=20.0, t_min=0.01, block=4, dtype="float64"
-    )
-    run = clones.run(config, tmp_path / "run", exact(data()))
-    assert run.identity["classifier"] == {"used": True, "data": "imagenet", "note": ""}
+    copied = run(
+        "clones", tmp_path / "run", model=exact(data()), classifier=name, trajectories=4, times=(1.0,), steps=200,
+        t_max=20.0, t_min=0.01, block=4, dtype="float64",
+    )  # fmt: skip
     known = set(load_classifier(name)(data()).argmax(1).tolist())
-    assert set(run.arrays["parent_class"].to_numpy().flatten().tolist()) <= known
+    assert set(copied.dataset["parent_class"].to_numpy().flatten().tolist()) <= known
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (4, 12, 12), (3, 12), (3, 4, 4, 4)])
 def test_states_that_are_no_rgb_images_are_refused(shape: tuple[int, ...], home: Path, tmp_path: Path) -> None:
     """Before anything is written, and by the classifier itself: grey images would pass through the normalisation."""
-    config = ClonesConfig("exact", f"dinov2:{home}", times=(1.0,))
+    settings = {"classifier": f"dinov2:{home}", "times": (1.0,)}
     with pytest.raises(ValueError, match=r"^classifier: .* of RGB images \(3, height, width\), not of states") as error:
-        clones.run(config, tmp_path / "run", exact(torch.zeros(2, *shape)))
+        run("clones", tmp_path / "run", model=exact(torch.zeros(2, *shape)), **settings)
     assert str(shape) in str(error.value)
     assert not (tmp_path / "run").exists()
 

@@ -9,10 +9,10 @@ from scipy import integrate, stats
 from helpers.errors import refused
 from helpers.random import normal
 from softmode.exact.empirical import EmpiricalDenoiser
-from softmode.observe.clones import Clones, class_agreement, clone, over_pairs, sign_agreement
+from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.process import VE, VP, log_grid
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulate import Clones, clone, simulate
 from softmode.streams import TrajectoryNoise
 
 TRAJECTORIES = 1000

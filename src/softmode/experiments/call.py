@@ -1,8 +1,10 @@
 """Experiments from Python, made from the list: `softmode.probe(model, trajectories=16, out="runs/mine")`, and back."""
 
 import inspect
+import shutil
 import tempfile
 import textwrap
+import weakref
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from functools import cache
@@ -104,8 +106,8 @@ def call(chosen: Experiment, out: str | Path | None = None, progress: bool = Fal
     ready = plan(chosen, **settings)
     if out is not None:
         return execute(chosen, ready, out, progress)
-    folder = tempfile.TemporaryDirectory(prefix="softmode-")
-    return replace(execute(chosen, ready, Path(folder.name) / chosen.name, progress), keep=folder)
+    scratch = _Scratch()
+    return replace(execute(chosen, ready, scratch.path / chosen.name, progress), keep=scratch)
 
 
 def plan(chosen: Experiment, **settings: Any) -> Plan:
@@ -144,6 +146,14 @@ def theory(**settings: Any) -> Results:
         ValueError: If a setting is unusable.
     """
     return _theory(make(TheoryConfig, settings))
+
+
+class _Scratch:
+    """A temporary directory that goes with the last run that holds it, or with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="softmode-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | None) -> Model:

@@ -1,75 +1,11 @@
-"""Clones: copies of trajectories, run on with noise of their own, and how far their final states agree."""
+"""How far the final states of copied trajectories agree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import combinations
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from softmode.denoiser import Denoiser
-from softmode.process import Process
-from softmode.simulate import simulate
-from softmode.streams import TrajectoryNoise
-
-
-class Clones(NamedTuple):
-    """Final states of trajectories and of their copies.
-
-    Attributes:
-        parent: Final states of the trajectories, [trajectory, channel, *space].
-        copies: Final states of their copies, [trajectory, start, copy, channel, *space].
-    """
-
-    parent: Tensor
-    copies: Tensor
-
-
-def clone(
-    denoiser: Denoiser,
-    process: Process,
-    x: Float[Tensor, "trajectory channel *space"],
-    times: Float[Tensor, " time"],
-    noise: TrajectoryNoise,
-    starts: Sequence[int],
-    copies: int,
-    noise_of_copy: Callable[[int, int], TrajectoryNoise],
-    on_step: Callable[[], None] = lambda: None,
-) -> Clones:
-    """Run trajectories down a time grid, copy each at some of its times, and run every copy on to the end.
-
-    Args:
-        denoiser: Denoiser in EDM coordinates.
-        process: Process in whose coordinates x lives.
-        x: States at times[0]; left as they are.
-        times: Falling times, float64.
-        noise: Random numbers of the trajectories themselves.
-        starts: Grid indices at which to copy.
-        copies: Copies of each trajectory at each of these times, at least 1.
-        noise_of_copy: Maps (grid index, number of the copy) to the random numbers of those copies, in the order of x.
-        on_step: Called after each step, for a progress bar.
-
-    Returns:
-        Final states of the trajectories and of the copies, on the CPU.
-
-    Raises:
-        NonFiniteStateError: At the first state that is NaN or infinite.
-        ValueError: If a start is not one of the grid's indices.
-
-    Source: biroli2024.
-    """
-    parent = simulate(denoiser, process, x, times, noise, snapshots_at=starts, on_step=on_step)
-    places = {k: place for place, k in enumerate(sorted(set(starts)))}
-    final = [
-        simulate(
-            denoiser, process, parent.snapshots[:, places[k]].to(x.device), times[k:], noise_of_copy(k, c),
-            on_step=on_step,
-        ).state
-        for k in starts
-        for c in range(copies)
-    ]  # fmt: skip
-    return Clones(parent.state, torch.stack(final, 1).unflatten(1, (len(starts), copies)))
 
 
 def sign_agreement(

@@ -7,26 +7,25 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.lines import Line2D
 
 from softmode.estimate import Array, median
+from softmode.plots.palette import BLUE
 
 # trajectories beyond which each is drawn fainter
 OPAQUE = 10
+# share of the colour map that is dark enough for lines and texts on white
+DARK = 0.75
 
 
-def trajectories_and_median(
-    ax: Axes, times: Array, curves: Array, label: str, color: str, faint: str, linestyle: str = "-"
-) -> Line2D:
-    """Plot curves [trajectory, time] transparently, the more so the more there are, and their median over them.
-
-    Returns:
-        The median's line.
-    """
-    for curve in curves:
-        ax.plot(times, curve, color=faint, linewidth=0.8, alpha=0.3 * min(1, OPAQUE / len(curves)))
-    return ax.plot(times, median(curves), color=color, linewidth=2.0, linestyle=linestyle, label=label)[0]
+def trajectories_and_median(ax: Axes, times: Array, curves: Array, color: str = "black", faint: str = BLUE) -> None:
+    """Plot curves [trajectory, time] transparently, the more so the more there are, and their median over them."""
+    for place, curve in enumerate(curves):
+        name = "trajectory" if place == 0 else "_nolegend_"
+        alpha = 0.35 * min(1, OPAQUE / len(curves))
+        ax.plot(times, curve, color=faint, linewidth=0.8, alpha=alpha, label=name, gid="trajectory")
+    ax.plot(times, median(curves), color=color, linewidth=2.2, label="median", gid="median")
 
 
 def signed_line(ax: Axes, times: Array, values: Array, **style: Any) -> list[Line2D]:
@@ -54,8 +53,8 @@ def magnitudes(values: Array) -> tuple[float, float]:
 
 
 def shell_colours(shells: int) -> Colormap:
-    """Return a colour for each of so many shells."""
-    return matplotlib.colormaps["viridis"].resampled(shells)
+    """Return a colour for each of so many shells, none too light to be read on white."""
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, DARK, shells)))
 
 
 def shell_colourbar(axes: Axes | Sequence[Axes], shells: int) -> None:
@@ -68,5 +67,5 @@ def shell_colourbar(axes: Axes | Sequence[Axes], shells: int) -> None:
 
 
 def shown_shells(shells: int) -> list[int]:
-    """Return the few shells, lowest, middle and highest, whose single curves are drawn."""
+    """Return the few shells, lowest, middle and highest, that are drawn where all would be too many."""
     return sorted({0, shells // 2, shells - 1})

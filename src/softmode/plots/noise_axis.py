@@ -35,6 +35,15 @@ def noise_axis(ax: Axes, first: float, last: float) -> None:
     ax.set_xlabel(rf"{LABEL} (generation $\rightarrow$)")
 
 
+def time_axis(ax: Axes, run: Run) -> None:
+    """Make the x axis log t over the run's times, falling from left to right as generation runs."""
+    times = run.dataset["time"].to_numpy()
+    ax.set_xscale("log")
+    ax.set_xlim(times[0], times[-1])
+    name = r"noise level $t=\sigma$" if variance_exploding(run) else "diffusion time $t$"
+    ax.set_xlabel(rf"{name} (generation $\rightarrow$)")
+
+
 def noise_ticks(run: Run) -> tuple[list[float], list[int]]:
     """Return the times of some round noise levels, and the powers of ten that these are.
 

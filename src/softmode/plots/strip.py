@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from softmode.estimate import Array
 from softmode.plots.fields import COLOURS, NORM, visible
+from softmode.plots.marks import SIZE
 from softmode.runs.run import Run
 
 
@@ -50,6 +51,6 @@ def _draw(ax: Axes, run: Run, where: Array, title: str) -> None:
     for field, level, x in zip(fields, levels, where, strict=True):
         panel = ax.inset_axes((x - width / 2, 0.0, width, 0.85))
         panel.imshow(visible(field), cmap=COLOURS, norm=NORM, interpolation="nearest")
-        panel.set_title(title.format(level), fontsize="x-small", pad=3)
+        panel.set_title(title.format(level), fontsize=SIZE, pad=3)
         panel.set_xticks([])
         panel.set_yticks([])

@@ -18,9 +18,10 @@ LAYOUTS = 4
 # over matplotlib's own defaults, so that a user's settings do not change the figures
 STYLE: dict[str, Any] = {
     "figure.dpi": DPI,
-    "font.size": 13,
-    "legend.fontsize": 11,
-    "legend.frameon": False,
+    "font.size": 14,
+    "axes.titlesize": 14,
+    "legend.fontsize": 12,
+    "legend.edgecolor": "none",
 }
 
 

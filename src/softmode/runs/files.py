@@ -128,6 +128,8 @@ def check_writable(directory: Path) -> None:
     """Raise a ValueError unless a directory could be made and written to."""
     if not str(directory).strip() or str(directory) == ".":
         raise refusal(f"out: got {str(directory)!r}; name a directory of its own for the run, for example runs/mine")
+    if "\0" in str(directory):
+        raise refusal(f"out: got {shown_path(directory)}, which no file system takes; choose another")
     longest = max(len(os.fsencode(part)) for part in directory.parts)
     if longest > 255:
         raise refusal(f"out: got a name of {longest} bytes; expected at most 255: choose a shorter one")

@@ -21,14 +21,18 @@ caption { text-align: left; font-weight: bold } figure { margin: 1.5rem 0 } img 
 
 
 def write_page(run: Run, figures: Sequence[Path]) -> Path:
-    """Write the report of a finished run to DIR/report.html and return its path."""
+    """Write the report of a finished run and return its path.
+
+    It is DIR/report.html, or DIR/NAME.html of an experiment that only analysed the run.
+    """
     images = {path.stem: path for path in figures if path.suffix == ".png"}
     config = Table("Config", ("option", "value"), tuple((name, str(value)) for name, value in run.config.items()))
     made = Table(
         "Made by", ("what", "version"), tuple((name, str(value)) for name, value in run.identity["versions"].items())
     )
     body = page_body(run.experiment.name, run.results, images) + table_of(config) + table_of(made)
-    path = run.directory / PAGE
+    own = run.identity["experiment"] == run.experiment.name
+    path = run.directory / (PAGE if own else f"{run.experiment.name}.html")
     with staged(path) as stage:
         # a path of the user's may hold bytes that are no text
         stage.write_text(_page(run.experiment.name, body), encoding="utf-8", errors="xmlcharrefreplace")

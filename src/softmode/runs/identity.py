@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,10 +33,19 @@ def fingerprints(
     """Return the fingerprints of a model's denoiser of each class, at several noise levels."""
     return {
         "all" if label is None else str(label): [
-            fingerprint(partial(denoiser, sigma=sigma), model.shape, device, dtype) for sigma in LEVELS
+            fingerprint(_at(denoiser, sigma), model.shape, device, dtype) for sigma in LEVELS
         ]
         for label, denoiser in denoisers.items()
     }
+
+
+def _at(denoiser: Denoiser, sigma: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: denoiser(x, sigma)
+
+
+def inputs_of(**files: Mapping[str, str]) -> dict[str, str]:
+    """Return digests of the files of several things, each by its thing and what it is, such as `model weights`."""
+    return {f"{what} {name}": digest for what, digests in files.items() for name, digest in digests.items()}
 
 
 def state_bytes(model: Model, dtype: torch.dtype) -> float:

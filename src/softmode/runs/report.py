@@ -53,7 +53,7 @@ def print_table(table: Table, most: int | None = None) -> None:
         shown.add_column(Text(_visible(column)), justify="right" if numbers else "left", no_wrap=numbers)
     rows = table.rows[:most]
     for row in rows:
-        shown.add_row(*(Text(_visible(text(cell))) for cell in row))
+        shown.add_row(*(Text("\n".join(map(_visible, text(cell).split("\n")))) for cell in row))
     left = len(table.rows) - len(rows)
     notes = ([f"and {left} more in the report"] if left else []) + ([table.note] if table.note else [])
     if notes:

@@ -56,7 +56,8 @@ class Run:
     @property
     def dataset(self) -> xr.Dataset:
         """Every array of the finished trajectories, with named dimensions, coordinates and units."""
-        return self.store.arrays
+        # arrays of a temporary directory outlive the run that holds it
+        return self.store.arrays if self.keep is None else self.store.arrays.load()
 
     @property
     def results_file(self) -> Path:
@@ -72,7 +73,7 @@ class Run:
             ValueError: If the run is not finished, or the file is damaged.
         """
         path, identity = self.results_file, self.identity
-        again = f"run the same command again: softmode {self.experiment.name} ... --out {shown_path(self.directory)}"
+        again = f"run the same command again, softmode {self.experiment.name} with its options"
         if unfinished := len(self.store.blocks(done=False)):
             raise refusal(
                 f"{path.name}: {shown_path(self.directory)} is not finished (blocks left: {unfinished}); {again}"
@@ -123,11 +124,13 @@ class Run:
     def draw(self) -> list[Path]:
         """Draw every figure that the run has to DIR/figures, as PNG and PDF; drawn again, they are the same files."""
         folder = self.directory / "figures"
+        # ticks are made when a figure is written
         with styled():
             drawn = {name: function(self) for name, function in self.experiment.figures.items()}
-        with written(folder):
-            folder.mkdir(exist_ok=True)
-        return [path for name, figure in drawn.items() if figure is not None for path in save(figure, folder / name)]
+            with written(folder):
+                folder.mkdir(exist_ok=True)
+            found = {name: figure for name, figure in drawn.items() if figure is not None}
+            return [path for name, figure in found.items() for path in save(figure, folder / name)]
 
     def __repr__(self) -> str:
         """Return what it is and the answer, or what is wrong with it."""

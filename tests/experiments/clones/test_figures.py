@@ -1,6 +1,5 @@
 """The clone figures: what is drawn is what the run holds, with and without classes, for every kind of state."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from helpers.clones import SMALL, clones, uniform
-from helpers.figures import legend_entries, line
+from helpers.figures import changed, legend_entries, line
 from helpers.models import by_sign
 from softmode.estimate import Estimate, bootstrap
 from softmode.experiments.clones import analyse
 from softmode.experiments.clones.figures import clone_curve, clone_details, spaced
 from softmode.process import VE, VP
 from softmode.runs.draw import _settle
-from softmode.runs.results import Results
 from softmode.runs.run import Run
 
 CONFIG = replace(SMALL, trajectories=6, block=6, dtype="float32")
@@ -40,16 +38,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return clones(CONFIG, tmp_path_factory.mktemp("runs") / "run", classifier=by_sign)
 
 
-def changed(run: Run, directory: Path, levels: dict[str, Estimate]) -> Run:
+def with_levels(run: Run, levels: dict[str, Estimate]) -> Run:
     """The run with other noise levels from which on copies agree, by kind."""
     quantities = tuple(
-        q._replace(estimate=levels[q.kind.partition("_")[0]]) if q.kind.endswith("level") else q
+        replace(q, estimate=levels[q.kind.partition("_")[0]]) if q.kind.endswith("level") else q
         for q in run.results.quantities
     )
-    (directory / "run.zarr").symlink_to(run.directory / "run.zarr")
-    plain: Results = replace(run.results, quantities=quantities)
-    (directory / "summary.json").write_text(json.dumps(run.summary | plain.plain()))
-    return replace(run, directory=directory)
+    return changed(run, quantities=quantities)
 
 
 def curve(figure: Figure) -> Axes:
@@ -83,13 +78,13 @@ def test_axes_and_threshold_say_what_is_drawn(run: Run) -> None:
     assert figure.get_suptitle() == "two, 6 trajectories, 1 copy each, 40 steps, seed 0"
 
 
-def test_crossings_are_marked_with_their_intervals(run: Run, tmp_path: Path) -> None:
+def test_crossings_are_marked_with_their_intervals(run: Run) -> None:
     """One line a kind at its noise level; the legend says the number, its interval, and whether it is doubtful."""
     levels = {
         "sign": Estimate(2.0, 0.1, 6, 1.8, 2.2),
         "class": Estimate(1.5, 0.1, 6, 1.3, 1.7, "found in 60 % of bootstrap resamples"),
     }
-    ax = curve(clone_curve(changed(run, tmp_path, levels)))
+    ax = curve(clone_curve(with_levels(run, levels)))
     for kind, estimate in levels.items():
         assert list(line(ax, f"{kind} level").get_xdata()) == [estimate.value] * 2
         (band,) = (patch for patch in ax.patches if patch.get_gid() == f"{kind} interval")
@@ -100,9 +95,9 @@ def test_crossings_are_marked_with_their_intervals(run: Run, tmp_path: Path) -> 
     ]
 
 
-def test_without_a_crossing_the_legend_says_why(run: Run, tmp_path: Path) -> None:
+def test_without_a_crossing_the_legend_says_why(run: Run) -> None:
     none = Estimate.missing(6, "the mean stays below 0.775: it is at most 0.6, at t = 1")
-    ax = curve(clone_curve(changed(run, tmp_path, {"class": none, "sign": none})))
+    ax = curve(clone_curve(with_levels(run, {"class": none, "sign": none})))
     assert not [item for item in (*ax.lines, *ax.patches) if str(item.get_gid()).endswith(("level", "interval"))]
     assert legend_entries(ax.figure) == [f"{kind}: the mean stays below 0.775" for kind in ("signs", "classes")]
 

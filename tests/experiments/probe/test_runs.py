@@ -233,3 +233,11 @@ def test_a_state_that_does_not_fit_is_refused_before_it_is_made(tmp_path: Path) 
     model = replace(exact_model("gaussian"), shape=(1, 2**20, 2**20), bind=lambda _label: pytest.fail("called"))
     with refused("shape: got .* takes about"):
         run("probe", tmp_path / "run", model=replace(model, images=None, **null_model(8, 8)), **TINY)
+
+
+def test_a_coarse_grid_keeps_as_many_snapshots_as_it_has() -> None:
+    """Eight by default; noised data have only the measured times, some of which several of the eight fall on."""
+    few = plan(exact_model("gaussian"), **TINY | {"states": "forward", "snapshots": (), "measure_every": 40})
+    assert len(few.times) == 4
+    assert 1 <= len(few.snapshots) <= 4
+    assert len(plan(exact_model("gaussian"), **TINY | {"snapshots": ()}).snapshots) == 8

@@ -136,16 +136,15 @@ def test_a_window_of_other_weights_is_refused(tmp_path: Path) -> None:
     with cheap_window(window_results()):
         home = str(stored_window(tmp_path / "window", corners(inputs={"weights": "a"})).directory)
         assert plan(corners(inputs={"weights": "a"}), sigma_c=None, window=home).critical is not None
-        with refused("window: .* is of 'corners' with another weights, by its content"):
+        with refused("window: .* is of 'corners' with another model weights, by its content"):
             plan(corners(inputs={"weights": "b"}), sigma_c=None, window=home)
 
 
 def test_other_files_of_a_run_may_differ(tmp_path: Path) -> None:
     """A window has a classifier and data of its own."""
-    own = {"weights": "a", "data": "b", "classifier weights": "c"}
     with cheap_window(window_results()):
-        window = stored_window(tmp_path / "window", corners(inputs=own))
-    check_same_model("check", window, "corners", {"weights": "a", "data": "x", "classifier weights": "y"})
+        window = stored_window(tmp_path / "window", corners(inputs={"weights": "a", "scheduler": "b"}))
+    check_same_model("check", window, corners(inputs={"weights": "a", "prompt": "c"}))
 
 
 def test_without_a_window_sigma_c_must_be_given(tmp_path: Path) -> None:
@@ -203,7 +202,7 @@ def test_a_change_of_any_class_changes_the_identity() -> None:
         ({"steps": 1}, "steps: got 1; expected at least 2"),
         ({"window": "nowhere"}, "window: 'nowhere' holds no softmode run; make one with softmode window"),
         ({"guide": "nothing-such"}, "guide: cannot use 'nothing-such'"),
-        ({"data": "none.npz"}, "data: 'none.npz' is no file"),
+        ({"data": "none.npz"}, "data: cannot read 'images' from 'none.npz' "),
     ],
 )
 def test_bad_input(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -264,3 +263,15 @@ def test_a_plan_writes_nothing_and_has_no_open_field(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
     run = execute(experiment("pulse"), made, tmp_path / "run")
     assert run.dataset["image"].dims == ("trajectory", "condition", "channel", "y", "x")
+
+
+def test_the_window_is_softmode_window_s_own(tmp_path: Path) -> None:
+    """Not the cheap one: it is measured, it says of this model that there is none, and that ends the experiment."""
+    config = replace(PULSE, sigma_c=None, trials=1, dtype="float64")
+    with refused("sigma_c: no critical window found: .* give one with --sigma-c"):
+        guide("pulse", config, tmp_path / "run")
+    window = Run(tmp_path / "run" / "window", experiment("window"))
+    assert window.results.values["verdict"] == "none"
+    assert window.config["labels"] == [0, 1, 2]
+    given = plan(window=str(window.directory))
+    assert given.critical == Critical(Estimate.exact(3.0), None)

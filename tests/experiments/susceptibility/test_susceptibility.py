@@ -22,7 +22,7 @@ from softmode.experiments.susceptibility.config import Config
 from softmode.formulas import guided_flow
 from softmode.guidance.weights import Interval, log_pulse
 from softmode.process import VE
-from softmode.runs.report import print_results
+from softmode.runs.report import print_table
 from softmode.runs.results import Results
 from softmode.samplers import initial_state
 
@@ -142,7 +142,7 @@ def test_the_terminal_shows_the_maxima_in_eighty_columns(
 ) -> None:
     run = guide("susceptibility", SUSCEPTIBILITY, tmp_path / "chi")
     monkeypatch.setenv("COLUMNS", "80")
-    print_results(run.results)
+    print_table(next(iter(run.results.tables.values())))
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert all(name in printed for name in ("probability", "logit", "rms change", "no window"))

@@ -20,16 +20,17 @@ from softmode.lattice import Lattice
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
 from softmode.networks.load import classifier_inputs, load_model
-from softmode.observe.clones import class_agreement, clone, over_pairs, sign_agreement
+from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
 from softmode.runs.classes import Label, by_label, dealt_labels
 from softmode.runs.classifier import named_classifier
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import fingerprint, fingerprints, state_bytes
+from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state, nearest_steps
+from softmode.simulate import clone
 from softmode.streams import TrajectoryNoise, copy_key
 
 DEFAULT_TIMES = 8
@@ -161,7 +162,6 @@ class ClonesPlan(Plan):
         """The model and the classifier by fingerprints and by digests of their files."""
         classify, model = self.told.classify, self.model
         made = model.shape, self.device, self.dtype
-        digests = {"model": model.inputs, "classifier": self.told.inputs or {}}
         return {
             "model": {
                 "name": model.name, "shape": list(model.shape), "process": type(model.process).__name__,
@@ -172,7 +172,7 @@ class ClonesPlan(Plan):
                 "used": classify is not None, "data": self.told.data, "note": self.told.note,
                 "fingerprint": None if classify is None else fingerprint(classify, *made),
             },
-            "inputs": {f"{what} {name}": digest for what, files in digests.items() for name, digest in files.items()},
+            "inputs": inputs_of(model=model.inputs, classifier=self.told.inputs or {}),
         }  # fmt: skip
 
     @property

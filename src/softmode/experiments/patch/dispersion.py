@@ -15,7 +15,11 @@ from matplotlib.lines import Line2D
 
 from softmode.estimate import Array, median
 from softmode.lattice import ReceptiveField
-from softmode.plots.critical_dynamics import caption, doubt_note, measured_lines, theory_lines, time_axis
+from softmode.plots.caption import caption
+from softmode.plots.critical_dynamics import WIDTH
+from softmode.plots.marks import draw_marks, marked
+from softmode.plots.noise_axis import time_axis
+from softmode.plots.palette import ORANGE
 from softmode.process import parse_process
 from softmode.runs.run import Run
 
@@ -41,25 +45,23 @@ def dispersion(run: Run) -> Figure:
     directions = [np.eye(d)]
     if d > 1:
         directions.append(np.array([(1, *signs) for signs in itertools.product((1, -1), repeat=d - 1)], dtype=float))
-    figure = Figure(figsize=(14 if d > 1 else 9.5, 6.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH if d > 1 else 0.7 * WIDTH, 6.2), layout="constrained")
     axes = list(figure.subplots(1, len(directions), sharex=True, sharey=True, squeeze=False)[0])
     for ax, vectors in zip(axes, directions, strict=True):
         mesh, lines = _map(ax, run, vectors)
-        lines += measured_lines(ax, run.results, "lambda_0_zero")
-    axes[0].set_title("along an axis" + (f" (mean of the {d})" if d > 1 else ""), fontsize="medium")
+        time_axis(ax, run)
+        draw_marks(ax, marked(run.results, ("t_c_score_omega",)), above=False)
+    axes[0].set_title("along an axis" + (f" (mean of the {d})" if d > 1 else ""))
     for ax in axes[1:]:
         title = rf"along a diagonal (mean of the {len(vectors)}), $|k_\mu|=k$, $|\mathbf{{k}}|=\sqrt{{{d}}}\,k$"
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title)
     axes[0].set_ylabel("wavenumber $k$ (radians per site)")
     axes[0].set_yticks([0, math.pi / 2, math.pi], ["0", r"$\pi/2$", r"$\pi$"])
     ticks = [-1, -0.5, -0.2, 0, 0.2, 0.5, 1]
     figure.colorbar(
         mesh, ax=axes, extend="both", ticks=ticks, format="{x:g}", label=r"$\lambda(k,t)\,/\,\lambda_{G=0}(t)$"
     )
-    lines += theory_lines(axes, run.results) + doubt_note(lines)
-    figure.legend(handles=lines, loc="outside lower center", ncols=3 if d > 1 else 2)
-    for ax in axes:
-        time_axis(ax, run)
+    figure.legend(handles=lines, loc="outside lower center", ncols=2)
     figure.suptitle(caption(run), parse_math=False, fontsize="medium")
     return figure
 
@@ -102,9 +104,7 @@ def _map(ax: Axes, run: Run, directions: Array) -> tuple[QuadMesh, list[Line2D]]
     edge = median(data["growing_edge"].to_numpy()) / float(np.linalg.norm(directions[0]))
     if np.isfinite(edge).any():
         label = "growing edge $k^*$ of the quadratic fit, median"
-        handles += ax.plot(
-            times, edge, color="tab:orange", linewidth=2.0, linestyle="--", label=label, gid="growing_edge"
-        )
+        handles += ax.plot(times, edge, color=ORANGE, linewidth=2.0, linestyle="--", label=label, gid="growing_edge")
     ax.set_ylim(0, math.pi)
     return mesh, handles
 

@@ -8,7 +8,9 @@ from matplotlib.figure import Figure, SubFigure
 
 from softmode.estimate import Array
 from softmode.experiments.patch.dispersion import dispersion
-from softmode.plots.critical_dynamics import caption, critical_dynamics
+from softmode.plots.caption import caption
+from softmode.plots.critical_details import critical_details
+from softmode.plots.critical_dynamics import critical_dynamics
 from softmode.plots.fields import COLOURS
 from softmode.plots.snapshots import shown_states, snapshot_title, state_symbol
 from softmode.process import parse_process
@@ -146,4 +148,9 @@ def _curves(figure: SubFigure, run: Run, states: Array, columns: int, rows: int)
         ax.set_ylabel(f"state {state_symbol(run)}")
 
 
-FIGURES = {"critical_dynamics": critical_dynamics, "snapshots": snapshots, "dispersion": dispersion}
+FIGURES = {
+    "critical_dynamics": critical_dynamics,
+    "critical_dynamics_details": critical_details,
+    "snapshots": snapshots,
+    "dispersion": dispersion,
+}

@@ -20,11 +20,11 @@ from softmode.experiments.probe.prepare import (
     OfClass,
     bind_classes,
     data_of,
-    default_snapshots,
     file_inputs,
     find_classify,
     grid,
     settle,
+    snapshot_steps,
 )
 from softmode.lattice import Lattice
 from softmode.model import Model
@@ -41,7 +41,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
 from softmode.runs.store import ArraySpec, Block
-from softmode.samplers import Noising, Sampler, initial_state, nearest_steps, sampler_for
+from softmode.samplers import Noising, Sampler, initial_state, sampler_for
 from softmode.simulate import Trajectory, simulate
 from softmode.streams import TrajectoryNoise, null_data_seed
 
@@ -67,7 +67,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     lattice = Lattice(model.shape[1:])
     lattice.wavenumbers(config.shells)
     times, measured = grid(config, model, dtype)
-    snapshots = nearest_steps("snapshots", config.snapshots or default_snapshots(model.process, times), times)
+    snapshots = snapshot_steps(config, model.process, times)
     classes = bind_classes(config, model, dealt_labels(config.labels, model, config.trajectories))
     classify, classifier_digests = find_classify(config, model, given, device, dtype)
     middle = float(model.process.noise_level(times[len(times) // 2]))

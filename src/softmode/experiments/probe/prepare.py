@@ -21,7 +21,8 @@ from softmode.networks.load import classifier_inputs
 from softmode.process import Process
 from softmode.runs.classes import Label
 from softmode.runs.classifier import named_classifier
-from softmode.samplers import check_start, measured_steps, sampler_for
+from softmode.runs.identity import inputs_of
+from softmode.samplers import check_start, measured_steps, nearest_steps, sampler_for
 
 DEFAULT_SNAPSHOTS = 8
 # noise levels, in units of the data, between which the default snapshots lie
@@ -69,10 +70,17 @@ def grid(config: Config, model: Model, dtype: torch.dtype) -> tuple[Tensor, list
     return (times, measured) if config.states == "reverse" else (times[measured], list(range(len(measured))))
 
 
-def default_snapshots(process: Process, times: Tensor) -> list[float]:
-    """Return the times of snapshots when a user names none."""
-    levels = np.geomspace(*SNAPSHOT_LEVELS, DEFAULT_SNAPSHOTS)
-    return process.time(torch.from_numpy(levels)).clamp(float(times[-1]), float(times[0])).tolist()
+def snapshot_steps(config: Config, process: Process, times: Tensor) -> list[int]:
+    """Return the grid indices of snapshots, rising: where the user wants them, or some of a coarse grid's own.
+
+    Raises:
+        ValueError: If the user names a time outside the grid, or too many.
+    """
+    if config.snapshots:
+        return nearest_steps("snapshots", config.snapshots, times)
+    levels = torch.from_numpy(np.geomspace(*SNAPSHOT_LEVELS, DEFAULT_SNAPSHOTS))
+    wanted = process.time(levels).clamp(float(times[-1]), float(times[0])).tolist()
+    return sorted({step for t in wanted for step in nearest_steps("snapshots", [t], times)})
 
 
 def bind_classes(config: Config, model: Model, labels: Sequence[Label]) -> dict[Label, OfClass]:
@@ -108,12 +116,12 @@ def find_classify(
         inputs = {} if classify is None else classifier_inputs(config.classifier)
     if classify is not None:
         check_classifier(classify, model, dtype, device)
-    return classify, {f"classifier {name}": digest for name, digest in inputs.items()}
+    return classify, inputs_of(classifier=inputs)
 
 
 def file_inputs(config: Config, model: Model) -> dict[str, str]:
     """Return the digests of the model's files, and of the data that states or the null model are made of."""
-    inputs = {f"model {name}": digest for name, digest in model.inputs.items()}
+    inputs = inputs_of(model=model.inputs)
     if config.data:
         inputs["data"] = sha256(config.data)
     elif config.states == "forward" and model.images is not None:

@@ -10,8 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from softmode.plots.critical_dynamics import caption
+from softmode.plots.caption import caption
+from softmode.plots.critical_dynamics import WIDTH, lettered
+from softmode.plots.marks import SIZE, raise_top
 from softmode.plots.noise_axis import LABEL, interval, noise_axis
+from softmode.plots.palette import BLUE, GREEN, GREY, VERMILLION
 from softmode.runs.run import Run
 
 # factor between the values and the ends of a log axis, which longer intervals overrun
@@ -20,34 +23,37 @@ MARGIN = 4.0
 LINEAR_SHARE = 0.01
 # ratio of two series' noise levels, so that their intervals stay apart
 SHIFT = 1.05
-OMEGA, RADIUS = "tab:blue", "#c00000"
+OMEGA, RADIUS = BLUE, VERMILLION
+ERROR_BARS = (r" ($\pm$ standard error)", *[" (95 % intervals)"] * 3)
+TITLES = ("response kernel", "effective receptive field", "range of the response", "errors of symmetry")
 ERRORS = {
-    "equivariance": (r"equivariance error, $|D(\tau x)-\tau D(x)|/|D(x)|$", "tab:blue", "o"),
-    "oddness": ("oddness error, $|D(-x)+D(x)|/2|D(x)|$", "#f08000", "s"),
-    "antisymmetric": (r"antisymmetric share of $|\partial D/\partial x|$", "tab:green", "^"),
+    "equivariance": (r"shifts: $|D(\tau x)-\tau D(x)|/|D(x)|$", BLUE, "o"),
+    "oddness": ("oddness: $|D(-x)+D(x)|/2|D(x)|$", VERMILLION, "s"),
+    "antisymmetric": (r"antisymmetric part of $|\partial D/\partial x|$", GREEN, "^"),
 }
 
 
 def response_kernel(run: Run) -> Figure:
     r"""Draw what a site of D(x) answers to: the response kernel, its range, and how far D is from a symmetric field.
 
-    Left: the response at a site to a push at a distance, averaged over sites and trajectories, with the standard error
-    over trajectories. Middle: the effective receptive field $\Omega=(\sum_u K)^2/\sum_u K^2$ and the root mean square
-    radius of $K^2$, with 95 % intervals; a patch model of that receptive field would soften (r = 0) where
-    $\Omega=(\sigma/\alpha)^2$. Right: the errors of translation equivariance and of $x\to-x$, and the share of the
-    Jacobian's norm in its antisymmetric part.
+    (a) The response at a site to a push at a distance, averaged over sites and trajectories, with the standard error
+    over trajectories. (b) The effective receptive field $\Omega=(\sum_u K)^2/\sum_u K^2$ with 95 % intervals; a patch
+    model of that receptive field would soften (r = 0) where $\Omega=(\sigma/\alpha)^2$. (c) The root mean square radius
+    of $K^2$. (d) The errors of translation equivariance and of $x\to-x$, and the share of the Jacobian's norm in its
+    antisymmetric part.
 
     Args:
         run: A finished run of a probe.
 
     Source: paper C.1 and Eqs. 18-22.
     """
-    figure = Figure(figsize=(16, 6.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    _kernel(left, run)
-    _range(middle, run)
-    _symmetry(right, run)
-    for ax in (middle, right):
+    figure = Figure(figsize=(WIDTH, 9.4), layout="constrained")
+    panels = list(figure.subplots(2, 2).flat)
+    errors = ERROR_BARS if run.dataset.sizes["trajectory"] > 1 else ("",) * len(TITLES)
+    lettered(panels, [f"{title}{error}" for title, error in zip(TITLES, errors, strict=True)])
+    for draw, ax in zip((_kernel, _omega, _radius, _symmetry), panels, strict=True):
+        draw(ax, run)
+    for ax in panels[1:]:
         noise_axis(ax, *interval(run.dataset["snapshot_level"].to_numpy()))
     figure.suptitle(caption(run), parse_math=False, fontsize="medium")
     return figure
@@ -72,43 +78,39 @@ def _kernel(ax: Axes, run: Run) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("distance $|u|$ (sites)")
     ax.set_ylabel(r"response $K=\langle\partial D_i/\partial x_{i+u}\rangle_i$")
-    ax.set_title("Response kernel" + (r" ($\pm$ standard error)" if stderr is not None else ""))
     ax.figure.colorbar(colors, ax=ax, label=LABEL, aspect=30)
 
 
-def _range(ax: Axes, run: Run) -> None:
-    omega = _series(ax, run, "omega", r"effective receptive field $\Omega$", OMEGA, "o", 1.0)
+def _omega(ax: Axes, run: Run) -> None:
+    omega = _series(ax, run, "omega", "measured", OMEGA, "o", 1.0)
     levels = run.dataset["snapshot_level"].to_numpy()
-    softening = ax.plot(
-        levels, levels**2, color="0.5", linestyle=":", label=r"$\Omega=(\sigma/\alpha)^2$: $r=0$ of a patch model"
-    )
-    twin = ax.twinx()
-    radius = _series(twin, run, "radius", "radius (right axis)", RADIUS, "s", SHIFT)
-    if np.isnan(np.asarray(radius.get_ydata())).any():
-        radius.set_label("radius (right axis); missing: no real value")
+    ax.plot(levels, levels**2, color=GREY, linestyle=":", label=r"$(\sigma/\alpha)^2$: $r=0$ of a patch model")
     ax.set_yscale("log", nonpositive="clip")
     values = np.asarray(omega.get_ydata())
     values = values[values > 0]
     if len(values):
         ax.set_ylim(values.min() / MARGIN, values.max() * MARGIN)
-    twin.set_ylim(bottom=0)
-    ax.set_ylabel(r"effective receptive field $\Omega$ (sites)", color=OMEGA)
-    twin.set_ylabel(r"radius of $K^2$ (sites)", color=RADIUS)
-    ax.tick_params(axis="y", colors=OMEGA)
-    twin.tick_params(axis="y", colors=RADIUS)
-    ax.set_title("Range of the response")
-    ax.legend(handles=[omega, radius, *softening], loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    ax.set_ylabel(r"$\Omega$ (sites)")
+    ax.legend(loc="best")
+
+
+def _radius(ax: Axes, run: Run) -> None:
+    radius = _series(ax, run, "radius", "", RADIUS, "s", 1.0)
+    ax.set_ylim(bottom=0)
+    if np.isnan(np.asarray(radius.get_ydata())).any():
+        raise_top(ax, 1)
+        ax.annotate("gaps: no real value", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=SIZE)
+    ax.set_ylabel("radius of $K^2$ (sites)")
 
 
 def _symmetry(ax: Axes, run: Run) -> None:
-    handles = [
+    for place, (name, (label, color, marker)) in enumerate(ERRORS.items()):
         _series(ax, run, name, label, color, marker, SHIFT ** (place - 1))
-        for place, (name, (label, color, marker)) in enumerate(ERRORS.items())
-    ]
-    ax.set_ylim(bottom=0)
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, top)
+    raise_top(ax, len(ERRORS))
     ax.set_ylabel("relative error")
-    ax.set_title("Errors of symmetry")
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    ax.legend(loc="upper right")
 
 
 def _series(ax: Axes, run: Run, name: str, label: str, color: str, marker: str, shift: float) -> Line2D:

@@ -13,18 +13,20 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from softmode.estimate import Array, Estimate
-from softmode.plots.critical_dynamics import MEASURED, caption, doubt_note, value_text
+from softmode.plots.caption import caption
+from softmode.plots.critical_details import MEASURED
+from softmode.plots.critical_dynamics import WIDTH
 from softmode.plots.fields import COLOURS, NORM, visible
+from softmode.plots.marks import SIZE, doubt_note, value_text
 from softmode.plots.snapshots import shown_states, snapshot_title, state_symbol
 from softmode.runs.run import Run
 
 SAMPLES_SHOWN = 16
 COLUMNS = 8
-# inches across a sheet of panels, and the fewest columns that fill it
-WIDTH, FEWEST = 15.0, 4
+# fewest columns that fill a sheet of panels
+FEWEST = 4
 # inches around a panel, in which the bar of the critical time fits
 PAD = 0.09
-# data are in [-1, 1], and so is the colour scale
 # what marks the critical time among the snapshots, in this order of trust (the constant mode of a network has least)
 CRITICAL = ("xi_eq_free_peak", "xi_eq_gain_peak", "xi_eq_drift_peak")
 
@@ -55,7 +57,7 @@ def states(run: Run) -> Figure:
         for ax in pairs[:, row, 0]:
             ax.set_ylabel(name)
     for (strip, column), t, level in zip(places, times, levels, strict=True):
-        pairs[strip, 0, column].set_title(snapshot_title(t, level), fontsize="medium")
+        pairs[strip, 0, column].set_title(snapshot_title(t, level), fontsize=SIZE)
     _colourbar(figure, panels, fields, f"{state_symbol(run)}, $D(x)$")
     found = critical_time(run)
     if found is not None:
@@ -107,7 +109,7 @@ def critical_time(run: Run) -> tuple[Estimate, str] | None:
         peaks = [q.estimate for q in run.results.of(kind) if times[-1] < q.estimate.value < times[0]]
         if peaks:
             several = f", first of {len(peaks)}" if len(peaks) > 1 else ""
-            found.append((peaks[0], f"{MEASURED[kind].label}{several}: $t$ = {value_text(peaks[0])}"))
+            found.append((peaks[0], f"{MEASURED[kind][0]}{several}: $t$ = {value_text(peaks[0])}"))
     return min(found, key=lambda peak: bool(peak[0].reason), default=None)
 
 

@@ -9,13 +9,13 @@ from softmode.estimate import Estimate
 from softmode.experiments.pulse.config import GuidedSampling
 from softmode.experiments.pulse.trials import Guidance
 from softmode.message import quote, refusal
+from softmode.model import Model
 from softmode.runs.experiment import Experiment, Plan
+from softmode.runs.identity import inputs_of
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.runs.store import is_run
 
-# what a run keeps digests of besides the model's own files
-OTHER_FILES = ("guide", "classifier", "data", "images")
 WINDOW = Experiment("window", "softmode.experiments.window")
 
 
@@ -53,7 +53,7 @@ def known_level(config: GuidedSampling, guidance: Guidance) -> Critical | None:
         if not is_run(home):
             raise refusal(f"window: {quote(config.window)} holds no softmode run; make one with softmode window")
         run = Run(home, WINDOW)
-        check_same_model("window", run, guidance.model.name, guidance.model.inputs)
+        check_same_model("window", run, guidance.model)
         return level_of(config, run.results)
     return None if config.sigma_c is None else Critical(Estimate.exact(config.sigma_c))
 
@@ -72,21 +72,20 @@ def level_of(config: GuidedSampling, window: Results) -> Critical:
     return Critical(sigma_c, (low, high) if found else None)
 
 
-def check_same_model(field: str, run: Run, name: str, inputs: Mapping[str, str]) -> None:
+def check_same_model(field: str, run: Run, model: Model) -> None:
     """Raise a ValueError unless a run is of a model of this name, made of the same files.
 
     Args:
         field: What the message calls the run.
         run: The run.
-        name: The model's name.
-        inputs: Digests of its files by what they are, as a run keeps them; those that both have are compared.
+        model: The model; the files that both are made of are compared.
     """
-    theirs = run.identity["model"]["name"]
+    theirs, name = run.identity["model"]["name"], model.name
     if theirs != name:
         raise refusal(f"{field}: {quote(str(run.directory))} is of {quote(theirs)}, not of {quote(name)}")
     stored = run.identity.get("inputs", {})
-    for file, digest in inputs.items():
-        if not file.startswith(OTHER_FILES) and stored.get(file, digest) != digest:
+    for file, digest in inputs_of(model=model.inputs).items():
+        if stored.get(file, digest) != digest:
             raise refusal(
                 f"{field}: {quote(str(run.directory))} is of {quote(name)} with another {file}, by its content: make "
                 "it again"

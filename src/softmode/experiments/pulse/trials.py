@@ -25,7 +25,7 @@ from softmode.networks.load import classifier_inputs, load_model
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import NONE, find_classifier
-from softmode.runs.identity import check_state_fits, fingerprint, fingerprints
+from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
 from softmode.samplers import Heun
 
 # the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
@@ -149,8 +149,8 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
         wrapped = {id(each): Autocast(each, precision) for each in _distinct(guides)}
         guides = {label: wrapped[id(each)] for label, each in guides.items()}
-    others = {"guide": {} if guide is model else guide.inputs, "classifier": classifier_files}
-    inputs = {f"{what} {name}": digest for what, files in others.items() for name, digest in files.items()}
+    guides_files = {} if guide is model else guide.inputs
+    inputs = inputs_of(model=model.inputs, guide=guides_files, classifier=classifier_files)
     return Guidance(
         config=config,
         model=model,
@@ -158,7 +158,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         classifier=classifier,
         levels=levels,
         real=_real(config, model, classifier, device),
-        inputs={**model.inputs, **inputs, **({"data": sha256(config.data)} if config.data else {})},
+        inputs=inputs | ({"data": sha256(config.data)} if config.data else {}),
         dtype=dtype,
         device=device,
         call_seconds=max(seconds),

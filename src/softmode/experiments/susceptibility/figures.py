@@ -28,7 +28,7 @@ BAND, CENTRE, TOP = "#f6d8b0", "#c00000", "0.15"
 PANELS = {
     "probability": (r"$\chi_p = \Delta p / w\,\Delta\log\sigma$", "probability of the class", "tab:blue"),
     "logit": (r"$\chi_z = \Delta z / w\,\Delta\log\sigma$", "logit of the class", "tab:purple"),
-    "change": (r"rms change$/w\,\Delta\log\sigma$", "change of the sample: no classifier", "tab:brown"),
+    "change": (r"rms change$/w\,\Delta\log\sigma$", "sample, no classifier", "tab:brown"),
 }
 KINDS = {"class": ("s-", "in class"), "sign": ("^-", "in sign")}
 # room for labels above a curve, and heights of the intervals in it, as shares of a panel
@@ -115,24 +115,28 @@ def _lengths(ax: Axes, found: Run) -> None:
     gain, k = data["gain"].to_numpy(), data["k"].to_numpy()
     softness = fit_dispersion(1 - gain, k, found.results.values["intercept"]).softness(math.pi / k[1].min())
     levels, curves = data["noise_level"].to_numpy(), np.sqrt(np.expm1(softness))
-    trajectories_and_median(ax, levels, curves, "", GAIN, GAIN)
+    trajectories_and_median(ax, levels, curves, GAIN, GAIN)
     middle = median(curves)
     first, last = interval(levels)
     inside = middle[(levels < min(first, 40.0)) & (levels > max(last, 0.04))]
     ax.set_ylim(0, 2 * float(np.nanmax(inside)) if np.isfinite(inside).any() else None)
     ax.set_ylabel(r"$\xi_{\mathrm{eq}}$ (sites)")
-    ax.text(0.015, 0.95, "convention-free: trajectories and median", transform=ax.transAxes, va="top", color=GAIN)
+    ax.text(0.015, 0.95, "convention-free", transform=ax.transAxes, va="top", color=GAIN)
 
 
 def _agreement(ax: Axes, clones: Run) -> None:
-    levels = clones.dataset["copy_level"].to_numpy()
-    for kind, estimates in clones.results.values["agreement"].items():
+    """Draw the mean agreement of each kind with its 95 % intervals; names stand above and below the first points."""
+    levels, agreement = clones.dataset["copy_level"].to_numpy(), clones.results.values["agreement"]
+    highest = max(agreement, key=lambda kind: agreement[kind][0].value)
+    for kind, estimates in agreement.items():
         style, name = KINDS[kind]
         values = [e.value for e in estimates]
         bars = np.array([[e.value - e.low, e.high - e.value] for e in estimates]).T
         ax.errorbar(levels, values, bars, fmt=style, color="0.35", markersize=6, linewidth=1.2, capsize=2, gid=kind)
-        ax.annotate(name, (levels[0], values[0]), (8, 6), textcoords="offset points")
-    ax.set_ylim(0, 1.05)
+        shift, va = (8, "bottom") if kind == highest else (-8, "top")
+        ax.annotate(name, (levels[0], values[0]), (8, shift), textcoords="offset points", va=va)
+    ax.set_ylim(-0.15, 1.15)
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("agreement of clones")
 
 
@@ -153,7 +157,9 @@ def _mark(ax: Axes, critical: Critical, argmax: Estimate, color: str, intervals:
 def _legend(figure: Figure, critical: Critical, maximum: str) -> None:
     sigma_c = critical.sigma_c
     value = f"{sigma_c}" if sigma_c.samples else f"{sigma_c.value:.3g}"
-    handles: list[Artist] = [] if critical.window is None else [Patch(color=BAND, label="window, without guidance")]
+    handles: list[Artist] = (
+        [] if critical.window is None else [Patch(color=BAND, label="window, found without guidance")]
+    )
     handles += [
         Line2D([], [], color=CENTRE, linestyle="--", label=rf"$\sigma_c$ = {value}"),
         Line2D([], [], color=TOP, linestyle=":", label=maximum),

@@ -1,6 +1,7 @@
 """The window of a probe on one axis: what the model makes of its state, its softness, every criterion."""
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,18 +10,21 @@ from matplotlib.figure import Figure
 from softmode.estimate import Array, median
 from softmode.experiments.window.analyse import null_softness
 from softmode.experiments.window.criteria import Criterion, Intercept, softness
-from softmode.plots.critical_dynamics import caption
-from softmode.plots.length_panel import GAIN
+from softmode.plots.caption import LINE, caption
+from softmode.plots.critical_dynamics import WIDTH, lettered
+from softmode.plots.curve_lines import trajectories_and_median
+from softmode.plots.intervals import Row, interval_rows
+from softmode.plots.marks import draw_marks
 from softmode.plots.noise_axis import noise_axis
-from softmode.plots.null_lines import GREY
+from softmode.plots.palette import GREY, ORANGE, VERMILLION
 from softmode.plots.strip import denoised_strip, has_images
 from softmode.runs.run import Run
 
-LENGTHS = {
-    "constant mode": r"$\xi_{\mathrm{eq}}$, convention-free, median",
-    "free": r"$\xi_{\mathrm{eq}}$ of shells $n\geq 1$, convention-free, median",
+TITLES = {
+    "constant mode": "correlations at equilibrium, convention-free",
+    "free": r"correlations at equilibrium, convention-free, of shells $n\geq 1$",
 }
-WINDOW, CENTRE = "#f6d8b0", "#c00000"
+CRITERIA = "every criterion"
 NAMES = {
     "critical": r"$\sigma_c$ and the window",
     "peak_of_xi_eq": r"peak of $\xi_{\mathrm{eq}}$, Eq. 69",
@@ -38,9 +42,9 @@ ROOM = 1.6
 def window(run: Run) -> Figure:
     r"""Draw the denoised state, the softness beside the null's, and every criterion, against one axis of noise levels.
 
-    Top: D(x) of one trajectory, each image over its noise level. Middle: $\xi_{\mathrm{eq}}$, convention-free, of every
-    trajectory, transparent, and their median, with that of the Gaussian null in grey. Bottom: every criterion with its
-    95 % interval (thick) and the interval that it gives itself (thin).
+    Top: D(x) of one trajectory, each image over its noise level. (a) $\xi_{\mathrm{eq}}$, convention-free, of every
+    trajectory and their median, with that of the Gaussian null in grey. (b) Every criterion with its 95 % interval
+    (thick), the interval that it gives itself (thin) and its value. The window is the band in both.
 
     Args:
         run: A probe whose window was found.
@@ -48,22 +52,30 @@ def window(run: Run) -> Figure:
     Source: paper Fig. 1, G.7 and H.3.
     """
     found, rows = run.results, _rows(run)
-    strip_shown = has_images(run)
-    heights = [1.5 if strip_shown else 0.01, 3.2, 0.45 * len(rows) + 0.2]
-    figure = Figure(figsize=(11, 1.8 + sum(heights)), layout="constrained")
+    heights = [1.7 if has_images(run) else 0.01, 3.8, 0.42 * (len(rows) + 1)]
+    figure = Figure(figsize=(WIDTH, 2.6 + sum(heights)), layout="constrained")
     strip, curve, criteria = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    _lengths(curve, run, found.values["intercept"])
-    _criteria(criteria, rows)
+    lettered((curve, criteria), (TITLES[found.values["intercept"]], CRITERIA))
     noise_axis(criteria, *_limits(run, rows))
-    denoised_strip(strip, run) if strip_shown else strip.set_axis_off()
+    denoised_strip(strip, run) if has_images(run) else strip.set_axis_off()
+    _lengths(curve, run, found.values["intercept"])
+    interval_rows(criteria, [_row(criterion) for criterion in rows])
     if found.values["verdict"] != "none":
-        sigma_c, low, high = (found[name].estimate.value for name in ("sigma_c", "sigma_lo", "sigma_hi"))
+        sigma_c, low, high = (found[name].estimate for name in ("sigma_c", "sigma_lo", "sigma_hi"))
+        draw_marks(curve, [("sigma_c", sigma_c)])
         for ax in (curve, criteria):
-            ax.axvspan(high, low, color=WINDOW, linewidth=0, zorder=0, gid="window")
-            ax.axvline(sigma_c, color=CENTRE, linestyle="--", linewidth=1.4, zorder=1, gid="sigma_c")
-    curve.legend(loc="best")
-    figure.suptitle(f"{caption(run)}\n{found.answer}", parse_math=False, fontsize="medium", wrap=True)
+            ax.axvspan(
+                high.value, low.value, color=ORANGE, alpha=0.2, linewidth=0, zorder=0, gid="window", label="window"
+            )
+    curve.legend(loc="upper right")
+    answer = textwrap.fill(found.answer, LINE)
+    figure.suptitle(f"{caption(run)}\n{answer}", parse_math=False, fontsize="medium")
     return figure
+
+
+def _row(criterion: Criterion) -> Row:
+    color = VERMILLION if criterion.name == "critical" else "black"
+    return Row(NAMES[criterion.name], [criterion.sigma], color, (criterion.high, criterion.low), criterion.name)
 
 
 def _rows(run: Run) -> list[Criterion]:
@@ -88,36 +100,19 @@ def _limits(run: Run, rows: list[Criterion]) -> tuple[float, float]:
 
 def _lengths(ax: Axes, run: Run, intercept: Intercept) -> None:
     levels, curves = run.dataset["noise_level"].to_numpy(), _length(softness(run, intercept))
-    for values in curves:
-        ax.plot(levels, values, color=GAIN, linewidth=0.8, alpha=0.3)
-    ax.plot(levels, median(curves), color=GAIN, linewidth=2.2, label=LENGTHS[intercept])
+    trajectories_and_median(ax, levels, curves)
     null, origin = null_softness(run, levels, intercept)
     if null is not None:
         label = "Gaussian null" if origin == "data" else "Gaussian null of the samples"
         ax.plot(levels, _length(null), color=GREY, linestyle="--", linewidth=1.8, label=label, gid="null")
-    top = float(median(curves).max())
+    first, last = ax.get_xlim()
+    top = float(median(curves)[(levels <= first) & (levels >= last)].max())
     ax.set_ylim(0, 2 * top if top > 0 else 1)
     ax.set_ylabel(r"$\xi_{\mathrm{eq}}$ (sites)")
 
 
 def _length(curves: Array) -> Array:
     return np.sqrt(np.expm1(curves))
-
-
-def _criteria(ax: Axes, rows: list[Criterion]) -> None:
-    for place, row in enumerate(rows):
-        estimate, color = row.sigma, CENTRE if row.name == "critical" else "black"
-        if math.isfinite(row.low) and math.isfinite(row.high):
-            ax.plot([row.low, row.high], [place, place], color=color, linewidth=1.2, marker="|", markersize=9)
-        if math.isfinite(estimate.low):
-            ax.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=4, alpha=0.5)
-        ax.plot(estimate.value, place, "o", color=color, markersize=6, gid=row.name)
-    ax.plot([], [], color="black", linewidth=4, alpha=0.5, label="95 % interval")
-    ax.plot([], [], color="black", linewidth=1.2, marker="|", markersize=9, label="window of the criterion itself")
-    ax.legend(loc="best")
-    ax.set_yticks(range(len(rows)), [NAMES[row.name] for row in rows])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(axis="y", color="0.9")
 
 
 FIGURES = {"window": window}

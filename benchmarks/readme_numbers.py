@@ -1,0 +1,322 @@
+"""Make the numbers and the figures of README.md and docs/ that come from runs, and print them as the pages show them.
+
+    python benchmarks/readme_numbers.py                       # everything: hours, most of them the pulses
+    python benchmarks/readme_numbers.py --only critical_times window
+    python benchmarks/readme_numbers.py --small --figures f   # tiny runs, to see that it works; figures go to f
+
+Runs are kept in runs/docs: what is finished is not computed again, what was interrupted goes on. The tables are printed
+as markdown, and the figures are copied to docs/.
+"""
+
+import argparse
+import math
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from softmode.estimate import Estimate
+from softmode.experiments.call import call, experiment
+from softmode.experiments.pulse.critical import Critical
+from softmode.runs.draw import save, styled
+from softmode.runs.run import Run
+
+ROOT = Path(__file__).parents[1]
+# bytes of a figure in docs/, which a pre-commit hook limits
+LARGEST = 1_000_000
+LABELLED, BINARY = "fashion-mnist-labelled", "fashion-mnist-binary"
+# seeds of the pulses beside seed 0
+SEEDS = (1, 2)
+
+# the runs of the pages: name -> experiment and its settings. {out} is the directory of all runs
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "binary16": ("probe", {"model": BINARY, "trajectories": 16}),
+    "forward": ("probe", {"model": BINARY, "states": "forward", "trajectories": 64}),
+    "grey": ("probe", {"model": "fashion-mnist", "trajectories": 16}),
+    "window": ("window", {"model": BINARY, "trajectories": 32}),
+    "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
+                          "trajectories": 32, "block": 16}),
+    "clones": ("clones", {"model": LABELLED}),
+    "patch": ("patch", {}),
+    "small": ("patch", {"size": 64, "receptive_field": "box:3", "dictionary": "two-state", "t_max": 40.0, "t_min": 0.3,
+                        "steps": 1500}),
+    "pulse": ("pulse", {"model": LABELLED}),
+    "chi": ("susceptibility", {"model": LABELLED, "centres": 16, "trials": 16, "block": 16}),
+    **{f"pulse{seed}": ("pulse", {"model": LABELLED, "seed": seed, "trials": 20}) for seed in SEEDS},
+    **{f"chi{seed}": ("susceptibility", {"model": LABELLED, "centres": 16, "seed": seed, "trials": 8, "block": 8,
+                                         "window": f"{{out}}/pulse{seed}/window"}) for seed in SEEDS},
+}  # fmt: skip
+_GUIDED = {"classes": 2, "trials": 2, "steps": 8, "sigma_c": 3.0, "window": ""}
+SMALL: dict[str, dict[str, Any]] = {
+    "probe": {"trajectories": 2, "steps": 60, "t_max": 2.0, "measure_every": 30, "shells": 3, "snapshots": (1.0,)},
+    "window": {"trajectories": 3, "steps": 14, "shells": 3, "snapshots": (1.0,), "clones": 0},
+    "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
+    "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
+    "pulse": {**_GUIDED, "half_width": 2.0},
+    "susceptibility": {**_GUIDED, "centres": 3, "lowest": 0.3, "width": 3.0},
+}
+
+Row = Sequence[object]
+
+
+def markdown(head: Row, rows: Sequence[Row]) -> str:
+    heads, *lines = (f"| {' | '.join(map(str, line))} |" for line in (head, *rows))
+    return "\n".join([heads, "|" + "---|" * len(head), *lines])
+
+
+def with_interval(e: Estimate) -> str:
+    """Return a value to the digits that its error leaves, with its interval: 4.8 [4.1, 5.5]."""
+    if math.isnan(e.value):
+        return "none"
+    value = str(e).partition("(")[0]
+    if not e.samples or math.isnan(e.low):
+        return value
+    digits = max(1, len(value.partition(".")[2]))
+    return f"{value}{'?' if e.reason else ''} [{e.low:.{digits}f}, {e.high:.{digits}f}]"
+
+
+def both(e: Estimate, digits: int = 2) -> str:
+    """Return a difference with its error and its interval."""
+    return f"{e} [{e.low:.{digits}f}, {e.high:.{digits}f}]"
+
+
+def critical_times(runs: Mapping[str, Run]) -> list[str]:
+    """README: the critical times of the binary network, sampled and on noised data, and where the bound is broken."""
+    sampled, forward = runs["binary16"].results, runs["forward"].results
+    null = sampled.values["null"]["xi_eq_gain"]
+    peaks = ", ".join(f"{t:.2g}" for t in null) or "has no peak"
+    wanted = (
+        ("xi_x begins to grow", "growth_onset", ""),
+        ("xi_eq peaks, convention-free", "xi_eq_gain_peak", peaks),
+        ("xi_eq peaks, without the constant mode", "xi_eq_free_peak", "not measured"),
+        ("xi_x grows fastest", "growth_peak", ""),
+    )
+    rows = [
+        (what, *(with_interval(found[f"{kind}_1"].estimate) for found in (sampled, forward)), of_null)
+        for what, kind, of_null in wanted
+    ]
+    bound = forward.tables["bound"]
+    cells = [[f"{cell:.3g}" for cell in row] for row in bound.rows]
+    return [
+        sampled.answer,
+        markdown(("critical time t", "sampled", "on noised data", "null model"), rows),
+        f"{bound.title}: {bound.note}",
+        *([markdown(bound.columns, cells)] if cells else []),
+    ]
+
+
+def window(runs: Mapping[str, Run]) -> list[str]:
+    """docs/window.md: every criterion of the binary network."""
+    return [runs["window"].results.answer, criteria(runs["window"]), *runs["window"].results.notes]
+
+
+def theirs(runs: Mapping[str, Run]) -> list[str]:
+    """docs/window.md: every criterion of a network that diffusers trained."""
+    return [runs["theirs"].results.answer, criteria(runs["theirs"]), *runs["theirs"].results.notes]
+
+
+def criteria(run: Run) -> str:
+    tables = run.results.tables
+    sources = {row[0]: row[2] for row in tables["definitions"].rows}
+    rows = []
+    for title, sigma, _, ends in tables["criteria"].rows:
+        cells = title, with_interval(sigma), ends
+        rows.append(
+            (*(f"**{cell}**" if cell and title.startswith("sigma_c") else cell for cell in cells), sources[title])
+        )
+    return markdown(("criterion", "sigma", "interval of its own", "source"), rows)
+
+
+def patch(runs: Mapping[str, Run]) -> list[str]:
+    """README: the times of the paper's patch model, and of the two-state model on 3x3 patches."""
+    found = []
+    for name in ("patch", "small"):
+        rows = [(q.name, q.what, with_interval(q.estimate)) for q in runs[name].results.quantities]
+        found.append(markdown((name, "what", "t"), rows))
+    return found
+
+
+def grey(runs: Mapping[str, Run]) -> list[str]:
+    """docs/networks.md: where lambda_0 of the grey network vanishes."""
+    rows = [(q.name, q.estimate, q.estimate.reason) for q in runs["grey"].results.of("lambda_0_zero")]
+    return [markdown(("grey network", "t", "in doubt"), rows)]
+
+
+def clones(runs: Mapping[str, Run]) -> list[str]:
+    """docs/networks.md: from when on copies of the labelled network's trajectories agree."""
+    rows = [(q.name, with_interval(q.estimate)) for q in runs["clones"].results.quantities]
+    return [runs["clones"].results.answer, markdown(("agreement", "value"), rows)]
+
+
+def pulses(runs: Mapping[str, Run]) -> list[str]:
+    """docs/pulses.md: what every condition does, and the critical pulse minus each of them, pooled and by class."""
+    run = runs["pulse"]
+    values, total = run.results.values, run.dataset.sizes["trajectory"]
+    conditions = [
+        (f"`{c['name']}`", steps(c["guided_steps"]), f"{c['unguided_trials']} of {total}", c["probability"], c["logit"],
+         c["top1"], c["change"], c["diversity_ratio"], c.get("frechet_change", ""))
+        for c in values["conditions"]
+    ]  # fmt: skip
+    by = {(row["measure"], row["baseline"]): row for row in values["comparisons"]}
+    compared = []
+    for baseline in dict.fromkeys(row["baseline"] for row in values["comparisons"]):
+        p, z, top = (by[measure, baseline] for measure in ("probability", "logit", "top1"))
+        classes = [(e["estimate"].value, e["p"]) for e in p["by_class"]]
+        higher, lower = (sum(s * v > 0 and q is not None and q < 0.05 for v, q in classes) for s in (1, -1))
+        compared.append(
+            (f"`{baseline}`", both(p["pooled"]), both(z["pooled"]), both(top["pooled"]), number(p["p_holm"]),
+             f"{higher} of {len(classes)}" + (f" ({lower} below)" if lower else ""))
+        )  # fmt: skip
+    random = [by[measure, "random"]["by_class"] for measure in ("probability", "logit", "top1")]
+    by_class = [
+        (entries[0]["label"], *(cell for e in entries for cell in (interval(e["estimate"]), number(e["p"]))))
+        for entries in zip(*random, strict=True)
+    ]
+    return [
+        run.results.answer,
+        markdown(
+            ("condition", "steps guided", "trials without any", "p", "z", "top-1", "rms change",
+             "diversity, of unguided", "Fréchet distance, change"), conditions,
+        ),
+        markdown(
+            ("critical minus", "Δp", "Δz", "Δ top-1", "corrected p-value of Δp", "classes with Δp > 0 and p < 0.05"),
+            compared,
+        ),
+        markdown(("class", "Δp", "p-value", "Δz", "p-value", "Δ top-1", "p-value"), by_class),
+    ]  # fmt: skip
+
+
+def seeds(runs: Mapping[str, Run]) -> list[str]:
+    """docs/pulses.md: the same with other seeds, and the susceptibility."""
+    names = [("pulse", "chi"), *((f"pulse{seed}", f"chi{seed}") for seed in SEEDS)]
+    pulsed, chis = ([runs[pair[i]] for pair in names] for i in (0, 1))
+    critical = [Critical.stored(run) for run in pulsed]
+    rows: list[Row] = [
+        ("sigma_c", *(each.sigma_c for each in critical)),
+        ("window", *("none" if c.window is None else f"{c.window[0]:.2g} to {c.window[1]:.2g}" for c in critical)),
+    ]
+    for quantity in (q.name for q in pulsed[0].results.quantities if q.kind.startswith("probability_minus_")):
+        found = [run.results[quantity].estimate for run in pulsed]
+        rows.append((f"Δp, critical minus `{quantity.removeprefix('probability_minus_')}`", *map(interval3, found)))
+    for measure, short in (("probability", "p"), ("logit", "z"), ("change", "rms change")):
+        at = [chi.results[f"argmax_{measure}"].estimate for chi in chis]
+        rows.append((f"maximum of chi of {short}", *(f"{e} {e.interval}" for e in at)))
+        rows.append(("its distance from sigma_c, log", *(c.results[f"distance_{measure}"].estimate for c in chis)))
+    head = [f"seed {run.config['seed']}, {run.config['trials']} trials" for run in pulsed]
+    return [chis[0].results.answer, markdown(("", *head), rows)]
+
+
+def steps(guided: Mapping[str, Any]) -> str:
+    spread = "" if guided["least"] == guided["most"] else f" ({guided['least']} to {guided['most']})"
+    return f"{guided['mean']:.3g}{spread}"
+
+
+def interval(e: Estimate) -> str:
+    return f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"
+
+
+def interval3(e: Estimate) -> str:
+    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+
+
+def number(p: float | None) -> str:
+    return "" if p is None else f"{p:.2g}"
+
+
+class Part(NamedTuple):
+    """A part of the pages: its runs, what prints it, and its figures by their names in docs/, with run and name."""
+
+    runs: tuple[str, ...]
+    tables: Callable[[Mapping[str, Run]], list[str]]
+    figures: Mapping[str, tuple[str, str]] = {}
+
+
+PARTS = {
+    "critical_times": Part(
+        ("binary16", "forward"), critical_times,
+        {"trained_network": ("binary16", "critical_dynamics"), "states": ("binary16", "states")},
+    ),
+    "patch": Part(("patch", "small"), patch, {"critical_dynamics": ("patch", "critical_dynamics")}),
+    "grey": Part(("grey",), grey, {"samples": ("grey", "samples")}),
+    "clones": Part(("clones",), clones, {"clones": ("clones", "clones")}),
+    "window": Part(("window",), window, {"window": ("window", "window")}),
+    "theirs": Part(("theirs",), theirs),
+    "pulses": Part(
+        ("pulse",), pulses,
+        {"alignment": ("pulse", "alignment"), "pulse_twins": ("pulse", "twins"), "pulse_paths": ("pulse", "paths")},
+    ),
+    "seeds": Part(
+        tuple(f"{kind}{seed}" for seed in ("", *SEEDS) for kind in ("pulse", "chi")), seeds,
+        {"susceptibility": ("chi", "susceptibility")},
+    ),
+}  # fmt: skip
+
+
+def finished(name: str, out: Path, small: bool) -> Run:
+    """Return a run of the pages, computed as far as it is not there yet."""
+    kind, settings = RUNS[name]
+    settings = {key: value.format(out=out) if isinstance(value, str) else value for key, value in settings.items()}
+    settings |= SMALL[kind] if small else {}
+    print(f"{name}: {command(kind, settings, out / name)}", file=sys.stderr, flush=True)
+    return call(experiment(kind), out / name, progress=sys.stderr.isatty(), **settings)
+
+
+def command(kind: str, settings: Mapping[str, Any], out: Path) -> str:
+    """Return the command that makes the same run."""
+    words = [] if "model" not in settings else [settings["model"]]
+    for key, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += [] if key == "model" or value == "" else [f"--{key.replace('_', '-')}", *map(str, values)]
+    return shlex.join(["softmode", kind, *words, "--out", str(out)])
+
+
+def copy_figure(run: Run, name: str, to: Path) -> None:
+    """Draw a figure of a run and keep it as a PNG of at most LARGEST bytes.
+
+    Raises:
+        ValueError: If it stays larger.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        figure = run.figure(name)
+        with styled():
+            png = next(path for path in save(figure, Path(folder, name)) if path.suffix == ".png")
+        if png.stat().st_size > LARGEST:
+            Image.open(png).convert("RGB").quantize(256).save(png, optimize=True)
+        if png.stat().st_size > LARGEST:
+            raise ValueError(f"figures: {to} would take {png.stat().st_size} bytes; expected at most {LARGEST}")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(png, to)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "docs", help="directory of the runs")
+    parser.add_argument("--figures", type=Path, default=ROOT / "docs", help="directory of the figures")
+    parser.add_argument("--small", action="store_true", help="tiny runs that are not kept, to see that it works")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.small and chosen.figures == ROOT / "docs":
+            chosen.figures = Path(folder, "figures")
+        out = Path(folder) if chosen.small else chosen.out
+        runs: dict[str, Run] = {}
+        for name in chosen.only or PARTS:
+            part = PARTS[name]
+            if name == "theirs" and not Path("runs/diffusers").is_dir():
+                print("theirs: left out, runs/diffusers is missing: run examples/train_with_diffusers.py first\n")
+                continue
+            runs |= {each: finished(each, out, chosen.small) for each in part.runs if each not in runs}
+            print(f"## {name}: {(part.tables.__doc__ or '').strip()}\n")
+            print("\n\n".join(part.tables(runs)), end="\n\n", flush=True)
+            for file, (of, figure) in part.figures.items():
+                copy_figure(runs[of], figure, chosen.figures / f"{file}.png")
+                print(f"figure: {chosen.figures / file}.png\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Options of every command with their defaults: what the scripts of users rely on. New ones may be added."""
+
+from typing import Any
+
+REQUIRED = object()
+# what a run is computed with
+COMPUTE: dict[str, Any] = {"seed": 0, "dtype": "float32", "device": "cpu"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "patch": COMPUTE | {
+        "size": 80, "dimensions": 2, "receptive_field": "box:5", "dictionary": "paper", "schedule": "vp:1",
+        "t_max": 50.0, "t_min": 0.001, "steps": 2000, "trajectories": 4, "shells": 6, "measure_every": 10,
+        "snapshots": (), "portion": "cut", "block": 4, "out": "runs/patch",
+    },
+    "theory": {
+        "receptive_field": "box:5", "dimensions": 2, "schedule": "vp:1", "dictionary": "two-state", "seed": 0,
+    },
+    "probe": COMPUTE | {
+        "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 4, "labels": (),
+        "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "auto", "t_max": None, "t_min": None,
+        "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut", "classifier": "none",
+        "precision": "full", "block": 8, "out": "runs/probe",
+    },
+    "window": COMPUTE | {
+        "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
+        "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
+        "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
+        "classifier": "fashion-mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
+        "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
+    },
+    "clones": COMPUTE | {
+        "model": REQUIRED, "classifier": "fashion-mnist-classifier", "trajectories": 32, "copies": 1, "times": (),
+        "labels": (), "prompt": None, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
+        "block": 16, "out": "runs/clones",
+    },
+    "pulse": COMPUTE | {
+        "model": REQUIRED, "guide": "dropped", "classifier": "fashion-mnist-classifier", "labels": (), "classes": 10,
+        "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 32, "precision": "full",
+        "block": 20, "half_width": None, "interval": (0.19, 1.61), "out": "runs/pulse",
+    },
+    "susceptibility": COMPUTE | {
+        "model": REQUIRED, "guide": "dropped", "classifier": "fashion-mnist-classifier", "labels": (), "classes": 10,
+        "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
+        "block": 20, "centres": 16, "highest": 40.0, "lowest": 0.04, "width": 1.0, "out": "runs/chi",
+    },
+    "models": {
+    },
+    "train": {
+        "recipe": REQUIRED, "epochs": 30.0, "batch": 256, "learning_rate": 0.0002, "clip": 1.0, "ema": 0.999,
+        "label_dropout": 0.1, "t_max": 50.0, "t_min": 0.001, "start": "", "seed": 0, "device": "cpu",
+        "precision": "auto", "data": "", "download": False, "out": "runs/train",
+    },
+    "convert-edm2": {
+        "source": REQUIRED, "target": REQUIRED,
+    },
+    "figures": {
+        "directory": REQUIRED,
+    },
+}  # fmt: skip

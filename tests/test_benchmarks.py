@@ -1,0 +1,89 @@
+"""Every benchmark and every example runs small, as a user would run it."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softmode.data import fashion_mnist
+
+ROOT = Path(__file__).parents[1]
+NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)(?!\w)")
+# script -> its parts: arguments, and how the lines with numbers begin that it must print
+BENCHMARKS = {
+    "bad_commands.py": [("", ("bad value", "no such command", "no such option"))],
+    "guidance.py": [("", ("begun from twins:", "from the start:"))],
+    "hostile_models.py": [("", ("unet.safetensors", "edm2.pkl", "dictionary.npz", "data.npz"))],
+    "kills.py": [("", (" patch",))],
+    "patch_sampling.py": [
+        ("", ("peak memory", "softmode ", "softmode, measuring", "unfold + einsum", "conv2d", "import softmode adds"))
+    ],
+    "readme_numbers.py": [
+        (
+            "",
+            ("| xi_x grows fastest", "| lambda_0_zero_1", "| growth of xi_x", "| `critical`", "| maximum of chi of p"),
+        )
+    ],
+    "trained_networks.py": [
+        ("gains", ("largest |mean difference|", "  sigma", "median over shells and noise levels")),
+        ("probe", ("sampling", "ratio, median of")),
+        ("training", ("softmode:", "plain float32 loop:", "ratio")),
+    ],
+}  # fmt: skip
+PARTS = [(name, *part) for name, parts in BENCHMARKS.items() for part in parts]
+
+
+def printed(script: Path, *arguments: str) -> str:
+    """Return what a script prints that ends well."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(line)]
+
+
+def needs_images() -> None:
+    try:
+        fashion_mnist("test", "grey")
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+def test_every_script_is_here() -> None:
+    """A new benchmark or example without an entry would not be run by any test."""
+    assert {path.name for path in (ROOT / "benchmarks").glob("*.py")} == {*BENCHMARKS}
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == {"train_with_diffusers.py"}
+
+
+@pytest.mark.parametrize(("script", "part", "rows"), PARTS, ids=[f"{name} {part}".strip() for name, part, _ in PARTS])
+def test_a_benchmark_prints_its_table(script: str, part: str, rows: tuple[str, ...]) -> None:
+    """A benchmark that a change of names has broken is found here, not by whoever wants the number of the README."""
+    if part == "training":
+        needs_images()
+    lines = printed(ROOT / "benchmarks" / script, *part.split(), "--small").splitlines()
+    for row in rows:
+        found = [numbers(line.removeprefix(row)) for line in lines if line.startswith(row)]
+        assert found, f"no line begins with {row!r} in {lines}"
+        assert all(values and all(map(math.isfinite, values)) for values in found), (row, lines)
+
+
+def test_the_example_trains_a_pipeline_that_softmode_reads(tmp_path: Path) -> None:
+    """The example of diffusers' own training ends in a model with held-out images of its own."""
+    pytest.importorskip("diffusers")
+    needs_images()
+    example = ROOT / "examples" / "train_with_diffusers.py"
+    (line,) = printed(example, "--images", "64", "--epochs", "1", "--out", str(tmp_path)).splitlines()
+    assert line.startswith("epoch 1: loss")
+    assert all(map(math.isfinite, numbers(line)))
+    from softmode.networks.load import load_model
+
+    assert load_model(f"diffusers:{tmp_path}").shape == (1, 28, 28)
+    assert (tmp_path / "held_out.npz").stat().st_size > 0

@@ -1,0 +1,192 @@
+"""Every command that README, docs and the help show: it parses, and runs where its model is at hand."""
+
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import softmode.cli
+from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
+from softmode.cli import main
+from softmode.data import fashion_mnist
+from softmode.networks.shipped import SHIPPED
+from softmode.runs import draw, run
+from softmode.training import quality
+
+# what makes a documented command tiny: the last of an option's values counts. {out} is the command's directory
+TINY = {
+    "window": "--trajectories 3 --steps 14 --shells 3 --snapshots 1 --clones 2 --clone-steps 8",
+    "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
+    "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",
+    "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
+    "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
+    "--window {out}/window",
+    "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
+    "train": "--epochs 0.0002 --batch 8",
+}  # fmt: skip
+# what the command would have made first, at full size
+BEFORE = {"susceptibility": "window {model} --out {out}/window --trajectories 2 --steps 8 --clones 0 --snapshots 1"}
+# what a command leaves that is no run of its own
+LEFT = {"train": "weights.safetensors", "window": "window.json"}
+TEXTS = {page.name: list(block_commands(page.read_text())) for page in PAGES} | {"help": list(help_commands())}
+
+
+def option(words: list[str], name: str, default: str = "") -> str:
+    return words[words.index(name) + 1] if name in words else default
+
+
+def tiny(words: list[str]) -> list[str]:
+    device = ["--device", "cpu"] if "--device" in words else []
+    return [*words, *device, *TINY.get(words[0], "").format(out=option(words, "--out")).split()]
+
+
+def missing(words: list[str]) -> str:
+    """Return the name of what a command needs and this machine lacks; nothing if it can run."""
+    if words[0] == "train":
+        try:
+            fashion_mnist("train", "binary")
+        except ValueError:
+            return "Fashion-MNIST"
+        return ""
+    if words[0] in ("patch", "theory", "models"):
+        return ""
+    family, _, source = words[1].partition(":")
+    if source:
+        return source.partition(":")[0] if family == "python" else source
+    shipped = {path.stem for path in SHIPPED.glob("*.safetensors")}
+    return "" if words[1] in shipped or Path(words[1]).exists() else words[1]
+
+
+def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what main reads in a command line, without running it."""
+    known, found = softmode.cli.commands(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            softmode.cli, "commands", lambda: {name: each._replace(run=found.append) for name, each in known.items()}
+        )
+        main(words)
+    return found[0]
+
+
+def quick(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure without the time for print."""
+    path = stem.with_suffix(".png")
+    FigureCanvasAgg(figure).print_png(path)
+    return [path]
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None) -> Iterator[None]:
+    """A directory for the commands of one page, without network; figures and the quality of networks take no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(run, "save", quick)
+    monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
+    monkeypatch.setattr(quality, "IMAGES", 8)
+    monkeypatch.setattr(quality, "LEVELS", 2)
+    if "huggingface_hub" in sys.modules:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with warnings.catch_warnings():
+        # a tiny grid is a coarse one
+        warnings.simplefilter("default")
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs of the pages before, by what they are of: none is computed twice."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.mark.parametrize("name", [name for name, found in TEXTS.items() if found])
+@pytest.mark.usefixtures("page")
+def test_the_commands_of_a_page_run_in_their_order(
+    name: str, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who types a page's commands one after another gets what it says, or one line that says what is missing."""
+    for words in TEXTS[name]:
+        parse(words, monkeypatch)
+        lacking = missing(words)
+        if lacking:
+            refused(tiny(words), lacking, capsys)
+            continue
+        if words[0] in BEFORE:
+            first = BEFORE[words[0]].format(model=words[1], out=option(words, "--out"))
+            works(first.split(), made, monkeypatch, capsys)
+        works(tiny(words), made, monkeypatch, capsys)
+
+
+def refused(words: list[str], lacking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(Path.cwd().rglob("*"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2, words
+    assert lacking in error, (words, error)
+    assert error.startswith("error ")
+    assert error.count("\n") == 1
+    assert set(Path.cwd().rglob("*")) == before
+
+
+def works(words: list[str], made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = parse(words, monkeypatch)
+    out, kept = option(words, "--out"), made / sha256(f"{words[0]} {options}".encode()).hexdigest()
+    if out and kept.is_dir():
+        shutil.copytree(kept, out, dirs_exist_ok=True)
+        return
+    capsys.readouterr()
+    main(words)
+    assert capsys.readouterr().out.strip(), words
+    if out:
+        assert (Path(out) / LEFT.get(words[0], "summary.json")).stat().st_size > 0
+        shutil.copytree(out, kept)
+
+
+def test_commands_in_prose_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that was renamed or removed is not left behind in a sentence."""
+    found = [words for path in PAGES for words in inline_commands(path.read_text())]
+    assert len(found) > 3
+    for words in found:
+        parse(words, monkeypatch)
+
+
+def test_the_last_of_an_option_s_values_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes a command tiny stands behind the options that the page gives."""
+    found = []
+    known = softmode.cli.commands()
+    patched = {"patch": known["patch"]._replace(run=found.append)}
+    monkeypatch.setattr(softmode.cli, "commands", lambda: patched)
+    main(["patch", "--size", "20", "--snapshots", "3", "2", "--size", "12", "--snapshots", "1"])
+    assert (found[0].config.size, found[0].config.snapshots) == (12, (1.0,))
+
+
+def test_every_page_has_its_commands_found() -> None:
+    """The pages that tell how to use softmode have shell blocks; a new way to write them must not hide commands."""
+    for path in PAGES:
+        text = path.read_text()
+        lines = re.findall(r"(?m)^(?:[ \t]+|\$ )softmode \S.*$", text)
+        assert len(TEXTS[path.name]) >= len(lines), path
+    assert all(TEXTS[name] for name in ("README.md", "window.md", "pulses.md", "networks.md", "help"))
+
+
+def test_make_has_the_targets_that_pages_name() -> None:
+    """`make demo` and the like are in the Makefile, and `make help` lists every target that has a description."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"(?m)^([a-z]+):", makefile))
+    named = set()
+    for path in PAGES:
+        text = path.read_text()
+        lines = [line for line in blocks(text)[0] if line.startswith("make ")]
+        named |= {line.split()[1] for line in lines} | set(re.findall(r"`make ([a-z]+)`", text))
+    assert {"demo", "test", "bench"} <= named
+    assert named <= targets
