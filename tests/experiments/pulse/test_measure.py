@@ -165,7 +165,7 @@ def test_a_run_is_of_all_its_files(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", images=images)
     config = replace(PULSE, trials=2, data=str(tmp_path / "a.npz"))
     guide("pulse", config, tmp_path / "run", corners(inputs={"weights": "a"}))
-    with refused("out: .* another weights than this one, by its content"):
+    with refused("out: .* another model weights than this one, by its content"):
         guide("pulse", config, tmp_path / "run", corners(inputs={"weights": "b"}))
     (tmp_path / "b.npz").replace(tmp_path / "a.npz")
     with refused("out: .* another data than this one, by its content"):
