@@ -130,7 +130,7 @@ def test_probe_and_clones_of_ones_own_model(terminal: Terminal) -> None:
     probed = terminal.run("probe", *short, "--shells", "3", "--trajectories", "2", "--snapshots", "5", "1")
     copied = terminal.run("clones", *short, "--trajectories", "3", "--times", "5", "1", "--classifier", "none")
     for printed, name in ((probed, "probe"), (copied, "clones")):
-        assert shown(printed).startswith(f"answer {sm.open(f'runs/{name}').results.answer}")
+        assert shown(printed).startswith(f"answer {sm.open(f'runs/{name}', name).results.answer}")
         assert f"report   runs/{name}/report.html" in printed
 
 

@@ -71,14 +71,17 @@ class Command(NamedTuple):
 
 def _experiment(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
-    from softmode.runs.engine import execute
+    from softmode.runs.engine import execute, outlook
     from softmode.runs.report import say
 
     chosen = experiment(name)
     output = None if options.output is None else import_module(f"{chosen.package}.output")
     if output is not None:
         output.verify(options.output, options.config)
-    run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
+    try:
+        run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
     written = None if output is None else output.text(options.output, run)
     if written is not None:
         print(written)
@@ -179,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ArithmeticError, OSError) as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt:
-        _fail("interrupted: the same command goes on from the last finished block or checkpoint", INTERRUPTED)
+        _fail("interrupted", INTERRUPTED)
 
 
 def _dispatch(arguments: list[str]) -> None:

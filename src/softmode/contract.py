@@ -52,7 +52,11 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
             ) from error
         if not isinstance(out, Tensor) or (out.shape, out.dtype, out.device) != (states.shape, dtype, states.device):
             got = _kind(out) if isinstance(out, Tensor) else type(out).__name__
-            raise refusal(f"{where} returned {got} for states {_kind(states)}; expected one of the same for each")
+            wide = isinstance(out, Tensor) and out.shape == states.shape and out.dtype != dtype
+            remedy = ": sigma comes in float64, convert it with sigma.to(x.dtype)" if wide else ""
+            raise refusal(
+                f"{where} returned {got} for states {_kind(states)}; expected one of the same for each{remedy}"
+            )
         if not bool(torch.isfinite(out).all()):
             raise refusal(f"{where} returned NaN or infinite values {at}; check it there")
         if not torch.equal(given, states) or not torch.equal(given_level, level):

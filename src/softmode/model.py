@@ -12,7 +12,7 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.process import Process
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model that can be probed.
 
@@ -43,6 +43,10 @@ class Model:
     card: Any = None
     levels: tuple[float, float] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return its name, the shape of its states and its classes."""
+        return f"Model({self.name!r}, {self.process}, shape={self.shape}, classes={self.classes})"
 
     def denoiser(self, label: int | None = None) -> Denoiser:
         """Return the denoiser of one class, or of all of them.

@@ -56,19 +56,21 @@ def experiment(name: str) -> Experiment:
     return Experiment(name, EXPERIMENTS[name])
 
 
-def open(directory: str | Path) -> Run:
+def open(directory: str | Path, experiment: str = "") -> Run:
     """Open a stored run.
-
-    A run that another experiment has analysed since, as softmode window does with a probe, is opened as that one;
-    `looks` has all of them.
 
     Args:
         directory: The run's directory.
+        experiment: As which experiment to look at it, such as `window` of a probe that softmode window has analysed;
+            as the one that measured it when left out.
 
     Raises:
-        ValueError: If it holds no softmode run.
+        ValueError: If it holds no softmode run, or the experiment has not looked at it.
     """
-    return looks(directory)[-1]
+    found = {run.experiment.name: run for run in looks(directory)}
+    if experiment and experiment not in found:
+        raise refusal(f"experiment: got {quote(experiment)}; {quote(str(directory))} is of {', '.join(found)}")
+    return found[experiment] if experiment else next(iter(found.values()))
 
 
 def looks(directory: str | Path) -> list[Run]:

@@ -16,7 +16,7 @@ from softmode.runs.files import claimed, write_json, written
 from softmode.runs.progress import duration, progress_bar
 from softmode.runs.room import check_room
 from softmode.runs.run import Run
-from softmode.runs.store import Block, Store, blocks, check_directory
+from softmode.runs.store import Block, Store, blocks, check_directory, is_run
 from softmode.settings import as_config
 
 # work beyond this is announced with its estimate
@@ -88,6 +88,14 @@ def _finish(run: Run) -> Run:
     made = {"machine": provenance.machine(), "seconds": seconds, "hosts": sorted({entry.host for entry in entries})}
     write_json(run.results_file, {**run.identity, **made, **run.experiment.analyse(run).plain()})
     return Run(run.directory, run.experiment)
+
+
+def outlook(home: Path) -> str:
+    """Return what the same command does after a run has ended early."""
+    done = sum(len(Store(each).blocks(done=True)) for each in (home, home / "clones", home / "window") if is_run(each))
+    return (
+        f"the same command goes on, with {done} block(s) kept" if done else "no block was finished, so it begins anew"
+    )
 
 
 def _announce(experiment: Experiment, plan: Plan, pending: list[Block]) -> None:

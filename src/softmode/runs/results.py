@@ -5,7 +5,7 @@ is NaN in estimates and levels, which are numbers, and None elsewhere.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class Table(NamedTuple):
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """What an experiment found.
 
@@ -90,6 +90,24 @@ class Results:
             if quantity.name == name:
                 return quantity
         raise KeyError(f"no quantity {name!r}; there are {', '.join(q.name for q in self.quantities) or 'none'}")
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a quantity of a name."""
+        return any(quantity.name == name for quantity in self.quantities)
+
+    def __iter__(self) -> Iterator[Quantity]:
+        """Go through the quantities."""
+        return iter(self.quantities)
+
+    def __len__(self) -> int:
+        """Return the number of quantities."""
+        return len(self.quantities)
+
+    def __repr__(self) -> str:
+        """Return the answer, every quantity in a line, and the names of the tables."""
+        lines = [f"  {q.name:<28} {text(q.estimate):<12} {q.estimate.interval:<18} {q.what}" for q in self.quantities]
+        tables = [f"tables: {', '.join(self.tables)}"] if self.tables else []
+        return "\n".join([self.answer, *lines, *tables])
 
     def of(self, kind: str) -> list[Quantity]:
         """Return the quantities of a kind that were found, in falling order of time."""

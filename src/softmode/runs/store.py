@@ -190,6 +190,11 @@ class Store:
     def verify(self) -> None:
         """Read all that is stored and raise a ValueError, naming where, unless it is what was written."""
         sealed, root = read_attributes(self.directory), self.directory / STORE
+        for path in root.rglob("*"):
+            with self._readable(str(path.relative_to(root))):
+                # to read from a pipe may wait for ever
+                if not (path.is_file() or path.is_dir()):
+                    raise ValueError("no regular file")
         for name, digest in sealed["metadata"].items():
             with self._readable(f"{name}/{METADATA}"):
                 _same((root / name / METADATA).read_bytes(), digest)

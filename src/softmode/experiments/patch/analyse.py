@@ -85,7 +85,7 @@ def _answer(theory: list[Quantity], measured: list[Quantity]) -> str:
     first = {kind: next(q for q in measured if q.kind == kind) for kind in ("lambda_0_zero", "growth_peak")}
     score = next(q for q in theory if q.kind == "t_c_score_omega_eff")
     beside = f"; the score at x = 0 softens {said(score)}" if math.isfinite(score.estimate.value) else ""
-    return (
-        f"On its trajectories the drift's constant mode goes soft {said(first['lambda_0_zero'])}, and correlations "
-        f"grow fastest {said(first['growth_peak'])}{beside}."
-    )
+    zero, growth = first["lambda_0_zero"], first["growth_peak"]
+    soft = f"goes soft {said(zero)}" if math.isfinite(zero.estimate.value) else "never goes soft for good"
+    grow = f"grow fastest {said(growth)}" if math.isfinite(growth.estimate.value) else "are nowhere defined"
+    return f"On its trajectories the drift's constant mode {soft}, and correlations {grow}{beside}."
