@@ -241,7 +241,7 @@ def test_a_path_that_the_terminal_cannot_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "error interrupted: the same command goes on"),
+        (KeyboardInterrupt(), 130, "error interrupted: no block was finished, so it begins anew"),
         (OSError(28, "No space left on device"), 1, "error [Errno 28] No space left on device"),
         (MemoryError(), 2, "error memory: there is not enough"),
         (ArithmeticError("state: trajectory 3 became NaN"), 1, "error state: trajectory 3"),
