@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softmode.data import Images
-from softmode.denoiser import from_noise
+from softmode.denoiser import Denoiser, from_edm, from_noise
 from softmode.files import DIRECTORY, FILE, kind_of, sha256
 from softmode.message import quote, refusal
 from softmode.model import Model
@@ -52,11 +52,17 @@ def load_shipped(
         raise refusal(f"shape: got {shape}; expected {card.channels} channel(s) and two sides for {quote(source)}")
     network.to(device, dtype)
     kept = statistics.get("images")
+
+    def bind(label: int | None) -> Denoiser:
+        labelled = _labelled(network, label)
+        return from_edm(labelled, card.sigma_data) if card.sigma_data else from_noise(labelled, process)
+
     return Model(
         name=source,
         process=parse_process(schedule) if schedule else process,
         shape=shape or trained,
-        bind=lambda label: from_noise(_labelled(network, label), process),
+        bind=bind,
+        levels=(card.levels[0], card.levels[1]) if card.levels else None,
         classes=card.classes,
         binary=card.values == "binary",
         images=None if kept is None else Images(kept, statistics["labels"], card.values),

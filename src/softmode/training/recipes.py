@@ -1,7 +1,9 @@
 """What can be trained: the recipes, and the checks of a training's config and images."""
 
+import difflib
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,41 +21,64 @@ KEPT_IMAGES = 256
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A network and the values and classes it is trained on."""
+class Network:
+    """A network that can be trained, on what, and for how long.
+
+    Args:
+        architecture: Which network.
+        values: What its pixels become.
+        classes: Number of classes.
+        epochs: Epochs of its training by the recipe edm.
+        width: Channels of its first stage; 0 for the architecture's own.
+        attention: Sides at which it has self-attention.
+    """
 
     architecture: Architecture
     values: Values
     classes: int
+    epochs: float
+    width: int = 0
+    attention: tuple[int, ...] = ()
 
 
-RECIPES = {
-    "fashion-mnist-binary": Recipe("unet", "binary", 0),
-    "fashion-mnist": Recipe("unet", "grey", 0),
-    "fashion-mnist-labelled": Recipe("unet", "grey", 10),
-    "fashion-mnist-classifier": Recipe("classifier", "grey", 10),
+NETWORKS = {
+    "fashion-mnist": Network("unet", "grey", 10, 8),
+    "fashion-mnist-binary": Network("unet", "binary", 0, 6),
+    "fashion-mnist-attention": Network("unet", "grey", 10, 8, attention=(7,)),
+    "fashion-mnist-guide": Network("unet", "grey", 10, 3, width=32),
+    "fashion-mnist-classifier": Network("classifier", "grey", 10, 20, width=48),
 }
+# what a recipe chooses where a user does not; F.4 does not depend on the network
+PAPER = {"epochs": 30.0, "batch": 256, "learning_rate": 2e-4}
+EDM = {"batch": 64, "learning_rate": 5e-4}
 
 
-def check(config: TrainConfig) -> Recipe:
-    """Return the recipe of a config, or raise a ValueError naming the field that is out of range."""
+def check(config: TrainConfig) -> tuple[TrainConfig, Network]:
+    """Return a config with its recipe's choices, and its network.
+
+    Raises:
+        ValueError: If a field is out of range, by its name.
+    """
     check_settings(config)
-    if config.recipe not in RECIPES:
-        raise ValueError(f"recipe: got {shown(config.recipe)}; expected one of {', '.join(RECIPES)}")
+    if config.network not in NETWORKS:
+        near = difflib.get_close_matches(config.network[:100], NETWORKS, n=3, cutoff=0.3) or NETWORKS
+        raise ValueError(f"network: got {shown(config.network)}; expected one of {', '.join(near)}")
     if not config.t_min < config.t_max:
         raise ValueError(f"t_max: got {config.t_max:g}; expected a time above t_min = {config.t_min:g}")
-    return RECIPES[config.recipe]
+    network = NETWORKS[config.network]
+    chosen: dict[str, Any] = dict(PAPER) if config.recipe == "paper" else {"epochs": network.epochs, **EDM}
+    return replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}), network
 
 
-def check_images(images: Images, recipe: Recipe) -> None:
-    """Raise a ValueError unless a recipe's network and statistics can be made of these images."""
-    if images.values != recipe.values:
-        raise ValueError(f"data: got {images.values} values; expected {recipe.values}, those of the recipe")
-    if recipe.architecture == "unet" and any(side % DIVISOR for side in images.shape[1:]):
+def check_images(images: Images, network: Network) -> None:
+    """Raise a ValueError unless a network and its statistics can be made of these images."""
+    if images.values != network.values:
+        raise ValueError(f"data: got {images.values} values; expected {network.values}, those of the network")
+    if network.architecture == "unet" and any(side % DIVISOR for side in images.shape[1:]):
         raise ValueError(f"data: got images of {images.shape[1:]}; expected sides divisible by {DIVISOR}")
-    counts = torch.bincount(images.labels, minlength=recipe.classes).tolist()
-    if recipe.classes and (len(counts) > recipe.classes or min(counts) < 2):
-        raise ValueError(f"data: got {counts} images by class; expected {recipe.classes} classes of at least two")
+    counts = torch.bincount(images.labels, minlength=network.classes).tolist()
+    if network.classes and (len(counts) > network.classes or min(counts) < 2):
+        raise ValueError(f"data: got {counts} images by class; expected {network.classes} classes of at least two")
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
@@ -69,23 +94,24 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 def command(config: TrainConfig, epochs: float) -> str:
     """Return the command that makes the weights of a config after some epochs."""
-    default = TrainConfig(config.recipe)
+    default = check(TrainConfig(config.network, config.recipe))[0]
     options = [
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in asdict(config).items()
-        if name not in ("recipe", "epochs", "device", "data", "download") and value != getattr(default, name)
+        if name not in ("network", "recipe", "epochs", "device", "data", "download") and value != getattr(default, name)
     ]
-    return " ".join([f"softmode train {config.recipe} --epochs {epochs:g}", *options])
+    recipe = [f"--recipe {config.recipe}"] if config.recipe != TrainConfig.recipe else []
+    return " ".join([f"softmode train {config.network}", *recipe, f"--epochs {epochs:g}", *options])
 
 
-def data_statistics(images: Images, held_out: Images, recipe: Recipe) -> dict[str, Tensor]:
+def data_statistics(images: Images, held_out: Images, network: Network) -> dict[str, Tensor]:
     """Return what the Gaussian null model needs of the training data, and some held-out images.
 
     Returns:
         `spectrum` [group, *space] and `mean` [group, channel, *space]: one group per class, for a network with classes,
         and all images last; `images` (bytes) and their `labels`.
     """
-    groups = [*range(recipe.classes), None] if recipe.architecture == "unet" else []
+    groups = [*range(network.classes), None] if network.architecture == "unet" else []
     spectra, means = [], []
     for group in groups:
         x = images.tensor(slice(None) if group is None else images.labels == group)
