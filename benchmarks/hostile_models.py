@@ -151,7 +151,7 @@ def samples() -> dict[str, bytes]:
     torch.manual_seed(0)
     found = {}
     for name, network, card in (
-        ("unet", UNet(1, 3), Card("unet", 1, (8, 8), 3, "toys", "binary", "vp:1", 1e-3, 50.0, 2.0)),
+        ("unet", UNet(1, (3,)), Card("unet", 1, (8, 8), 3, "toys", "binary", "vp:1", 1e-3, 50.0, 2.0)),
         ("classifier", Classifier(1, 4), Card("classifier", 1, (8, 8), 4, "toys", "grey")),
     ):
         state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}

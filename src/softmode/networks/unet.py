@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -125,7 +125,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Int[Tensor, " batch"] | None = None
+        self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Tensor | None = None
     ) -> Float[Tensor, "batch channel height width"]:
         """Return the network's output: the expected noise of VP states, or what `from_edm` makes a denoiser of.
 

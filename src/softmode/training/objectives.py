@@ -12,7 +12,7 @@ from torch.nn import functional
 from softmode.data import Images
 from softmode.denoiser import preconditioning
 from softmode.process import VP
-from softmode.training.quality import accuracy, loss_by_level
+from softmode.training.held_out import accuracy, loss_by_level
 
 # noise levels of the recipe edm: log-normal as in karras2022, wider and higher, and cut at the ends of its samplers
 LOWEST, HIGHEST = 0.002, 80.0

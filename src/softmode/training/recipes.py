@@ -42,11 +42,11 @@ class Network:
 
 
 NETWORKS = {
-    "fashion-mnist": Network("unet", "grey", 10, 8),
-    "fashion-mnist-binary": Network("unet", "binary", 0, 6),
-    "fashion-mnist-attention": Network("unet", "grey", 10, 8, attention=(7,)),
-    "fashion-mnist-guide": Network("unet", "grey", 10, 3, width=32),
-    "fashion-mnist-classifier": Network("classifier", "grey", 10, 20, width=48),
+    "fashion-mnist": Network("unet", "grey", 10, 8.0),
+    "fashion-mnist-binary": Network("unet", "binary", 0, 4.0),
+    "fashion-mnist-attention": Network("unet", "grey", 10, 8.0, attention=(7,)),
+    "fashion-mnist-guide": Network("unet", "grey", 10, 3.0, width=32),
+    "fashion-mnist-classifier": Network("classifier", "grey", 10, 20.0, width=48),
 }
 # what a recipe chooses where a user does not; F.4 does not depend on the network
 PAPER = {"epochs": 30.0, "batch": 256, "learning_rate": 2e-4}

@@ -170,8 +170,7 @@ class Training:
         stream, size = generator(torch.device("cpu"), self.config.seed, ORDER, epoch), self.settings[1]
         order = torch.randperm(len(self.images), generator=stream)
         batch = order[place * size : (place + 1) * size].to(self.device)
-        stream = generator(self.device, self.config.seed, STEP, self.step)
-        terms = self.objective.draw(self.images.tensor(batch), self.images.labels[batch], stream)
+        terms = self.draw(batch, generator(self.device, self.config.seed, STEP, self.step))
         own = slice(self.workers.rank, None, self.workers.count)
         terms = tuple(term[own] for term in terms)
         share = len(terms[0])
@@ -202,6 +201,10 @@ class Training:
         """Return how many of a process's share of a batch go through the network at once."""
         chunked = self.device.type == "cpu" and self.kind.architecture == "unet"
         return min(share, CPU_IMAGES_AT_ONCE) if chunked else share
+
+    def draw(self, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
+        """Return the images of a batch with everything random about them, and their labels."""
+        return self.objective.draw(self.images.tensor(batch), self.images.labels[batch], stream)
 
     def loss(self, network: nn.Module, x: Tensor, *terms: Tensor) -> Tensor:
         """Return each image's loss, [image], the layers computed in the training's precision."""

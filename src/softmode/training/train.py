@@ -94,7 +94,7 @@ def run(
             _take_steps(training, progress)
         except torch.cuda.OutOfMemoryError:
             raise ValueError(
-                f"batch: got {training.settings[1]}; expected fewer images: a step does not fit into the memory of {device}"
+                f"batch: got {training.settings[1]}; expected fewer images: a step does not fit into memory of {device}"
             ) from None
     return training.out / WEIGHTS
 
