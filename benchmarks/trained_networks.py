@@ -113,9 +113,7 @@ def training_step(turns: int, batch: int) -> None:
     images = fashion_mnist("train", "binary")
     config, network = check(TrainConfig("fashion-mnist-binary", "paper", batch=batch))
     with tempfile.TemporaryDirectory() as folder:
-        ours = Training(
-            config, network, Path(folder), images, images.first(1), torch.device("cpu"), Workers()
-        )
+        ours = Training(config, network, Path(folder), images, images.first(1), torch.device("cpu"), Workers())
     plain = Plain(images, config)
     times: dict[str, list[float]] = {"softmode": [], "plain float32 loop": []}
     for turn in range(turns + 1):

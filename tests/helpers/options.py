@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "quality": {
         "model": REQUIRED, "images": 100, "samples": 1000, "classifier": "fashion-mnist-classifier",
-        "precision": "full", "seed": 0, "device": "cpu", "data": "",
+        "precision": "full", "record": False, "seed": 0, "device": "cpu", "data": "",
     },
     "convert-edm2": {
         "source": REQUIRED, "target": REQUIRED,

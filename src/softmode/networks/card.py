@@ -203,7 +203,8 @@ def _check(fields: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
     check_whole("width", fields.get("width", 0), 0, MOST_CHANNELS)
     attention, levels = (fields.get(name, []) for name in ("attention", "levels"))
-    if not isinstance(attention, list) or any(side not in (size[0] // 2, size[0] // 4) for side in attention):
+    sides = [size[0] // factor for factor in (2, 4) if size[0] % factor == 0]
+    if not isinstance(attention, list) or any(side not in sides for side in attention):
         raise ValueError(f"attention: got {quote(attention)}; expected half or a quarter of the image's side")
     if levels != []:
         check_pair("levels", levels, (0.0, LATEST))

@@ -1,8 +1,10 @@
 """How good a denoiser is, measured the same way for every model: errors, bounds, labels and samples."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from softmode.information import label_information, label_score, noising_path, p
 from softmode.lattice import Lattice
 from softmode.message import quote, refusal
 from softmode.model import Model
+from softmode.networks.card import read_tensors, write_tensors
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_classifier, load_model
+from softmode.networks.shipped import find_weights
 from softmode.observe.alignment import frechet_distance
 from softmode.observe.gains import mode_signs, multiplexed_gains
 from softmode.process import VE
@@ -94,8 +98,19 @@ def quality(config: QualityConfig, progress: bool = False) -> Results:
         parts = [_errors(subject), _bound(subject), *([_information(subject)] if labels > 1 else []), _samples(subject)]
     quantities = [quantity for part in parts for quantity in part[0]]
     tables = {name: table for part in parts for name, table in part[1].items()}
+    if config.record:
+        record(find_weights(config.model), quantities)
     rows = tuple((q.kind, q.what, q.estimate) for q in quantities)
     return Results(_answer(quantities), tuple(quantities), {"quality": Table("Quality", SUMMARY, rows), **tables}, ())
+
+
+def record(path: Path, quantities: Sequence[Quantity]) -> None:
+    """Write quantities on the card of a weights file, in place of those of an earlier measurement."""
+    tensors, metadata = read_tensors(path)
+    card = json.loads(metadata["softmode"])
+    found = {quantity.kind: quantity.estimate.plain() for quantity in quantities}
+    card["held_out"] = {**card["held_out"], "quality": found}
+    write_tensors(path, tensors, {"softmode": json.dumps(card)})
 
 
 Part = tuple[list[Quantity], dict[str, Table]]

@@ -27,6 +27,8 @@ class QualityConfig:
     """What recognises samples, and whose features the Fréchet distance takes."""
     precision: Literal["full", "bfloat16"] = "full"
     """Arithmetic of the network's layers."""
+    record: bool = False
+    """Whether to write what is found on the card of the model's weights, which softmode models shows."""
     seed: Annotated[int, Bounds(0, 2**63 - 1)] = 0
     """Seed of the noise."""
     device: str = "cpu"
