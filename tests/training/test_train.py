@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import softmode as sm
 from softmode import cli
 from softmode.networks.card import load_weights, read_tensors
-from softmode.training import store, train
+from softmode.training import recipes, store, train
 from softmode.training.config import TrainConfig
 from softmode.training.directory import CHECKPOINT, WEIGHTS
 from softmode.training.recipes import NETWORKS
@@ -240,7 +240,7 @@ def test_times_are_told_in_a_unit_of_their_size(seconds: float, words: str) -> N
 def test_python_gets_a_model_of_the_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From plain values or a config: the denoiser that is loaded from its directory, or a classifier."""
     monkeypatch.setattr(
-        train,
+        recipes,
         "fashion_mnist",
         lambda split, values, *rest: data(BINARY if values == "binary" else CLASSIFIER)[split == "test"],
     )
@@ -275,7 +275,7 @@ def test_an_interruption_promises_what_is_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: int, ends: str
 ) -> None:
     """Before the first epoch's end there is nothing to resume."""
-    monkeypatch.setattr(train, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
+    monkeypatch.setattr(recipes, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
     stop_after(monkeypatch, steps)
     words = [
         "train",
@@ -303,7 +303,7 @@ def test_the_command_line_refuses_in_one_line(
 ) -> None:
     """With exit code 2, the option's name and what is expected of it; nothing is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
+    monkeypatch.setattr(recipes, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "fashion-mnist-classifier", *words])
     assert caught.value.code == 2

@@ -14,14 +14,6 @@ export function npy(descr, shape, data) {
   return Buffer.concat([preamble, Buffer.from(padded, "latin1"), data]);
 }
 
-/** An .npy file that holds one text. */
-export function npyText(text) {
-  const points = Array.from(text, (character) => character.codePointAt(0));
-  const data = Buffer.alloc(4 * points.length);
-  points.forEach((point, index) => data.writeUInt32LE(point, 4 * index));
-  return npy(`<U${points.length}`, [], data);
-}
-
 /** A zip file of an object {name: Buffer}. */
 export function zip(files) {
   const bodies = [];

@@ -7,7 +7,7 @@ import * as style from "@dicebear/pixel-art";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { npy, npyText, zip } from "./npz.mjs";
+import { npy, zip } from "./npz.mjs";
 import { rasterise, SIZE } from "./svg.mjs";
 
 const BACKGROUND = "ffffff";
@@ -146,7 +146,8 @@ for (const [name, part] of [["train", all.slice(0, train)], ["test", all.slice(t
   files[`${name}_labels.npy`] = npy("<i8", [part.length, Object.keys(ATTRIBUTES).length], labels);
 }
 const names = Object.entries(ATTRIBUTES).map(([name, values]) => [name, Object.keys(values)]);
-files["attributes.npy"] = npyText(JSON.stringify(Object.fromEntries(names)));
+const text = Buffer.from(JSON.stringify(Object.fromEntries(names)));
+files["attributes.npy"] = npy("|u1", [text.length], text);
 
 const sha256 = (...buffers) => buffers.reduce((hash, buffer) => hash.update(buffer), createHash("sha256")).digest("hex");
 const archive = zip(files);

@@ -65,7 +65,7 @@ def load_shipped(
         levels=(card.levels[0], card.levels[1]) if card.levels else None,
         classes=card.classes,
         binary=card.values == "binary",
-        images=None if kept is None else Images(kept, statistics["labels"], card.values),
+        images=None if kept is None else Images(kept, statistics["labels"], card.values, card.attributes),
         spectrum=statistics.get("spectrum"),
         mean=statistics.get("mean"),
         card=card,
@@ -152,7 +152,8 @@ def _check_statistics(statistics: Mapping[str, Tensor], card: Card, path: Path) 
     groups, count = card.classes + 1 if card.classes else 1, len(statistics.get("images", ()))
     expected = {
         "spectrum": ((groups, *card.size), torch.float32), "mean": ((groups, card.channels, *card.size), torch.float32),
-        "images": ((count, card.channels, *card.size), torch.uint8), "labels": ((count,), torch.int64),
+        "images": ((count, card.channels, *card.size), torch.uint8),
+        "labels": ((count, len(card.attributes)) if card.attributes else (count,), torch.int64),
     }  # fmt: skip
     for name, value in statistics.items():
         if name not in expected or (tuple(value.shape), value.dtype) != expected[name]:

@@ -3,14 +3,14 @@
 import difflib
 import shlex
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from softmode.bounds import check as check_settings
 from softmode.bounds import shown
-from softmode.data import Images, Values
+from softmode.data import Images, Values, avatars, fashion_mnist
 from softmode.exact.gaussian import power_spectrum
 from softmode.networks.card import Architecture
 from softmode.networks.unet import DIVISOR
@@ -20,19 +20,24 @@ from softmode.training.config import TrainConfig
 KEPT_IMAGES = 256
 
 
+Data = Literal["Fashion-MNIST", "avatars"]
+
+
 @dataclass(frozen=True)
 class Network:
     """A network that can be trained, on what, and for how long.
 
     Args:
+        data: Which images.
         architecture: Which network.
         values: What its pixels become.
-        classes: Number of classes.
+        classes: Number of classes; 0 for none, or for images with attributes.
         epochs: Epochs of its training by the recipe edm.
         width: Channels of its first stage; 0 for the architecture's own.
         attention: Sides at which it has self-attention.
     """
 
+    data: Data
     architecture: Architecture
     values: Values
     classes: int
@@ -42,11 +47,13 @@ class Network:
 
 
 NETWORKS = {
-    "fashion-mnist": Network("unet", "grey", 10, 8.0),
-    "fashion-mnist-binary": Network("unet", "binary", 0, 4.0),
-    "fashion-mnist-attention": Network("unet", "grey", 10, 8.0, attention=(7,)),
-    "fashion-mnist-guide": Network("unet", "grey", 10, 3.0, width=32),
-    "fashion-mnist-classifier": Network("classifier", "grey", 10, 20.0, width=48),
+    "fashion-mnist": Network("Fashion-MNIST", "unet", "grey", 10, 8.0),
+    "fashion-mnist-binary": Network("Fashion-MNIST", "unet", "binary", 0, 4.0),
+    "fashion-mnist-attention": Network("Fashion-MNIST", "unet", "grey", 10, 8.0, attention=(7,)),
+    "fashion-mnist-guide": Network("Fashion-MNIST", "unet", "grey", 10, 3.0, width=32),
+    "fashion-mnist-classifier": Network("Fashion-MNIST", "classifier", "grey", 10, 20.0, width=48),
+    "avatars": Network("avatars", "unet", "grey", 0, 20.0),
+    "avatars-classifier": Network("avatars", "classifier", "grey", 0, 10.0),
 }
 # what a recipe chooses where a user does not; F.4 does not depend on the network
 PAPER = {"epochs": 30.0, "batch": 256, "learning_rate": 2e-4}
@@ -70,12 +77,30 @@ def check(config: TrainConfig) -> tuple[TrainConfig, Network]:
     return replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}), network
 
 
+def read_images(config: TrainConfig, network: Network) -> tuple[Images, Images]:
+    """Return the training and held-out images of a network.
+
+    Raises:
+        ValueError: If they are missing or damaged.
+    """
+    if network.data == "avatars":
+        return avatars("train", config.data), avatars("test", config.data)
+    where = config.data or None, config.download
+    return fashion_mnist("train", network.values, *where), fashion_mnist("test", network.values, *where)
+
+
 def check_images(images: Images, network: Network) -> None:
     """Raise a ValueError unless a network and its statistics can be made of these images."""
     if images.values != network.values:
         raise ValueError(f"data: got {images.values} values; expected {network.values}, those of the network")
     if network.architecture == "unet" and any(side % DIVISOR for side in images.shape[1:]):
         raise ValueError(f"data: got images of {images.shape[1:]}; expected sides divisible by {DIVISOR}")
+    for place, (name, values) in enumerate(images.attributes.items()):
+        counts = torch.bincount(images.labels[:, place], minlength=len(values)).tolist()
+        if min(counts) < 2:
+            raise ValueError(f"data: got {counts} images by value of {shown(name)}; expected at least two of each")
+    if images.attributes:
+        return
     counts = torch.bincount(images.labels, minlength=network.classes).tolist()
     if network.classes and (len(counts) > network.classes or min(counts) < 2):
         raise ValueError(f"data: got {counts} images by class; expected {network.classes} classes of at least two")

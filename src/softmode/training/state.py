@@ -72,8 +72,8 @@ class Training:
         self.config, self.kind, self.out, self.device, self.workers = config, kind, out, device, workers
         self.images, self.held_out = images.to(device), held_out.to(device)
         self.card = Card(
-            kind.architecture, images.shape[0], images.shape[1:], kind.classes, "Fashion-MNIST", kind.values,
-            width=kind.width, attention=kind.attention,
+            kind.architecture, images.shape[0], images.shape[1:], kind.classes, kind.data, kind.values,
+            width=kind.width, attention=kind.attention, attributes=images.attributes,
         )  # fmt: skip
         labels, dropout = self.card.labels, config.label_dropout
         self.objective: Objective

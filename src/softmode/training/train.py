@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from softmode.bounds import build, shown, shown_path
-from softmode.data import Images, fashion_mnist
+from softmode.data import Images
 from softmode.device import parse_device
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
@@ -19,7 +19,7 @@ from softmode.training import store
 from softmode.training.config import TrainConfig
 from softmode.training.directory import WEIGHTS, claim
 from softmode.training.memory import check_batch
-from softmode.training.recipes import NETWORKS, check, check_images
+from softmode.training.recipes import NETWORKS, check, check_images, read_images
 from softmode.training.state import Training
 from softmode.training.workers import Workers
 
@@ -77,9 +77,7 @@ def run(
     if not str(out) or "\0" in str(out):
         raise ValueError(f"out: got {shown_path(out)}; expected a directory, for example runs/train")
     device = parse_device(config.device)
-    images, held_out = data or tuple(
-        fashion_mnist(split, network.values, config.data or None, config.download) for split in ("train", "test")
-    )
+    images, held_out = data or read_images(config, network)
     if config.batch is not None and len(images) < config.batch:
         raise ValueError(
             f"batch: got {shown(config.batch)}; expected at most {len(images)}, the number of training images"
