@@ -45,7 +45,7 @@ def test_what_quality_has_recorded_is_shown(three: Path, monkeypatch: pytest.Mon
     path = three / f"{NAMES[1]}.safetensors"
     estimates = {"recognised": Estimate(0.876, 0.01, 9), "label_information": Estimate(2.123, 0.01, 9)}
     record(path, [Quantity(name, 0, estimate, "") for name, estimate in estimates.items()])
-    assert models_table()[0].rows[1][4] == "recognised 88%,\nlabel 2.12 nats"
+    assert models_table()[0].rows[1][4] == "88%,\n2.12 nats"
     record(path, [Quantity("frechet", 0, Estimate(1.234), "")])
     assert models_table()[0].rows[1][4] == "Fréchet\n1.23"
     assert load_weights(path)[1].held_out["mean"] == 0.01483

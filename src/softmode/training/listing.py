@@ -9,7 +9,8 @@ from softmode.runs.results import Table
 
 MODEL = (
     "a MODEL is one of these names, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or "
-    "python:module:function (returns a Denoiser or a Model)"
+    "python:module:function (returns a Denoiser or a Model); held out: of a network with classes the share of its "
+    "samples that are recognised, and what it knows of its label"
 )
 
 
@@ -36,7 +37,7 @@ def _quality(card: Card) -> str:
     """
     found = {name: Estimate.from_plain(each) for name, each in card.held_out.get("quality", {}).items()}
     if "recognised" in found:
-        return f"recognised {found['recognised'].value:.0%},\nlabel {found['label_information'].value:.2f} nats"
+        return f"{found['recognised'].value:.0%},\n{found['label_information'].value:.2f} nats"
     if "frechet" in found:
         return f"Fréchet\n{found['frechet'].value:.2f}"
     name, key = ("accuracy", "accuracy") if card.architecture == "classifier" else ("loss", "mean")
