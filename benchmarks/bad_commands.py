@@ -72,7 +72,7 @@ GRAMMAR = {
     "out": ["", " ", ".", "file.txt/x", "n" * 300, "/proc/x", "fifo/x", "a\x00b", "/dev/null/x", "file.txt", "full"],
     "data": PATHS, "window": PATHS, "check": PATHS, "source": PATHS, "directory": ["", *PATHS],
     "model": ["", CLASSIFIER, *MODELS], "guide": ["", CLASSIFIER, *MODELS], "classifier": MODELS, "start": MODELS,
-    "recipe": WORDS, "target": ["nodir/x", "", "empty", "/proc/x", "n" * 300],
+    "network": WORDS, "target": ["nodir/x", "", "empty", "/proc/x", "n" * 300],
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ SEEDS = (1, 2)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "binary16": ("probe", {"model": BINARY, "trajectories": 16}),
     "forward": ("probe", {"model": BINARY, "states": "forward", "trajectories": 64}),
-    "grey": ("probe", {"model": "fashion-mnist", "trajectories": 16}),
+    "grey": ("probe", {"model": "fashion-mnist-f4", "trajectories": 16}),
     "window": ("window", {"model": BINARY, "trajectories": 32}),
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
                           "trajectories": 32, "block": 16}),

@@ -31,7 +31,7 @@ from softmode.samplers import initial_state
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise
 from softmode.training.config import TrainConfig
-from softmode.training.recipes import RECIPES
+from softmode.training.recipes import check
 from softmode.training.state import Training
 from softmode.training.workers import Workers
 
@@ -110,16 +110,15 @@ def whole_probe(model: str, trajectories: int, steps: int, turns: int, small: bo
 
 def training_step(turns: int, batch: int) -> None:
     """Take optimiser steps in both ways in turns; time per image."""
-    images, config = fashion_mnist("train", "binary"), TrainConfig("fashion-mnist-binary", batch=batch)
+    images = fashion_mnist("train", "binary")
+    config, network = check(TrainConfig("fashion-mnist-binary", "paper", batch=batch))
     with tempfile.TemporaryDirectory() as folder:
-        ours = Training(
-            config, RECIPES[config.recipe], Path(folder), images, images.first(1), torch.device("cpu"), Workers()
-        )
+        ours = Training(config, network, Path(folder), images, images.first(1), torch.device("cpu"), Workers())
     plain = Plain(images, config)
     times: dict[str, list[float]] = {"softmode": [], "plain float32 loop": []}
     for turn in range(turns + 1):
         for name, step in (("softmode", ours.train_step), ("plain float32 loop", plain.step)):
-            taken = seconds(step) / config.batch
+            taken = seconds(step) / batch
             if turn:
                 times[name].append(taken)
     for name, taken_all in times.items():
@@ -133,10 +132,12 @@ class Plain:
 
     def __init__(self, images: Images, config: TrainConfig) -> None:
         self.x, self.config, self.network = images.tensor(), config, UNet()
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate)
+        assert config.batch is not None
+        self.batch = config.batch
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate or 0.0)
 
     def step(self) -> None:
-        x = self.x[torch.randint(len(self.x), (self.config.batch,))]
+        x = self.x[torch.randint(len(self.x), (self.batch,))]
         t = torch.exp(torch.empty(len(x)).uniform_(np.log(self.config.t_min), np.log(self.config.t_max)))
         eps, alpha = torch.randn_like(x), torch.exp(-t / 2).reshape(-1, 1, 1, 1)
         loss = functional.mse_loss(self.network(alpha * x + (1 - alpha**2).sqrt() * eps, t), eps)

@@ -81,7 +81,7 @@ REFUSED = {
     "pulse fashion-mnist-labelled --classifier none": "classifier: got none; alignment needs one",
     "pulse fashion-mnist-labelled --window empty": "holds no softmode run",
     "clones fashion-mnist --copies 0": "copies: got 0; expected at least 1",
-    "train fashion": "recipe: got 'fashion'; expected one of fashion-mnist-binary",
+    "train fashion": "network: got 'fashion'; expected one of fashion-mnist",
     "train fashion-mnist --data empty": "lacks train-images-idx3-ubyte",
     "convert-edm2 empty.pkl nodir/x": "target: 'nodir' is no directory",
     "figures empty": "holds no softmode run; make one, for example: softmode patch --out runs/patch",

@@ -19,7 +19,7 @@ from softmode.cli import main
 from softmode.data import fashion_mnist
 from softmode.networks.shipped import SHIPPED
 from softmode.runs import draw, run
-from softmode.training import quality
+from softmode.training import held_out, quality
 
 # what makes a documented command tiny: the last of an option's values counts. {out} is the command's directory
 TINY = {
@@ -31,6 +31,7 @@ TINY = {
     "--window {out}/window",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
     "train": "--epochs 0.0002 --batch 8",
+    "quality": "--images 4 --samples 20",
 }  # fmt: skip
 # what the command would have made first, at full size
 BEFORE = {"susceptibility": "window {model} --out {out}/window --trajectories 2 --steps 8 --clones 0 --snapshots 1"}
@@ -90,8 +91,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(run, "save", quick)
     monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
-    monkeypatch.setattr(quality, "IMAGES", 8)
-    monkeypatch.setattr(quality, "LEVELS", 2)
+    monkeypatch.setattr(held_out, "IMAGES", 8)
+    monkeypatch.setattr(held_out, "LEVELS", 2)
+    monkeypatch.setattr(quality, "PATH_LEVELS", 8)
+    monkeypatch.setattr(quality, "SAMPLER_STEPS", 4)
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

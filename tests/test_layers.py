@@ -17,7 +17,7 @@ LAYERS = (
     ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device"),
     ("process", "lattice"),
     ("denoiser", "streams"),
-    ("samplers", "simulate", "critical", "exact", "formulas", "observe", "comparison"),
+    ("samplers", "simulate", "critical", "information", "exact", "formulas", "observe", "comparison"),
     ("data", "model", "levels", "contract", "networks"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),

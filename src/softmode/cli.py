@@ -140,6 +140,13 @@ def _train(options: Options) -> None:
     say("weights", str(path))
 
 
+def _quality(options: Options) -> None:
+    from softmode.runs.report import print_results
+    from softmode.training.quality import quality
+
+    print_results(quality(options.config, progress=sys.stderr.isatty()))
+
+
 def _convert_edm2(options: Options) -> None:
     from softmode.networks.edm2_files import convert_edm2
     from softmode.runs.report import say
@@ -158,6 +165,7 @@ def commands() -> dict[str, Command]:
         "theory": Command("softmode.experiments.theory.config", "Config", _theory),
         "models": Command("softmode.cli", "Models", _models),
         "train": Command("softmode.training.config", "TrainConfig", _train, "runs/train"),
+        "quality": Command("softmode.training.quality_config", "QualityConfig", _quality),
         "convert-edm2": Command("softmode.cli", "ConvertEDM2", _convert_edm2),
         "figures": Command("softmode.cli", "Figures", _figures),
     }

@@ -1,11 +1,13 @@
-"""Fashion-MNIST, found on this machine or downloaded on request, every file checked against the published bytes."""
+"""Images to train on: Fashion-MNIST, found here or downloaded and checked byte by byte, and files of labelled faces."""
 
 import gzip
 import hashlib
+import json
 import os
 import textwrap
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,13 +46,16 @@ class Images:
 
     Args:
         pixels: Bytes 0..255, [image, channel, *space].
-        labels: Class of each image, [image].
-        values: `binary` (±1, threshold at half of white) or `grey` (linear, -1 is black and 1 is white).
+        labels: Class of each image, [image], or value of each of its attributes, [image, attribute].
+        values: `binary` (±1, threshold at half of white) or `grey` (linear from -1, black, to 1, white, each
+            channel by itself).
+        attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
     """
 
     pixels: UInt8[Tensor, "image channel *space"]
-    labels: Int[Tensor, " image"]
+    labels: Int[Tensor, "image *attribute"]
     values: Values
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -71,11 +76,11 @@ class Images:
 
     def to(self, device: torch.device) -> "Images":
         """Return the images on a device."""
-        return Images(self.pixels.to(device), self.labels.to(device), self.values)
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def first(self, count: int) -> "Images":
         """Return the first images."""
-        return Images(self.pixels[:count], self.labels[:count], self.values)
+        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
 
 def read_images(path: str, shape: tuple[int, ...]) -> Float[Tensor, "image channel *space"]:
@@ -94,6 +99,34 @@ def read_images(path: str, shape: tuple[int, ...]) -> Float[Tensor, "image chann
         expected = ", ".join(map(str, ("image", *shape)))
         raise refusal(f"data: {quote(path)} holds {tuple(images.shape)}; expected finite images [{expected}]")
     return images
+
+
+def avatars(split: Split, path: str) -> Images:
+    """Return the training or test images of a file that tools/avatars has made, with their attributes.
+
+    Args:
+        split: Which images.
+        path: The npz file.
+
+    Raises:
+        ValueError: If it is missing, or no such file.
+    """
+    if not path:
+        raise refusal("data: avatars.npz is not here; make it with tools/avatars and name it with --data")
+    pixels, labels, text = read_arrays("data", path, [f"{split}_images", f"{split}_labels", "attributes"], None)
+    try:
+        attributes = {str(name): tuple(map(str, values)) for name, values in json.loads(text.tobytes()).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise refusal(f"data: {quote(path)} has no attributes; make it with tools/avatars") from None
+    counts = np.array([len(values) for values in attributes.values()])
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or labels.shape != (len(pixels), len(counts)):
+        raise refusal(
+            f"data: {quote(path)} holds {pixels.dtype} {pixels.shape} and labels {labels.shape}; expected bytes "
+            f"[image, channel, row, column] and labels [image, {len(counts)}]"
+        )
+    if labels.dtype.kind != "i" or (labels < 0).any() or (labels >= counts).any():
+        raise refusal(f"data: {quote(path)} has labels beyond the values of its attributes; make it with tools/avatars")
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels).long(), "grey", attributes)
 
 
 def fashion_mnist(split: Split, values: Values, directory: str | Path | None = None, download: bool = False) -> Images:

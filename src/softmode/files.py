@@ -102,14 +102,14 @@ def read_json(name: str, path: str | Path) -> dict[str, Any]:
         raise refusal(f"{name}: cannot read {quote(str(path))} ({first_line(error)}); expected a JSON object") from None
 
 
-def read_arrays(name: str, path: str | Path, wanted: Sequence[str], dtype: type[Any]) -> list[NDArray[Any]]:
+def read_arrays(name: str, path: str | Path, wanted: Sequence[str], dtype: type[Any] | None) -> list[NDArray[Any]]:
     """Return arrays of numbers of an npz file, each checked against the size of its entry before it is read.
 
     Args:
         name: What messages call the file.
         path: The file.
         wanted: Names of the arrays.
-        dtype: Floating type in which they are returned; a number beyond it becomes infinite.
+        dtype: Floating type in which they are returned; a number beyond it becomes infinite. None for that of the file.
 
     Raises:
         ValueError: If it is no such file, or one of the arrays is missing, damaged, too large or not of numbers.
@@ -121,7 +121,7 @@ def read_arrays(name: str, path: str | Path, wanted: Sequence[str], dtype: type[
             most = min(LARGEST_ARRAY, max(SMALL_ARRAY, COMPRESSION * os.stat(path).st_size))
             found = [_read_array(archive, f"{each}.npy", most) for each in wanted]
         with np.errstate(over="ignore", invalid="ignore"):
-            return [array.astype(dtype) for array in found]
+            return [array.astype(dtype or array.dtype) for array in found]
     # damage shows in zipfile, in its decompressors and in numpy, each with errors of its own
     except Exception as error:
         arrays = " and ".join(map(repr, wanted))

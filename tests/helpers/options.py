@@ -45,9 +45,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "models": {
     },
     "train": {
-        "recipe": REQUIRED, "epochs": 30.0, "batch": 256, "learning_rate": 0.0002, "clip": 1.0, "ema": 0.999,
+        "network": REQUIRED, "recipe": "edm", "epochs": None, "batch": None, "learning_rate": None, "clip": 1.0,
+        "ema": 0.999,
         "label_dropout": 0.1, "t_max": 50.0, "t_min": 0.001, "start": "", "seed": 0, "device": "cpu",
         "precision": "auto", "data": "", "download": False, "out": "runs/train",
+    },
+    "quality": {
+        "model": REQUIRED, "images": 100, "samples": 1000, "classifier": "fashion-mnist-classifier",
+        "precision": "full", "record": False, "seed": 0, "device": "cpu", "data": "",
     },
     "convert-edm2": {
         "source": REQUIRED, "target": REQUIRED,

@@ -18,7 +18,7 @@ from softmode.process import VE, VP
 def unet_file(path: Path, classes: int = 0) -> UNet:
     """Write a random U-Net with data statistics of its own and return it."""
     torch.manual_seed(0)
-    network = UNet(1, classes)
+    network = UNet(1, (classes,) if classes else ())
     torch.nn.init.normal_(network.leave.weight, std=0.02)
     groups = classes + 1 if classes else 1
     statistics = {

@@ -1,6 +1,8 @@
 """The U-Net against the paper's F.3, written out a second time."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ D = 128
 def network(channels: int = 1, classes: int = 0, seed: int = 0) -> UNet:
     """A network whose weights are all different from zero, in float64."""
     torch.manual_seed(seed)
-    unet = UNet(channels, classes).double()
+    unet = UNet(channels, (classes,) if classes else ()).double()
     with torch.no_grad():
         for parameter in unet.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -133,7 +135,9 @@ def test_the_time_embedding_does_not_round_single_precision_times_again() -> Non
 @pytest.mark.parametrize(("channels", "classes"), [(1, 0), (3, 0), (1, 10)])
 def test_every_tensor_has_the_shape_of_the_paper(channels: int, classes: int) -> None:
     """Names and shapes of F.3, and no other: 1x1 convolutions only where a block's channels differ."""
-    found = {name: tuple(value.shape) for name, value in UNet(channels, classes).state_dict().items()}
+    found = {
+        name: tuple(value.shape) for name, value in UNet(channels, (classes,) if classes else ()).state_dict().items()
+    }
     assert found == expected_shapes(channels, classes)
 
 
@@ -141,7 +145,7 @@ def test_number_of_parameters() -> None:
     """1,833,793 for one channel without classes, 11 x 128 more with ten."""
     count = sum(parameter.numel() for parameter in UNet().parameters())
     assert count == 1_833_793
-    assert sum(parameter.numel() for parameter in UNet(1, 10).parameters()) == count + 11 * 128
+    assert sum(parameter.numel() for parameter in UNet(1, (10,)).parameters()) == count + 11 * 128
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 0), (3, 4)])
@@ -207,12 +211,73 @@ def test_states_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_labels_for_a_network_without_classes_are_refused() -> None:
     """They are not silently ignored."""
-    with pytest.raises(ValueError, match=r"labels: .* without classes"):
+    with pytest.raises(ValueError, match=r"labels: .* without labels"):
         UNet()(torch.zeros(1, 1, 8, 8), torch.ones(1), torch.tensor([0]))
 
 
-@pytest.mark.parametrize(("channels", "classes"), [(0, 0), (1, -1)])
-def test_impossible_networks_are_refused(channels: int, classes: int) -> None:
-    """No channels, or fewer than no classes."""
-    with pytest.raises(ValueError, match="channels, classes: got"):
-        UNet(channels, classes)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"channels": 0}, "channels, labels: got"),
+        ({"labels": (10, 0)}, "channels, labels: got"),
+        ({"width": 12}, "width: got 12; expected a multiple of 8"),
+        ({"attention": (1,)}, r"attention: got \(1,\); expected factors 2 and 4"),
+    ],
+)
+def test_impossible_networks_are_refused(options: dict[str, Any], words: str) -> None:
+    """No channels, a label without values, groups that do not divide the channels, attention where no stage is."""
+    with pytest.raises(ValueError, match=words):
+        UNet(**options)
+
+
+def attend(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """Self-attention site by site and head by head, in loops over the definition."""
+    h = functional.group_norm(x, 8, weights[f"{name}.norm.weight"], weights[f"{name}.norm.bias"])
+    project = functional.conv2d(h, weights[f"{name}.enter.weight"], weights[f"{name}.enter.bias"]).flatten(2)
+    count, channels, sites = x.shape[0], x.shape[1], x[0, 0].numel()
+    out = torch.zeros(count, channels, sites, dtype=x.dtype)
+    for image in range(count):
+        query, key, value = project[image].split(channels)
+        for head in range(channels // 32):
+            own = slice(32 * head, 32 * head + 32)
+            for site in range(sites):
+                logits = query[own, site] @ key[own] / math.sqrt(32)
+                out[image, own, site] = value[own] @ (logits.exp() / logits.exp().sum())
+    out = out.reshape(x.shape)
+    return x + functional.conv2d(out, weights[f"{name}.leave.weight"], weights[f"{name}.leave.bias"])
+
+
+def test_self_attention_is_its_definition() -> None:
+    """At a quarter of the sides, in the bottleneck, in four heads; and its derivative forward."""
+    torch.manual_seed(0)
+    unet = UNet(1, attention=(4,)).double()
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    x = states(2, 128, 3, 2)
+    expected = attend(unet.state_dict(), "attend_middle", x)
+    torch.testing.assert_close(unet.attend_middle(x), expected, rtol=1e-10, atol=1e-10)
+    assert (expected - x).abs().max() > 0.01
+    x, t = states(1, 1, 8, 8), torch.ones(1, dtype=torch.float64)
+    with_it, v = unet(x, t), torch.randn_like(x)
+    _, slope = torch.func.jvp(lambda y: unet(y, t), (x,), (v,))
+    ahead, behind = (unet(x + sign * 1e-5 * v, t) for sign in (1, -1))
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-8)
+    unet.attend_middle = torch.nn.Identity()
+    assert (unet(x, t) - with_it).abs().max() > 1e-4
+
+
+def test_each_attribute_has_rows_of_its_own_and_any_may_be_missing() -> None:
+    """The embedding of (1, none) of attributes of 2 and 3 values is that of rows 1 and 3 + 3."""
+    torch.manual_seed(0)
+    unet = UNet(1, (2, 3)).double()
+    torch.nn.init.normal_(unet.leave.weight)
+    x, t = states(1, 1, 8, 8), torch.ones(1, dtype=torch.float64)
+    assert unet.label.weight.shape == (2 + 1 + 3 + 1, D)
+    found = unet(x, t, torch.tensor([[1, 3]]))
+    with torch.no_grad():
+        kept = unet.label.weight.clone()
+        unet.label.weight.zero_()
+        unet.label.weight[[2, 6]] = (kept[1] + kept[6]) / 2
+    torch.testing.assert_close(unet(x, t), found, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(unet(x, t, torch.tensor([[2, 3]])), found, rtol=1e-12, atol=1e-12)

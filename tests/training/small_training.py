@@ -9,27 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from softmode.data import Images
-from softmode.networks import classifier, unet
-from softmode.training import quality, recipes, state
+from softmode.training import held_out, recipes, state
 from softmode.training.config import TrainConfig
 from softmode.training.directory import CHECKPOINT, HISTORY, LOCK, WEIGHTS
-from softmode.training.recipes import RECIPES
+from softmode.training.recipes import NETWORKS
 from softmode.training.state import Training
 from softmode.training.workers import Workers
 
 CPU = torch.device("cpu")
-BINARY = TrainConfig("fashion-mnist-binary", epochs=2.0, batch=8, learning_rate=1e-3, precision="float32")
-LABELLED = replace(BINARY, recipe="fashion-mnist-labelled")
-CLASSIFIER = replace(BINARY, recipe="fashion-mnist-classifier")
+BINARY = TrainConfig("fashion-mnist-binary", "paper", epochs=2.0, batch=8, learning_rate=1e-3, precision="float32")
+LABELLED = replace(BINARY, network="fashion-mnist")
+CLASSIFIER = replace(BINARY, network="fashion-mnist-classifier")
 FILES = {CHECKPOINT, WEIGHTS, HISTORY}
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Few channels, though two in a group (one alone has no mean to learn); few held-out images and levels."""
-    patch.setattr(unet, "WIDTHS", (16, 32))
-    patch.setattr(classifier, "WIDTHS", (4, 8, 8))
-    patch.setattr(quality, "IMAGES", 7)
-    patch.setattr(quality, "LEVELS", 3)
+    for name, network in NETWORKS.items():
+        patch.setitem(NETWORKS, name, replace(network, width=4 if network.architecture == "classifier" else 16))
+    patch.setattr(held_out, "IMAGES", 7)
+    patch.setattr(held_out, "LEVELS", 3)
     patch.setattr(recipes, "KEPT_IMAGES", 4)
     patch.delenv("WORLD_SIZE", raising=False)
 
@@ -40,23 +39,23 @@ def copy_of(out: Path, tmp_path: Path) -> Path:
     return copied
 
 
-def images(count: int, recipe: str, seed: int = 0) -> Images:
+def images(count: int, network: str, seed: int = 0) -> Images:
     """Blocks of 4x4 pixels on 8x8 sites: one tells the class, three are random; all classes in turn."""
     blocks = torch.randint(0, 256, (count, 1, 2, 2), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     labels = torch.arange(count) % 10
     blocks[:, 0, 0, 0] = 25 * labels
     pixels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return Images(pixels, labels, RECIPES[recipe].values)
+    return Images(pixels, labels, NETWORKS[network].values)
 
 
 def data(config: TrainConfig, count: int = 35) -> tuple[Images, Images]:
     """Four batches of 8 an epoch and three images over; 12 held out."""
-    return images(count, config.recipe), images(12, config.recipe, seed=1)
+    return images(count, config.network), images(12, config.network, seed=1)
 
 
 def make(config: TrainConfig, out: Path = Path("unused"), count: int = 35, rough: bool = True) -> Training:
     """A training that has not begun; rough weights give every parameter a gradient."""
-    made = Training(config, RECIPES[config.recipe], out, *data(config, count), CPU, Workers())
+    made = Training(config, NETWORKS[config.network], out, *data(config, count), CPU, Workers())
     if rough:
         stream = torch.Generator().manual_seed(3)
         with torch.no_grad():

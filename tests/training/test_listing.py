@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from softmode.cli import main
+from softmode.estimate import Estimate
 from softmode.networks import shipped
-from softmode.networks.card import Card, save_weights
+from softmode.networks.card import Card, load_weights, save_weights
+from softmode.runs.results import Quantity
 from softmode.training.listing import models_table
+from softmode.training.quality import record
 
 # as long as the longest name of a shipped network
 NAMES = ("fashion-mnist-classifier", "fashion-mnist-with-edges", "ising-model-on-a-lattice")
@@ -35,6 +38,17 @@ def test_every_network_has_its_data_classes_epochs_quality_and_size(three: Path)
         (NAMES[1], "Ising,\nbinary", None, 0.25, "loss\n0.0148", sizes[1]),
         (NAMES[2], "Ising,\nbinary", None, 0.25, "unknown", sizes[2]),
     )
+
+
+def test_what_quality_has_recorded_is_shown(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of samples that are recognised and the label's information; of a model without classes the distance."""
+    path = three / f"{NAMES[1]}.safetensors"
+    estimates = {"recognised": Estimate(0.876, 0.01, 9), "label_information": Estimate(2.123, 0.01, 9)}
+    record(path, [Quantity(name, 0, estimate, "") for name, estimate in estimates.items()])
+    assert models_table()[0].rows[1][4] == "88%,\n2.12 nats"
+    record(path, [Quantity("frechet", 0, Estimate(1.234), "")])
+    assert models_table()[0].rows[1][4] == "Fréchet\n1.23"
+    assert load_weights(path)[1].held_out["mean"] == 0.01483
 
 
 def test_the_command_prints_them_and_what_a_model_may_be(

@@ -29,7 +29,7 @@ def held(made: Training, count: int) -> int:
     return sum(size for place, size in kept.items() if place not in own)
 
 
-@pytest.mark.parametrize("config", [BINARY, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, CLASSIFIER], ids=lambda config: config.network)
 def test_the_memory_of_an_image_is_what_its_gradient_keeps(config: TrainConfig) -> None:
     """Counted without allocating it, within a tenth of what 16 more images keep; random numbers stay as they were."""
     made = make(config)

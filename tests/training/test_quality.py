@@ -1,51 +1,135 @@
-"""Quality on held-out images against plain loops."""
+"""The quality of a model against plain loops, and of models whose quality is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small_training import (
-    BINARY,
-    CLASSIFIER,
-    CPU,
-    LABELLED,
-    data,
-    images,
-    make,
-    plain_loss,
+from torch import Tensor
+
+from softmode.data import fashion_mnist
+from softmode.denoiser import Denoiser
+from softmode.estimate import Estimate
+from softmode.model import Model
+from softmode.networks.load import load_classifier, load_model
+from softmode.process import VP
+from softmode.runs.results import Results
+from softmode.training import quality
+from softmode.training.quality_config import QualityConfig
+
+CONFIG = QualityConfig("known", images=12, samples=20)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few levels, for the time."""
+    monkeypatch.setattr(quality, "LEVELS", (80.0, 1.0, 0.002))
+    monkeypatch.setattr(quality, "BOUND_LEVELS", (80.0, 0.1))
+    monkeypatch.setattr(quality, "PATH_LEVELS", 12)
+    monkeypatch.setattr(quality, "SAMPLER_STEPS", 12)
+
+
+def known(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser | None = None, gain: float = 1.0) -> Model:
+    """A model whose classes are ten of the data's means, and all classes together the Wiener filter."""
+    stored = load_model("fashion-mnist-labelled")
+    null = stored.null()
+    assert null is not None
+    assert stored.mean is not None
+    mean = stored.mean
+
+    def bind(label: int | None) -> Denoiser:
+        if label is None:
+            return denoiser or (lambda x, sigma: null.mean.to(x) + gain * null.jvp(x, sigma, x - null.mean.to(x)))
+        return lambda x, sigma: mean[label].to(x).expand_as(x)
+
+    model = replace(stored, bind=bind, process=VP())
+    monkeypatch.setattr(quality, "load_model", lambda source, device: model)
+    return model
+
+
+def cell(results: Results, table: str, row: int, column: str) -> float:
+    found = results.tables[table]
+    value = found.rows[row][found.columns.index(column)]
+    assert isinstance(value, Estimate | float | int)
+    return value.value if isinstance(value, Estimate) else value
+
+
+def test_the_gaussian_null_model_has_its_own_errors_and_keeps_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where D is the Wiener filter the two columns agree; its gains are the bound up to rounding."""
+    known(monkeypatch)
+    found = quality.quality(CONFIG)
+    for row in range(3):
+        assert cell(found, "errors", row, "D") == pytest.approx(cell(found, "errors", row, "Gaussian"), rel=1e-4)
+    for row in range(2):
+        assert cell(found, "bound", row, "G_0") == pytest.approx(cell(found, "bound", row, "bound of G_0"), rel=0.02)
+
+
+def test_a_gain_above_the_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One and a half times the Wiener filter breaks it, in the answer too."""
+    known(monkeypatch, gain=1.5)
+    found = quality.quality(CONFIG)
+    assert found["bound_excess"].estimate.value > 10
+    assert "breaks the Gaussian bound" in found.answer
+
+
+def test_the_distance_at_the_lowest_level_is_in_units_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that leaves its states alone is one sigma away from the image."""
+    known(monkeypatch, denoiser=lambda x, sigma: x)
+    found = quality.quality(CONFIG)
+    assert found["distance_lowest"].estimate.value == pytest.approx(1, rel=0.03)
+    assert cell(found, "errors", 1, "D") == pytest.approx(1, rel=0.03)
+
+
+def test_classes_that_are_points_are_told_by_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The posterior of the paths is that of the nearest class mean, whose samples are that mean."""
+    model = known(monkeypatch)
+    found = quality.quality(CONFIG)
+    assert model.mean is not None
+    assert found["label_information"].estimate.value == pytest.approx(math.log(10), abs=1e-6)
+    images = fashion_mnist("test", "grey").first(12)
+    distance = (images.tensor()[:, None] - model.mean[:10]).flatten(2).square().sum(2)
+    right = (distance.argmin(1) == images.labels).double().mean()
+    final = cell(found, "information", quality.SHOWN - 1, "log K + log q(true)")
+    assert (final > 0) == bool(right == 1)
+    told = load_classifier()(model.mean[:10]).argmax(1) == torch.arange(10)
+    assert found["recognised"].estimate.value == pytest.approx(float(told.double().mean()))
+
+
+def test_samples_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a stream of its own."""
+    model = known(monkeypatch)
+    monkeypatch.setattr(quality, "AT_ONCE", 1)
+
+    def drawn() -> Tensor:
+        subject = quality.Subject(CONFIG, model, *[fashion_mnist("test", "grey")] * 2, load_classifier(), lambda: None)
+        return quality.samples(subject)[0]
+
+    apart = drawn()
+    monkeypatch.setattr(quality, "AT_ONCE", 50)
+    torch.testing.assert_close(drawn(), apart, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_classes_is_measured_without_them() -> None:
+    """The binary network: no information, no recognised share, and a sentence all the same."""
+    found = quality.quality(replace(CONFIG, model="fashion-mnist-binary"))
+    kinds = {quantity.kind for quantity in found.quantities}
+    assert kinds == {"distance_lowest", "bound_excess", "constant_gain", "frechet"}
+    assert found.answer.startswith("The Fréchet distance of its samples to real images is ")
+    assert all(len(table.rows) <= 8 for table in found.tables.values())
+    assert np.isfinite(cell(found, "samples", 0, "Fréchet distance"))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (replace(CONFIG, model="no-such-model"), "model: there is no 'no-such-model'"),
+        (replace(CONFIG, model="fashion-mnist-classifier"), "is a classifier, no denoiser"),
+        (replace(CONFIG, model="fashion-mnist-binary", samples=10001), "samples: got 10001; expected at most 10000"),
+    ],
 )
-from torch import Tensor, nn
-
-from softmode.training import state
-from softmode.training.config import TrainConfig
-
-
-@pytest.mark.parametrize("config", [BINARY, LABELLED], ids=lambda config: config.recipe)
-def test_the_held_out_loss_is_that_of_a_plain_loss(config: TrainConfig) -> None:
-    """Per level over seven images with their labels and fixed noise, with the standard error of the mean."""
-    made = make(config)
-    _, held_out = data(config)
-    measured = made.measure(made.network)
-    assert measured == made.measure(made.network)
-    noise = torch.randn(7, 1, 8, 8, generator=state.generator(CPU, config.seed, state.HELD_OUT))
-    for t, loss, stderr in zip(measured["t"], measured["loss"], measured["stderr"], strict=True):
-        times = torch.full((1,), t, dtype=torch.float64)
-        each = []
-        for i in range(7):
-            terms = held_out.tensor()[i : i + 1], times, noise[i : i + 1], held_out.labels[i : i + 1]
-            each.append(plain_loss(made.network, terms, made.recipe.classes).item())
-        assert loss == pytest.approx(np.mean(each), rel=1e-5)
-        assert stderr == pytest.approx(np.std(each, ddof=1) / math.sqrt(7), rel=1e-4)
-
-
-def test_a_classifier_is_measured_by_its_share_of_right_answers() -> None:
-    """Over all held-out images, more than go through at once."""
-    made = make(CLASSIFIER)
-    made.held_out = images(1203, CLASSIFIER.recipe)
-
-    class Constant(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.eye(10)[2].expand(len(x), 10)
-
-    assert made.measure(Constant()) == {"accuracy": 121 / 1203, "images": 1203}
+def test_what_cannot_be_measured_is_refused(config: QualityConfig, words: str) -> None:
+    """Before anything is measured, in one line."""
+    with pytest.raises(ValueError, match=words) as caught:
+        quality.quality(config)
+    assert "\n" not in str(caught.value)

@@ -23,7 +23,7 @@ from small_training import (
 from softmode.data import Images
 from softmode.training import recipes
 from softmode.training.config import TrainConfig
-from softmode.training.recipes import RECIPES
+from softmode.training.recipes import NETWORKS
 from softmode.training.state import Training
 from softmode.training.train import run
 
@@ -39,30 +39,30 @@ def dense_variance(x: np.ndarray, wave: tuple[int, int]) -> float:
     return float((mode.conj() @ covariance @ mode).real)
 
 
-@pytest.mark.parametrize("config", [BINARY, LABELLED], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, LABELLED], ids=lambda config: config.network)
 def test_statistics_of_the_data_are_those_of_the_dense_covariance(config: TrainConfig, tmp_path: Path) -> None:
     """The spectrum along four modes and the mean, by class where there are classes and for all images last."""
     pixels = torch.randint(0, 256, (60, 1, 4, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    recipe = RECIPES[config.recipe]
+    network = NETWORKS[config.network]
     labels = torch.arange(60) % 10
     pixels[:, :, :, :4] //= 1 + labels[:, None, None, None].to(torch.uint8)
-    found = recipes.data_statistics(Images(pixels, labels, recipe.values), images(12, config.recipe), recipe)
+    found = recipes.data_statistics(Images(pixels, labels, network.values), images(12, config.network), network)
     values = pixels.numpy() / 127.5 - 1
-    values = np.where(values > 0, 1.0, -1.0) if recipe.values == "binary" else values
-    groups = [*(labels.numpy() == c for c in range(recipe.classes)), np.full(60, True)]
+    values = np.where(values > 0, 1.0, -1.0) if network.values == "binary" else values
+    groups = [*(labels.numpy() == c for c in range(network.classes)), np.full(60, True)]
     assert found["spectrum"].shape == (len(groups), 4, 8)
     assert found["mean"].shape == (len(groups), 1, 4, 8)
     for group, spectrum, mean in zip(groups, found["spectrum"], found["mean"], strict=True):
         np.testing.assert_allclose(mean.numpy(), values[group].mean(0), atol=1e-6)
         for wave in ((0, 0), (1, 0), (0, 3), (2, 5)):
             assert float(spectrum[wave]) == pytest.approx(dense_variance(values[group], wave), rel=1e-4)
-    assert torch.equal(found["images"], images(12, config.recipe).pixels[:4])
+    assert torch.equal(found["images"], images(12, config.network).pixels[:4])
     assert found["labels"].tolist() == [0, 1, 2, 3]
 
 
 def test_a_classifier_keeps_no_statistics() -> None:
     """It is no denoiser, so there is no null model of it."""
-    assert recipes.data_statistics(*data(CLASSIFIER), RECIPES[CLASSIFIER.recipe]) == {}
+    assert recipes.data_statistics(*data(CLASSIFIER), NETWORKS[CLASSIFIER.network]) == {}
 
 
 @pytest.mark.parametrize(
@@ -70,25 +70,26 @@ def test_a_classifier_keeps_no_statistics() -> None:
     [
         TrainConfig("fashion-mnist"),
         TrainConfig("fashion-mnist", epochs=7.0, batch=32, learning_rate=3e-5, clip=0.25, ema=0.99, label_dropout=0.0),
-        TrainConfig("fashion-mnist-labelled", t_max=20.0, t_min=1e-5, seed=12, precision="float32"),
+        TrainConfig("fashion-mnist", "paper", t_max=20.0, t_min=1e-5, seed=12, precision="float32"),
         TrainConfig("fashion-mnist-binary", start="my models/it's here"),
     ],
 )
 def test_the_command_on_the_card_is_the_config(config: TrainConfig) -> None:
     """Read back by a shell and the command line, it is the same training; where it ran and its data are left out."""
     made = Training.__new__(Training)
+    config, _ = recipes.check(config)
     made.config = replace(config, device="cuda", data="/somewhere", download=True)
     words = shlex.split(recipes.command(made.config, config.epochs))
     assert words[:2] == ["softmode", "train"]
-    assert tyro.cli(TrainConfig, args=words[2:]) == config
-    assert "--batch 256" not in recipes.command(made.config, 3.0)
+    assert recipes.check(tyro.cli(TrainConfig, args=words[2:]))[0] == config
+    assert "--device" not in recipes.command(made.config, 3.0)
     assert "--epochs 3" in recipes.command(made.config, 3.0)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"recipe": "mnist"}, ("recipe", "'mnist'", "fashion-mnist-binary")),
+        ({"network": "mnist"}, ("network", "'mnist'", "fashion-mnist-binary")),
         ({"epochs": 0.0}, ("epochs", "0", "above 0")),
         ({"batch": 0}, ("batch", "0", "at least 1")),
         ({"batch": 36}, ("batch", "36", "at most 35")),

@@ -29,7 +29,7 @@ from softmode.training.directory import WEIGHTS
 from softmode.training.train import run
 
 
-@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.network)
 def test_the_gradient_is_that_of_a_plain_loss(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """To 1e-5 in every tensor, though the batch goes through the network in two unequal parts."""
     monkeypatch.setattr(state, "CPU_IMAGES_AT_ONCE", 5)
@@ -37,7 +37,7 @@ def test_the_gradient_is_that_of_a_plain_loss(config: TrainConfig, monkeypatch: 
     made = make(replace(config, clip=1e9))
     network = copy.deepcopy(made.network)
     value = made.train_step()
-    loss = plain_loss(network, drawn[0][1], made.recipe.classes)
+    loss = plain_loss(network, drawn[0][1], made.kind.classes)
     loss.backward()
     assert value == pytest.approx(loss.item(), rel=1e-5)
     largest = max(float(parameter.grad.norm()) for parameter in network.parameters())
@@ -47,7 +47,7 @@ def test_the_gradient_is_that_of_a_plain_loss(config: TrainConfig, monkeypatch: 
         )
 
 
-@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.network)
 def test_three_steps_are_those_of_a_plain_loop(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """AdamW on the clipped gradient, and the average w' = d w' + (1 - d) w, d = min(ema, (1 + n) / (10 + n))."""
     drawn = record_draws(monkeypatch)
@@ -61,7 +61,7 @@ def test_three_steps_are_those_of_a_plain_loop(config: TrainConfig, monkeypatch:
         made.losses.append(made.train_step())
         made.step += 1
         optimizer.zero_grad()
-        plain_loss(network, drawn[step][1], made.recipe.classes).backward()
+        plain_loss(network, drawn[step][1], made.kind.classes).backward()
         gradients = [parameter.grad for parameter in network.parameters()]
         norms.append(math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients)))
         for gradient in gradients:
@@ -137,7 +137,7 @@ def test_labels_are_dropped_by_their_share_at_any_time() -> None:
     for x, t, _, labels in draws(LABELLED, 5):
         dropped = labels == 10
         assert torch.equal(labels[~dropped], own[~dropped])
-        assert torch.equal(x, images(2000, LABELLED.recipe).tensor())
+        assert torch.equal(x, images(2000, LABELLED.network).tensor())
         places.append(torch.log(t[dropped] / 1e-3) / math.log(50.0 / 1e-3))
         classes.append(own[dropped].double())
     place, dropped_class = torch.cat(places), torch.cat(classes)

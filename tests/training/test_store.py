@@ -28,7 +28,7 @@ from softmode.training.train import run
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("recipe", "fashion-mnist"),
+        ("network", "fashion-mnist"),
         ("batch", 4),
         ("learning_rate", 2e-3),
         ("clip", 2.0),
@@ -55,7 +55,7 @@ def test_a_training_of_another_config_is_not_resumed(finished: Path, tmp_path: P
 @pytest.mark.parametrize(
     "config",
     [LABELLED, CLASSIFIER, replace(BINARY, precision="bfloat16")],
-    ids=lambda config: f"{config.recipe}-{config.precision}",
+    ids=lambda config: f"{config.network}-{config.precision}",
 )
 def test_two_sittings_end_like_one(config: TrainConfig, tmp_path: Path) -> None:
     """One epoch, then another: checkpoint, weights and history are the same bytes."""
@@ -66,7 +66,7 @@ def test_two_sittings_end_like_one(config: TrainConfig, tmp_path: Path) -> None:
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-@pytest.mark.parametrize("config", [LABELLED, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [LABELLED, CLASSIFIER], ids=lambda config: config.network)
 def test_a_training_interrupted_at_every_third_step_ends_like_one_that_was_not(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,12 +25,11 @@ from torch import Tensor, nn
 
 import softmode as sm
 from softmode import cli
-from softmode.networks import unet
 from softmode.networks.card import load_weights, read_tensors
-from softmode.training import store, train
+from softmode.training import recipes, store, train
 from softmode.training.config import TrainConfig
 from softmode.training.directory import CHECKPOINT, WEIGHTS
-from softmode.training.recipes import RECIPES
+from softmode.training.recipes import NETWORKS
 from softmode.training.state import NonFiniteLossError, Training
 from softmode.training.train import run
 
@@ -53,7 +52,7 @@ def test_images_that_fill_no_batch_wait_for_another_epoch(tmp_path: Path, monkey
     assert len({int(i) for batch, _ in drawn for i in batch}) == 35
 
 
-@pytest.mark.parametrize("config", [BINARY, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, CLASSIFIER], ids=lambda config: config.network)
 def test_the_loss_decreases(config: TrainConfig, tmp_path: Path) -> None:
     """On 40 images seen several times; the noise on others that were never seen, too."""
     noisy = config is BINARY
@@ -67,15 +66,15 @@ def test_the_loss_decreases(config: TrainConfig, tmp_path: Path) -> None:
 
 def test_the_network_of_the_paper_trains_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 64 and 128 channels: one epoch of two steps makes weights that load, with the data's card."""
-    monkeypatch.setattr(unet, "WIDTHS", (64, 128))
-    config = TrainConfig("fashion-mnist-binary", epochs=1.0, batch=8)
+    monkeypatch.setitem(NETWORKS, BINARY.network, replace(NETWORKS[BINARY.network], width=0))
+    config = TrainConfig("fashion-mnist-binary", "paper", epochs=1.0, batch=8)
     path = run(config, tmp_path / "out", data(config, 16))
     network, card, _ = load_weights(path)
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_833_793
     assert (card.channels, card.size, card.classes, card.values) == (1, (8, 8), 0, "binary")
 
 
-@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.recipe)
+@pytest.mark.parametrize("config", [BINARY, LABELLED, CLASSIFIER], ids=lambda config: config.network)
 def test_weights_are_the_average_with_a_card_that_tells_how(config: TrainConfig, tmp_path: Path) -> None:
     """In half precision; the card repeats the last line of the history, the process, seed and command."""
     config = replace(config, seed=3, t_min=0.01, t_max=20.0, ema=0.7)
@@ -92,13 +91,13 @@ def test_weights_are_the_average_with_a_card_that_tells_how(config: TrainConfig,
     assert differences > 0.01
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert card.held_out == history[-1]["held_out"]
-    assert (card.epochs, card.seed, card.classes) == (2, 3, RECIPES[config.recipe].classes)
-    noisy = config.recipe != CLASSIFIER.recipe
+    assert (card.epochs, card.seed, card.classes) == (2, 3, NETWORKS[config.network].classes)
+    noisy = config.network != CLASSIFIER.network
     assert (card.schedule, card.t_min, card.t_max) == (("vp:1", 0.01, 20.0) if noisy else ("", 0.0, 0.0))
     assert card.made["config"] == dataclasses.asdict(config)
     assert card.made["bfloat16"] is False
     assert card.made["versions"]["torch"] == torch.__version__
-    assert card.command.startswith(f"softmode train {config.recipe} --epochs 2 ")
+    assert card.command.startswith(f"softmode train {config.network} --recipe paper --epochs 2 ")
 
 
 def test_the_history_has_a_line_per_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,17 +240,19 @@ def test_times_are_told_in_a_unit_of_their_size(seconds: float, words: str) -> N
 def test_python_gets_a_model_of_the_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From plain values or a config: the denoiser that is loaded from its directory, or a classifier."""
     monkeypatch.setattr(
-        train,
+        recipes,
         "fashion_mnist",
         lambda split, values, *rest: data(BINARY if values == "binary" else CLASSIFIER)[split == "test"],
     )
     out = tmp_path / "out"
-    model = sm.train("fashion-mnist-binary", epochs=0.5, batch=8, precision="float32", out=out)
+    model = sm.train("fashion-mnist-binary", recipe="paper", epochs=0.5, batch=8, precision="float32", out=out)
     loaded = sm.load_model(str(out))
     x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([0.5, 5.0])
     assert torch.equal(model.denoiser()(x, sigma), loaded.denoiser()(x, sigma))
     assert (model.name, model.shape, model.card.epochs) == (str(out), (1, 8, 8), 0.5)
-    again = sm.train(replace(TrainConfig("fashion-mnist-binary"), batch=8, precision="float32"), str(out), epochs=1)
+    again = sm.train(
+        replace(TrainConfig("fashion-mnist-binary", "paper"), batch=8, precision="float32"), str(out), epochs=1
+    )
     assert again.card.epochs == 1
     classified = sm.train("fashion-mnist-classifier", epochs=0.5, batch=8, precision="float32", out=tmp_path / "other")
     assert classified(x).shape == (2, 10)
@@ -259,7 +260,7 @@ def test_python_gets_a_model_of_the_trained_network(tmp_path: Path, monkeypatch:
 
 def test_python_is_told_which_setting_is_unknown(tmp_path: Path) -> None:
     """By name, with the names that there are."""
-    with pytest.raises(ValueError, match=r"^epoch: is no setting; expected one of recipe, epochs, batch"):
+    with pytest.raises(ValueError, match=r"^epoch: is no setting; expected one of network, recipe, epochs"):
         sm.train("fashion-mnist-binary", epoch=1, out=tmp_path / "out")
 
 
@@ -274,7 +275,7 @@ def test_an_interruption_promises_what_is_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: int, ends: str
 ) -> None:
     """Before the first epoch's end there is nothing to resume."""
-    monkeypatch.setattr(train, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
+    monkeypatch.setattr(recipes, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
     stop_after(monkeypatch, steps)
     words = [
         "train",
@@ -302,7 +303,7 @@ def test_the_command_line_refuses_in_one_line(
 ) -> None:
     """With exit code 2, the option's name and what is expected of it; nothing is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
+    monkeypatch.setattr(recipes, "fashion_mnist", lambda split, *rest: data(CLASSIFIER)[split == "test"])
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "fashion-mnist-classifier", *words])
     assert caught.value.code == 2

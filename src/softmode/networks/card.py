@@ -18,13 +18,15 @@ from softmode.data import Values
 from softmode.files import json_object, regular_file
 from softmode.message import first_line, quote, refusal
 from softmode.networks.classifier import Classifier
-from softmode.networks.fields import check_number, check_text, check_whole, check_wholes
+from softmode.networks.fields import check_number, check_pair, check_text, check_whole, check_wholes
 from softmode.networks.unet import UNet
 
 Architecture = Literal["unet", "classifier"]
 # channels, classes and sites along an axis of any network, and times and epochs of any training, at most
 MOST_CHANNELS, MOST_CLASSES, LONGEST_SIDE, LATEST = 1024, 10**5, 4096, 1e9
-TIMES = ("t_min", "t_max", "epochs")
+NUMBERS = ("t_min", "t_max", "epochs", "sigma_data")
+LISTS = ("size", "attention", "levels")
+MOST_ATTRIBUTES, MOST_VALUES = 64, 1000
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # tensors of the file that are statistics of the data, not weights
 DATA = "data."
@@ -49,6 +51,11 @@ class Card:
         command: Command that made it.
         held_out: Measures on held-out images, by name: numbers or lists.
         made: Training settings and versions.
+        attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
+        width: Channels of the network's first stage; 0 for the architecture's own.
+        attention: Sides, in sites of a training image, at which the network has self-attention.
+        sigma_data: Standard deviation of the data for a preconditioned network; 0 for one that predicts the noise.
+        levels: Lowest and highest noise level of a preconditioned network's training.
     """
 
     architecture: Architecture
@@ -65,11 +72,23 @@ class Card:
     command: str = ""
     held_out: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    width: int = 0
+    attention: tuple[int, ...] = ()
+    sigma_data: float = 0.0
+    levels: tuple[float, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Number of values of each label that the network takes."""
+        return tuple(len(values) for values in self.attributes.values()) or ((self.classes,) if self.classes else ())
 
     def build(self) -> nn.Module:
         """Return the untrained network that the card describes."""
-        network = UNet if self.architecture == "unet" else Classifier
-        return network(self.channels, self.classes)
+        width = {"width": self.width} if self.width else {}
+        if self.architecture == "classifier":
+            return Classifier(self.channels, sum(self.labels), **width)
+        return UNet(self.channels, self.labels, attention=[self.size[0] // side for side in self.attention], **width)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -150,8 +169,10 @@ def _card(metadata: Mapping[str, str], path: str | Path) -> Card:
         fields = json_object(metadata["softmode"])
         _check(fields)
         # JSON has lists for tuples, and 2 for 2.0
-        times = {name: float(fields[name]) for name in TIMES if name in fields}
-        return Card(**fields | {"size": tuple(fields["size"])} | times)
+        times = {name: float(fields[name]) for name in NUMBERS if name in fields}
+        lists = {name: tuple(fields[name]) for name in LISTS if name in fields}
+        attributes = {name: tuple(values) for name, values in fields.get("attributes", {}).items()}
+        return Card(**fields | times | lists | {"attributes": attributes})
     except (KeyError, TypeError, ValueError) as error:
         raise refusal(
             f"weights: {quote(str(path))} has no softmode model card ({first_line(error)}); expected a file "
@@ -170,15 +191,35 @@ def _check(fields: Mapping[str, Any]) -> None:
     size = fields["size"]
     check_wholes("size", tuple(size) if isinstance(size, list) else size, (2, 2), (1, LONGEST_SIDE))
     check_whole("channels", fields["channels"], 1, MOST_CHANNELS)
-    check_whole("classes", fields["classes"], 1 if fields["architecture"] == "classifier" else 0, MOST_CLASSES)
+    least = 1 if fields["architecture"] == "classifier" and not fields.get("attributes") else 0
+    check_whole("classes", fields["classes"], least, MOST_CLASSES)
     check_whole("seed", fields.get("seed", 0), -(2**63), 2**64 - 1)
     for name in ("data", "schedule", "command"):
         check_text(name, fields.get(name, ""))
-    for name in TIMES:
+    for name in NUMBERS:
         check_number(name, fields.get(name, 0.0), 0.0, LATEST)
-    for name in ("held_out", "made"):
+    for name in ("held_out", "made", "attributes"):
         if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
+    check_whole("width", fields.get("width", 0), 0, MOST_CHANNELS)
+    attention, levels = (fields.get(name, []) for name in ("attention", "levels"))
+    sides = [size[0] // factor for factor in (2, 4) if size[0] % factor == 0]
+    if not isinstance(attention, list) or any(side not in sides for side in attention):
+        raise ValueError(f"attention: got {quote(attention)}; expected half or a quarter of the image's side")
+    if levels != []:
+        check_pair("levels", levels, (0.0, LATEST))
+    _check_attributes(fields.get("attributes", {}), fields["classes"])
+
+
+def _check_attributes(attributes: Mapping[str, Any], classes: int) -> None:
+    """Raise a ValueError unless these are names of attributes with the names of their values, instead of classes."""
+    if len(attributes) > MOST_ATTRIBUTES or (attributes and classes):
+        raise ValueError(f"attributes: got {len(attributes)} beside {classes} classes; expected either")
+    for name, values in attributes.items():
+        if not isinstance(values, list) or not 2 <= len(values) <= MOST_VALUES:
+            raise ValueError(f"attributes: {quote(name)} has values {quote(values)}; expected 2 to {MOST_VALUES}")
+        for text in (name, *values):
+            check_text("attributes", text)
 
 
 def build(make: Callable[[], nn.Module], weights: Mapping[str, Tensor], source: str) -> nn.Module:

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-WIDTHS = (32, 64, 128)
+WIDTH = 32
 
 
 @runtime_checkable
@@ -36,19 +36,21 @@ class Classifier(nn.Module):
     Args:
         channels: Channels of an image.
         classes: Number of classes.
+        width: Channels of the first stage; each further one has twice as many.
     """
 
-    def __init__(self, channels: int = 1, classes: int = 10) -> None:
+    def __init__(self, channels: int = 1, classes: int = 10, width: int = WIDTH) -> None:
         super().__init__()
+        widths = width, 2 * width, 4 * width
         self.channels, self.classes = channels, classes
         layers: list[nn.Module] = []
-        for inputs, outputs in zip((channels, *WIDTHS), WIDTHS, strict=False):
+        for inputs, outputs in zip((channels, *widths), widths, strict=False):
             layers += [
                 nn.Conv2d(inputs, outputs, 3, stride=1, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
                 nn.Conv2d(outputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
             ]  # fmt: skip
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(WIDTHS[-1], classes)
+        self.head = nn.Linear(widths[-1], classes)
 
     def features(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature"]:
         """Return the average over sites of the last stage, of images with values in [-1, 1]."""

@@ -41,6 +41,16 @@ def check_wholes(name: str, values: object, count: tuple[int, int], bounds: tupl
         check_whole(name, value, *bounds)
 
 
+def check_pair(name: str, values: object, bounds: tuple[float, float]) -> None:
+    """Raise a ValueError unless a value is a list of two rising numbers between two bounds."""
+    if not isinstance(values, list) or len(values) != 2:
+        raise refusal(f"{name}: got {quote(values)}; expected a list of two numbers")
+    for value in values:
+        check_number(name, value, *bounds)
+    if not values[0] < values[1]:
+        raise refusal(f"{name}: got {quote(values)}; expected rising numbers")
+
+
 def check_text(name: str, value: object) -> None:
     """Raise a ValueError unless a value is a text of bounded length."""
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softmode.data import Images
-from softmode.denoiser import from_noise
+from softmode.denoiser import Denoiser, from_edm, from_noise
 from softmode.files import DIRECTORY, FILE, kind_of, sha256
 from softmode.message import quote, refusal
 from softmode.model import Model
@@ -52,14 +52,20 @@ def load_shipped(
         raise refusal(f"shape: got {shape}; expected {card.channels} channel(s) and two sides for {quote(source)}")
     network.to(device, dtype)
     kept = statistics.get("images")
+
+    def bind(label: int | None) -> Denoiser:
+        labelled = _labelled(network, label)
+        return from_edm(labelled, card.sigma_data) if card.sigma_data else from_noise(labelled, process)
+
     return Model(
         name=source,
         process=parse_process(schedule) if schedule else process,
         shape=shape or trained,
-        bind=lambda label: from_noise(_labelled(network, label), process),
+        bind=bind,
+        levels=(card.levels[0], card.levels[1]) if card.levels else None,
         classes=card.classes,
         binary=card.values == "binary",
-        images=None if kept is None else Images(kept, statistics["labels"], card.values),
+        images=None if kept is None else Images(kept, statistics["labels"], card.values, card.attributes),
         spectrum=statistics.get("spectrum"),
         mean=statistics.get("mean"),
         card=card,
@@ -146,7 +152,8 @@ def _check_statistics(statistics: Mapping[str, Tensor], card: Card, path: Path) 
     groups, count = card.classes + 1 if card.classes else 1, len(statistics.get("images", ()))
     expected = {
         "spectrum": ((groups, *card.size), torch.float32), "mean": ((groups, card.channels, *card.size), torch.float32),
-        "images": ((count, card.channels, *card.size), torch.uint8), "labels": ((count,), torch.int64),
+        "images": ((count, card.channels, *card.size), torch.uint8),
+        "labels": ((count, len(card.attributes)) if card.attributes else (count,), torch.int64),
     }  # fmt: skip
     for name, value in statistics.items():
         if name not in expected or (tuple(value.shape), value.dtype) != expected[name]:

@@ -1,19 +1,22 @@
-r"""The convolutional U-Net of the paper's trained experiments (F.3): it predicts the noise of a VP state.
+r"""The convolutional U-Net of the paper's trained experiments (F.3), and what it may have beside.
 
 Where the paper is silent: group norm has 8 groups, upsampling repeats the nearest pixel, convolutions pad with zeros,
-and the last convolution starts at zero, so that an untrained network predicts no noise.
+and the last convolution starts at zero, so that an untrained network returns zero. Labels and self-attention are not in
+F.3; without them the network is that of F.3.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 EMBEDDING = 128
-WIDTHS = (64, 128)
+WIDTH = 64
 GROUPS = 8
+HEAD = 32
 # each of the two stages halves the image
 DIVISOR = 4
 
@@ -52,49 +55,89 @@ class ResidualBlock(nn.Module):
         return skip + self.conv2(functional.silu(self.norm2(h)))
 
 
+class Attention(nn.Module):
+    """Self-attention between all sites, in heads of 32 channels, added to what comes in.
+
+    Args:
+        channels: Channels that come in and go out.
+
+    Source: ho2020; vaswani2017.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // HEAD)
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.enter = nn.Conv2d(channels, 3 * channels, 1)
+        self.leave = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of the input and what its sites attend to, [batch, channels, height, width]."""
+        # written out, since torch's fused attention has no forward derivative
+        query, key, value = self.enter(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)
+        weights = (query.transpose(-1, -2) @ key / math.sqrt(query.shape[-2])).softmax(-1)
+        attended = (value @ weights.transpose(-1, -2)).flatten(1, 2).unflatten(-1, x.shape[2:])
+        added: Tensor = x + self.leave(attended)
+        return added
+
+
 class UNet(nn.Module):
     """The U-Net of F.3: two stages of 64 and 128 channels, two residual blocks between them, skip connections.
 
     Args:
         channels: Channels of an image.
-        classes: Number of class labels; 0 for an unconditional network.
+        labels: Number of values of each label: () for an unconditional network, (10,) for ten classes, several for
+            several attributes.
+        width: Channels of the first stage; the second has twice as many.
+        attention: Factors, 2 or 4, by which an image is reduced where there is self-attention; none in the paper.
     """
 
-    def __init__(self, channels: int = 1, classes: int = 0) -> None:
+    def __init__(
+        self, channels: int = 1, labels: Sequence[int] = (), width: int = WIDTH, attention: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        if channels < 1 or classes < 0:
-            raise ValueError(f"channels, classes: got {channels}, {classes}; expected at least 1 and 0")
-        self.channels, self.classes = channels, classes
-        narrow, wide = WIDTHS
+        if channels < 1 or any(count < 1 for count in labels):
+            raise ValueError(f"channels, labels: got {channels}, {tuple(labels)}; expected at least 1 of each")
+        if width < 1 or width % GROUPS:
+            raise ValueError(f"width: got {width}; expected a multiple of {GROUPS}")
+        if not set(attention) <= {2, DIVISOR}:
+            raise ValueError(f"attention: got {tuple(attention)}; expected factors 2 and {DIVISOR}")
+        self.channels, self.labels = channels, tuple(labels)
+        narrow, wide = width, 2 * width
         self.embed = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        # the last row stands for "no label"
-        self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        # of each label one row per value, and one that stands for "not given"
+        self.label = nn.Embedding(sum(labels) + len(labels), EMBEDDING) if labels else None
         self.enter = nn.Conv2d(channels, narrow, 3, padding=1)
         self.encode1 = ResidualBlock(narrow, narrow)
         self.down1 = nn.Conv2d(narrow, narrow, 3, stride=2, padding=1)
         self.encode2 = ResidualBlock(narrow, wide)
+        self.attend_encode2 = Attention(wide) if 2 in attention else nn.Identity()
         self.down2 = nn.Conv2d(wide, wide, 3, stride=2, padding=1)
         self.middle1 = ResidualBlock(wide, wide)
+        self.attend_middle = Attention(wide) if DIVISOR in attention else nn.Identity()
         self.middle2 = ResidualBlock(wide, wide)
         self.decode2 = ResidualBlock(2 * wide, wide)
+        self.attend_decode2 = Attention(wide) if 2 in attention else nn.Identity()
         self.decode1 = ResidualBlock(wide + narrow, narrow)
         self.norm = nn.GroupNorm(GROUPS, narrow)
         self.leave = nn.Conv2d(narrow, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Int[Tensor, " batch"] | None = None
+        self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Tensor | None = None
     ) -> Float[Tensor, "batch channel height width"]:
-        """Return the expected noise of VP states.
+        """Return the network's output: the expected noise of VP states, or what `from_edm` makes a denoiser of.
 
         Args:
-            x: States x_t.
-            t: Diffusion times [batch].
-            labels: Classes; `classes` itself, or None, stands for no label.
+            x: States x_t, or scaled ones.
+            t: Diffusion times, or what stands for noise levels, [batch].
+            labels: Value of each label, [batch, label], or [batch] for one; a label's number of values, or None
+                instead of labels, stands for "not given".
 
         Raises:
             ValueError: If the states have another number of channels, sides that do not divide by 4, or labels come to
-                a network without classes.
+                a network without.
         """
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % DIVISOR or x.shape[3] % DIVISOR:
             raise ValueError(
@@ -103,18 +146,26 @@ class UNet(nn.Module):
             )
         embedding = self.embed(time_embedding(t).to(self.enter.weight.dtype))
         if self.label is not None:
-            if labels is None:
-                labels = torch.full((len(x),), self.classes, device=x.device)
-            embedding = embedding + self.label(labels)
+            embedding = embedding + self.label(self._rows(labels, x)).sum(1)
         elif labels is not None:
-            raise ValueError("labels: this network was trained without classes; leave them out")
+            raise ValueError("labels: this network was trained without labels; leave them out")
         fine = self.encode1(self.enter(x), embedding)
-        coarse = self.encode2(self.down1(fine), embedding)
-        h = self.middle2(self.middle1(self.down2(coarse), embedding), embedding)
-        h = self.decode2(torch.cat([_double(h), coarse], 1), embedding)
+        coarse = self.attend_encode2(self.encode2(self.down1(fine), embedding))
+        h = self.attend_middle(self.middle1(self.down2(coarse), embedding))
+        h = self.middle2(h, embedding)
+        h = self.attend_decode2(self.decode2(torch.cat([_double(h), coarse], 1), embedding))
         h = self.decode1(torch.cat([_double(h), fine], 1), embedding)
-        noise: Tensor = self.leave(functional.silu(self.norm(h)))
-        return noise
+        output: Tensor = self.leave(functional.silu(self.norm(h)))
+        return output
+
+    def _rows(self, labels: Tensor | None, x: Tensor) -> Tensor:
+        """Return the rows of the labels' embedding, [batch, label]."""
+        counts = torch.tensor(self.labels, device=x.device)
+        if labels is None:
+            labels = counts.expand(len(x), -1)
+        elif labels.ndim == 1:
+            labels = labels[:, None]
+        return labels + (counts + 1).cumsum(0) - counts - 1
 
 
 def _double(h: Tensor) -> Tensor:

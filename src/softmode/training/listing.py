@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from softmode.estimate import Estimate
 from softmode.networks.card import Card, read_card
 from softmode.networks.shipped import find_weights, shipped_names
 from softmode.runs.results import Table
 
 MODEL = (
     "a MODEL is one of these names, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or "
-    "python:module:function (returns a Denoiser or a Model)"
+    "python:module:function (returns a Denoiser or a Model); held out: of a network with classes the share of its "
+    "samples that are recognised, and what it knows of its label"
 )
 
 
@@ -29,6 +31,14 @@ def models_table() -> tuple[Table, list[tuple[str, Path]]]:
 
 
 def _quality(card: Card) -> str:
-    """Return how good a network is on held-out images: a classifier's accuracy, a denoiser's loss."""
+    """Return how good a network is on held-out images, in the numbers of `softmode quality` where they are on its card.
+
+    A classifier's accuracy; of its samples the share that is recognised, and the information about its label.
+    """
+    found = {name: Estimate.from_plain(each) for name, each in card.held_out.get("quality", {}).items()}
+    if "recognised" in found:
+        return f"{found['recognised'].value:.0%},\n{found['label_information'].value:.2f} nats"
+    if "frechet" in found:
+        return f"Fréchet\n{found['frechet'].value:.2f}"
     name, key = ("accuracy", "accuracy") if card.architecture == "classifier" else ("loss", "mean")
     return f"{name}\n{card.held_out[key]:.4f}" if key in card.held_out else "unknown"

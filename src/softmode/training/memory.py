@@ -13,14 +13,14 @@ MEMINFO = Path("/proc/meminfo")
 def check_batch(training: Training) -> None:
     """Raise a ValueError naming the largest batch that fits, where a step needs more memory than there is."""
     free = free_memory(training.device)
-    share = training.config.batch // training.workers.count
+    share = training.settings[1] // training.workers.count
     at_once = training.images_at_once(share)
     batch = share * image_bytes(training)
     if free is None or batch + at_once * kept_bytes(training) <= free:
         return
     per_image = image_bytes(training) + kept_bytes(training) * at_once / share
     raise ValueError(
-        f"batch: got {training.config.batch}; expected at most {int(free / per_image) * training.workers.count}, which "
+        f"batch: got {training.settings[1]}; expected at most {int(free / per_image) * training.workers.count}, which "
         f"fits into the {free / 1e9:.2g} GB that are free on {training.device}"
     )
 
@@ -46,7 +46,7 @@ def kept_bytes(training: Training) -> float:
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # the graph holds the tensors until all of them are counted
-        output = network(x) if training.recipe.architecture == "classifier" else network(x, t)
+        output = network(x) if training.kind.architecture == "classifier" else network(x, t)
     del output
     size = sum(size for place, size in kept.items() if place not in own) / count
     return size / 2 if training.bfloat16 else size

@@ -1,4 +1,4 @@
-"""A network in training: the paper's noise prediction (F.4) step by step, on one device or several.
+"""A network in training, step by step, on one device or several.
 
 Every random number of step n comes from a generator of its own, seeded by (seed, n), so that a training that is resumed
 ends bit-identical to one that was not, and its batches do not depend on the number of processes.
@@ -7,30 +7,30 @@ ends bit-identical to one that was not, and its batches do not depend on the num
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from softmode.bounds import shown_path
 from softmode.data import Images
 from softmode.networks.card import Card
 from softmode.networks.shipped import find_weights, start_from
-from softmode.process import VP
 from softmode.runs import provenance
 from softmode.streams import stream_seed
 from softmode.training.checkpoint import digest
 from softmode.training.config import TrainConfig
 from softmode.training.directory import CHECKPOINT
-from softmode.training.quality import accuracy, loss_by_level
-from softmode.training.recipes import Recipe, command, data_statistics, uses_bfloat16
+from softmode.training.objectives import HIGHEST, LOWEST, SHIFT, Classes, Edm, Noise, Objective
+from softmode.training.recipes import Network, command, data_statistics, uses_bfloat16
 from softmode.training.workers import Workers
 
 # images that go through the U-Net at once on a CPU: a whole batch falls out of its cache and takes twice as long
 CPU_IMAGES_AT_ONCE = 32
+# share of a training of the recipe edm in which the learning rate rises
+WARM_UP = 0.05
 
 
 def generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
@@ -50,8 +50,8 @@ class Training:
     """A network in training: its weights, their running average, the optimiser and the history of its epochs.
 
     Args:
-        config: What to train.
-        recipe: The config's recipe.
+        config: What to train, with its recipe's choices.
+        kind: The config's network.
         out: Directory of the training.
         images: Training images.
         held_out: Held-out images.
@@ -62,21 +62,30 @@ class Training:
     def __init__(
         self,
         config: TrainConfig,
-        recipe: Recipe,
+        kind: Network,
         out: Path,
         images: Images,
         held_out: Images,
         device: torch.device,
         workers: Workers,
     ) -> None:
-        self.config, self.recipe, self.out, self.device, self.workers = config, recipe, out, device, workers
+        self.config, self.kind, self.out, self.device, self.workers = config, kind, out, device, workers
         self.images, self.held_out = images.to(device), held_out.to(device)
-        self.process = VP()
         self.card = Card(
-            recipe.architecture, images.shape[0], images.shape[1:], recipe.classes, "Fashion-MNIST", recipe.values
-        )
-        if recipe.architecture == "unet":
+            kind.architecture, images.shape[0], images.shape[1:], kind.classes, kind.data, kind.values,
+            width=kind.width, attention=kind.attention, attributes=images.attributes,
+        )  # fmt: skip
+        labels, dropout = self.card.labels, config.label_dropout
+        self.objective: Objective
+        if kind.architecture == "classifier":
+            self.objective = Classes(labels, SHIFT if config.recipe == "edm" else 0)
+        elif config.recipe == "paper":
+            self.objective = Noise(labels, dropout, config.t_max, config.t_min)
             self.card = replace(self.card, schedule="vp:1", t_min=config.t_min, t_max=config.t_max)
+        else:
+            sigma_data = float(self.images.tensor().std())
+            self.objective = Edm(labels, dropout, sigma_data)
+            self.card = replace(self.card, schedule="vp:1", sigma_data=sigma_data, levels=(LOWEST, HIGHEST))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = self.card.build()
@@ -86,26 +95,47 @@ class Training:
         }
         if config.start:
             self.load_start()
+        self.step = 0
         self.bfloat16 = uses_bfloat16(config.precision, device)
         self.network.to(device)
         if self.bfloat16:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stubs
         self.parallel = workers.wrap(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate)
+        betas = (0.9, 0.99) if config.recipe == "edm" else (0.9, 0.999)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, betas=betas)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.step = 0
         self.history: list[dict[str, Any]] = []
         self.losses: list[float] = []
 
     @property
+    def settings(self) -> tuple[float, int, float]:
+        """Epochs, batch and learning rate, as the recipe has chosen them where the user has not."""
+        config = self.config
+        assert config.epochs is not None
+        assert config.batch is not None
+        assert config.learning_rate is not None
+        return config.epochs, config.batch, config.learning_rate
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step: it rises for a twentieth of a training, and falls by half a cosine to 0."""
+        rate = self.settings[2]
+        if self.config.recipe == "paper":
+            return rate
+        warm = max(1, round(WARM_UP * self.total))
+        if self.step < warm:
+            return rate * (self.step + 1) / warm
+        return rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / max(1, self.total - warm)))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch; images that fill no batch wait for another order."""
-        return len(self.images) // self.config.batch
+        return len(self.images) // self.settings[1]
 
     @property
     def total(self) -> int:
         """Steps of the whole training."""
-        return max(1, round(self.config.epochs * self.steps_per_epoch))
+        return max(1, round(self.settings[0] * self.steps_per_epoch))
 
     @property
     def epochs(self) -> float:
@@ -114,8 +144,11 @@ class Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the weights are a function of: the config without what may change between two sittings."""
-        free = ("epochs", "device", "data", "download")
+        """What the weights are a function of: the config without what may change between two sittings.
+
+        The learning rate falls towards the last epoch, so that only a training of F.4 can be prolonged.
+        """
+        free = ("device", "data", "download", *(["epochs"] if self.config.recipe == "paper" else []))
         return {name: value for name, value in asdict(self.config).items() if name not in free}
 
     def load_start(self) -> None:
@@ -134,9 +167,9 @@ class Training:
     def train_step(self) -> float:
         """Take one optimiser step and return its loss, averaged over the batch and every process."""
         epoch, place = divmod(self.step, self.steps_per_epoch)
-        stream = generator(torch.device("cpu"), self.config.seed, ORDER, epoch)
+        stream, size = generator(torch.device("cpu"), self.config.seed, ORDER, epoch), self.settings[1]
         order = torch.randperm(len(self.images), generator=stream)
-        batch = order[place * self.config.batch : (place + 1) * self.config.batch].to(self.device)
+        batch = order[place * size : (place + 1) * size].to(self.device)
         terms = self.draw(batch, generator(self.device, self.config.seed, STEP, self.step))
         own = slice(self.workers.rank, None, self.workers.count)
         terms = tuple(term[own] for term in terms)
@@ -158,43 +191,27 @@ class Training:
                 f"loss: became NaN or infinite in epoch {epoch + 1}, step {place + 1} of {self.steps_per_epoch}; "
                 f"{shown_path(self.out)} {kept} checkpoint: use a smaller learning_rate or float32"
             )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
         self.optimizer.step()
         self.update_average()
         return value
 
     def images_at_once(self, share: int) -> int:
         """Return how many of a process's share of a batch go through the network at once."""
-        chunked = self.device.type == "cpu" and self.recipe.architecture == "unet"
+        chunked = self.device.type == "cpu" and self.kind.architecture == "unet"
         return min(share, CPU_IMAGES_AT_ONCE) if chunked else share
 
     def draw(self, batch: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
-        """Return the images of a batch with everything random about them."""
-        x, labels = self.images.tensor(batch), self.images.labels[batch]
-        uniform = torch.rand(2, len(x), generator=stream, device=self.device, dtype=torch.float64)
-        if self.recipe.architecture == "classifier":
-            flipped = (uniform[0] < 0.5).reshape(-1, *[1] * (x.ndim - 1))
-            return torch.where(flipped, x.flip(-1), x), labels
-        span = math.log(self.config.t_max / self.config.t_min)
-        t = self.config.t_min * torch.exp(uniform[0] * span)
-        labels = torch.where(uniform[1] < self.config.label_dropout, self.recipe.classes, labels)
-        return x, t, torch.randn(x.shape, generator=stream, device=self.device), labels
+        """Return the images of a batch with everything random about them, and their labels."""
+        return self.objective.draw(self.images.tensor(batch), self.images.labels[batch], stream)
 
     def loss(self, network: nn.Module, x: Tensor, *terms: Tensor) -> Tensor:
-        """Return each image's loss, [image]: cross entropy, or the squared error of the noise averaged over sites.
-
-        Source: paper F.4, per site, so that the clipping of gradients does not depend on the image's size.
-        """
+        """Return each image's loss, [image], the layers computed in the training's precision."""
+        if self.bfloat16:
+            x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            if self.recipe.architecture == "classifier":
-                logits: Tensor = network(x)
-                return functional.cross_entropy(logits.float(), terms[0], reduction="none")
-            t, noise, labels = terms
-            alpha, sigma = (f(t).reshape(-1, 1, 1, 1).to(x.dtype) for f in (self.process.alpha, self.process.sigma))
-            state = alpha * x + sigma * noise
-            if self.bfloat16:
-                state = state.contiguous(memory_format=torch.channels_last)
-            predicted: Tensor = network(state, t, labels if self.recipe.classes else None)
-        return (predicted.float() - noise).square().flatten(1).mean(1)
+            return self.objective.loss(network, x, *terms)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -215,15 +232,13 @@ class Training:
     @cached_property
     def statistics(self) -> Mapping[str, Tensor]:
         """What is kept of the data beside the weights."""
-        return data_statistics(self.images, self.held_out, self.recipe)
+        return data_statistics(self.images, self.held_out, self.kind)
 
     def measure(self, network: nn.Module) -> dict[str, Any]:
-        """Return the held-out loss per noise level, or a classifier's accuracy."""
-        if self.recipe.architecture == "classifier":
-            return accuracy(network, self.held_out)
-        noise = generator(torch.device("cpu"), self.config.seed, HELD_OUT)
-        levels = self.config.t_max, self.config.t_min
-        return loss_by_level(partial(self.loss, network), self.held_out, noise, *levels)
+        """Return what the objective measures on held-out images, in the training's precision."""
+        stream = generator(torch.device("cpu"), self.config.seed, HELD_OUT)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.objective.measure(network, self.held_out, stream)
 
     @property
     def finished_card(self) -> Card:

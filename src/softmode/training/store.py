@@ -51,7 +51,7 @@ def resume(training: Training) -> None:
     found.verify(path, training.network, training.steps_per_epoch)
     if found.step > training.total:
         raise ValueError(
-            f"epochs: got {training.config.epochs:g}; {name} has been trained for "
+            f"epochs: got {training.settings[0]:g}; {name} has been trained for "
             f"{found.step / training.steps_per_epoch:g}: raise epochs or choose another directory"
         )
     training.inputs = {**found.inputs, **training.inputs}

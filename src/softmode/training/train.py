@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from softmode.bounds import build, shown, shown_path
-from softmode.data import Images, fashion_mnist
+from softmode.data import Images
 from softmode.device import parse_device
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
@@ -19,7 +19,7 @@ from softmode.training import store
 from softmode.training.config import TrainConfig
 from softmode.training.directory import WEIGHTS, claim
 from softmode.training.memory import check_batch
-from softmode.training.recipes import RECIPES, check, check_images
+from softmode.training.recipes import NETWORKS, check, check_images, read_images
 from softmode.training.state import Training
 from softmode.training.workers import Workers
 
@@ -29,12 +29,12 @@ WARM_UP, TIMED = 1, 2
 
 
 def train(
-    recipe: str | TrainConfig, out: str | Path = "runs/train", *, progress: bool = False, **settings: Any
+    network: str | TrainConfig, out: str | Path = "runs/train", *, progress: bool = False, **settings: Any
 ) -> Model | ImageClassifier:
     """Train a network, as `softmode train` does, and return it as a model to probe, or as a classifier.
 
     Args:
-        recipe: fashion-mnist-binary, fashion-mnist, fashion-mnist-labelled or fashion-mnist-classifier; or a config.
+        network: One of softmode models, for example fashion-mnist; or a config.
         out: Directory of the training; one that holds an unfinished training of the same settings is resumed.
         progress: Whether to show a progress bar.
         **settings: Any field of `TrainConfig`, for example `epochs=1`.
@@ -44,10 +44,10 @@ def train(
         NonFiniteLossError: If the loss becomes NaN or infinite; the last checkpoint and weights are kept.
         OSError: If a file cannot be written.
     """
-    own = vars(recipe) if isinstance(recipe, TrainConfig) else {"recipe": recipe}
+    own = vars(network) if isinstance(network, TrainConfig) else {"network": network}
     config = build(TrainConfig, {**own, **settings})
     path = str(run(config, out, progress=progress))
-    if RECIPES[config.recipe].architecture == "classifier":
+    if NETWORKS[config.network].architecture == "classifier":
         return load_classifier(path, config.device)
     return replace(load_model(path, device=config.device), name=str(out))
 
@@ -73,20 +73,18 @@ def run(
 
     Source: paper F.4; the averaged weights: karras2022.
     """
-    recipe = check(config)
+    config, network = check(config)
     if not str(out) or "\0" in str(out):
         raise ValueError(f"out: got {shown_path(out)}; expected a directory, for example runs/train")
     device = parse_device(config.device)
-    images, held_out = data or tuple(
-        fashion_mnist(split, recipe.values, config.data or None, config.download) for split in ("train", "test")
-    )
-    if len(images) < config.batch:
+    images, held_out = data or read_images(config, network)
+    if config.batch is not None and len(images) < config.batch:
         raise ValueError(
             f"batch: got {shown(config.batch)}; expected at most {len(images)}, the number of training images"
         )
-    check_images(images, recipe)
+    check_images(images, network)
     workers = Workers.of(device, config)
-    training = Training(config, recipe, Path(out), images, held_out, device, workers)
+    training = Training(config, network, Path(out), images, held_out, device, workers)
     check_batch(training)
     with claim(training.out, workers):
         store.resume(training)
@@ -94,7 +92,7 @@ def run(
             _take_steps(training, progress)
         except torch.cuda.OutOfMemoryError:
             raise ValueError(
-                f"batch: got {config.batch}; expected fewer images: a step does not fit into the memory of {device}"
+                f"batch: got {training.settings[1]}; expected fewer images: a step does not fit into memory of {device}"
             ) from None
     return training.out / WEIGHTS
 
@@ -129,7 +127,7 @@ def _estimate(training: Training, seconds: float, steps: int) -> str:
     units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
     unit = max((unit for unit, size in units.items() if whole >= 1.5 * size), key=units.__getitem__, default="s")
     return (
-        f"about {whole / units[unit]:.2g} {unit} for {steps} steps of {training.config.batch} images "
+        f"about {whole / units[unit]:.2g} {unit} for {steps} steps of {training.settings[1]} images "
         f"on {training.device}"
     )
 
@@ -145,4 +143,4 @@ def _finish_epoch(training: Training) -> str:
         store.write_weights(training)
         store.write_history(training)
     score = f"accuracy {measured['accuracy']:.4f}" if "accuracy" in measured else f"held-out {measured['mean']:.4f}"
-    return f"epoch {training.epochs:g}/{training.config.epochs:g}  loss {mean:.4f}  {score}"
+    return f"epoch {training.epochs:g}/{training.settings[0]:g}  loss {mean:.4f}  {score}"

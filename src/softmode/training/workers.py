@@ -31,7 +31,7 @@ class Workers:
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls()
-        if config.batch % count:
+        if config.batch is None or config.batch % count:
             raise ValueError(f"batch: got {config.batch}; expected a multiple of {count}, the number of processes")
         try:
             from accelerate import Accelerator
