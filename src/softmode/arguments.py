@@ -137,7 +137,7 @@ def expected(hint: Any) -> str:
     """Return what a field takes, in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if LABELS in arguments:
-        return "classes, for example 3,7"
+        return "classes, for example 3,7, or attributes, for example hat=1"
     if origin is Annotated:
         bounds = " and ".join(str(each) for each in arguments[1:] if isinstance(each, Bounds))
         return f"{expected(arguments[0])} {bounds}".strip()

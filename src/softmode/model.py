@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from softmode.data import Images
 from softmode.denoiser import Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
+from softmode.labels import Label, Shown, read_label
 from softmode.process import Process
 
 
@@ -20,8 +22,10 @@ class Model:
         name: How the user named it.
         process: The process it is a denoiser of.
         shape: Shape of a state, (channel, *space).
-        bind: Maps a class, or None for no class, to a denoiser.
+        bind: Maps a class, or the value of each attribute, the number of its values where it is not asked for, or
+            None for neither, to a denoiser.
         classes: Number of classes; 0 for none.
+        attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
         binary: Whether its data are ±1, so that sign(x) says it all.
         images: Held-out data; None where none came with the model.
         spectrum: Variance of the training data along each Fourier mode, [class or 1, *space], all classes last.
@@ -34,8 +38,9 @@ class Model:
     name: str
     process: Process
     shape: tuple[int, ...]
-    bind: Callable[[int | None], Denoiser]
+    bind: Callable[[Any], Denoiser]
     classes: int = 0
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     binary: bool = False
     images: Images | None = None
     spectrum: Tensor | None = None
@@ -45,23 +50,43 @@ class Model:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Return its name, the shape of its states and its classes."""
-        return f"Model({self.name!r}, {self.process}, shape={self.shape}, classes={self.classes})"
+        """Return its name, the shape of its states, and its classes or attributes."""
+        told = f"attributes={list(self.attributes)}" if self.attributes else f"classes={self.classes}"
+        return f"Model({self.name!r}, {self.process}, shape={self.shape}, {told})"
 
-    def denoiser(self, label: int | None = None) -> Denoiser:
-        """Return the denoiser of one class, or of all of them.
+    def denoiser(self, label: Label = None) -> Denoiser:
+        """Return the denoiser of a class, of some attributes' values (`hat=1+glasses=0`), or of all samples together.
 
         Raises:
-            ValueError: If the model lacks the class.
+            ValueError: If the model lacks the class, an attribute or a value.
         """
-        if label is not None and not 0 <= label < self.classes:
-            known = f"0 to {self.classes - 1}" if self.classes else "none: the model has no classes"
-            raise ValueError(f"label: got {label}; expected {known}")
-        return self.bind(label)
+        return self.bind(self.shown(label))
 
-    def null(self, label: int | None = None) -> GaussianDenoiser | None:
+    def shown(self, label: Label, name: str = "label") -> Shown:
+        """Return what the network is told of a label, which messages call `name`.
+
+        Raises:
+            ValueError: If the model lacks the class, an attribute or a value.
+        """
+        return read_label(label, self.classes, self.attributes, name)
+
+    def held_out(self, label: Label = None) -> Tensor | None:
+        """Return the held-out data [image, channel, *space] of a label, or None where none came with the model."""
+        if self.images is None or self.images.shape != self.shape:
+            return None
+        shown, known = self.shown(label), self.images.labels
+        if isinstance(shown, tuple):
+            asked = torch.tensor(shown)
+            free = torch.tensor([len(values) for values in self.attributes.values()]) == asked
+            return self.images.tensor(((known == asked) | free).all(1))
+        return self.images.tensor(slice(None) if shown is None else known == shown)
+
+    def null(self, label: Label = None) -> GaussianDenoiser | None:
         """Return the Gaussian model with the data's mean and power spectrum, or None if these are not known."""
         if self.spectrum is None or self.mean is None or self.spectrum.shape[1:] != self.shape[1:]:
             return None
-        group = -1 if label is None else label
+        shown = self.shown(label)
+        if isinstance(shown, tuple):
+            return None
+        group = -1 if shown is None else shown
         return GaussianDenoiser(self.spectrum[group].double(), self.mean[group])

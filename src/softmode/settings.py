@@ -18,13 +18,14 @@ from softmode.bounds import Bounds, build, check
 from softmode.message import refusal
 
 
-def _labels(words: list[str]) -> tuple[int, ...]:
-    return tuple(int(part) for word in words for part in word.split(",") if part.strip())
+def _labels(words: list[str]) -> tuple[int | str, ...]:
+    parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    return tuple(part if "=" in part else int(part) for part in parts)
 
 
 LABELS = PrimitiveConstructorSpec(
     nargs=1,
-    metavar="CLASS[,CLASS ...]",
+    metavar="LABEL[,LABEL ...]",
     instance_from_str=_labels,
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda labels: [",".join(map(str, labels))],
@@ -36,7 +37,7 @@ Steps = Annotated[int, Bounds(1, 10**7)]
 Time = Annotated[float, Bounds(above=0)]
 Positive = Annotated[float, Bounds(above=0)]
 Label = Annotated[int, Bounds(0, 10**6)]
-Labels = Annotated[tuple[Label, ...], LABELS]
+Labels = Annotated[tuple[Label | str, ...], LABELS]
 Side = Annotated[int, Bounds(1, 2**20)]
 Precision = Literal["full", "bfloat16", "float16"]
 
@@ -63,7 +64,8 @@ class AnyModel:
     """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
     convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser or a Model)."""
     labels: Labels = ()
-    """Classes, for example 207,388, dealt out to the trajectories in turn; all classes together when left out."""
+    """Classes, for example 207,388, dealt out to the trajectories in turn; or attributes, hat=1,hat=0, of which several
+    are asked for at once by hat=1+glasses=0. All samples together when left out."""
     prompt: str | None = None
     """Prompt of every trajectory, for a model of text."""
     schedule: str = ""

@@ -1,6 +1,7 @@
 """The recipe that covers every noise level, against its definition, and what images and labels it shows."""
 
 import math
+import statistics
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 
 from softmode.data import Images
 from softmode.denoiser import from_edm, preconditioning
+from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
 from softmode.networks.card import load_weights
 from softmode.networks.load import load_model
 from softmode.training import state
 from softmode.training.config import TrainConfig
 from softmode.training.objectives import Classes, Edm
 from softmode.training.recipes import NETWORKS, check
+from softmode.training.state import Training
 from softmode.training.train import run
 
 EDM = replace(BINARY, recipe="edm")
@@ -47,7 +50,10 @@ def test_a_network_that_returns_nothing_is_the_wiener_filter_of_white_data() -> 
 
 @pytest.mark.parametrize("config", [EDM, EDM_LABELLED], ids=["binary", "labelled"])
 def test_the_loss_is_the_weighted_square_error_of_the_denoiser(config: TrainConfig) -> None:
-    """|D - x_0|^2 / c_out^2 averaged over sites, D that of the stored weights' denoiser, with the labels drawn."""
+    """|D - x_0|^2 / c_out^2 averaged over sites, and by shell relative to the Gaussian null model's.
+
+    D is that of the stored weights' denoiser, with the labels drawn.
+    """
     made = make(config)
     x, sigma, noise, labels = made.draw(torch.arange(8), torch.Generator().manual_seed(0))
     made.network.requires_grad_(requires_grad=False)
@@ -60,14 +66,59 @@ def test_the_loss_is_the_weighted_square_error_of_the_denoiser(config: TrainConf
         level = sigma[i : i + 1]
         denoised = denoiser(x[i : i + 1] + level.float() * noise[i : i + 1], level)
         out = float(level) * s / math.hypot(float(level), s)
-        assert float(found[i]) == pytest.approx(float((denoised - x[i]).square().mean()) / out**2, rel=1e-3)
+        error = (denoised - x[i])[0, 0].double()
+        assert float(found[i]) == pytest.approx(
+            float(error.square().mean()) / out**2 + by_shell(made, error, level), rel=1e-3
+        )
+
+
+def by_shell(made: Training, error: Tensor, level: Tensor) -> float:
+    """The mean over shells of the mean over their modes of |e_k|^2 / (S_k s^2 / (S_k + s^2)), mode by mode."""
+    rows, columns = error.shape
+    # blocks of pixels have modes without any variance
+    spectrum = power_spectrum(made.images.tensor().double()).clamp_min(1e-4 * made.card.sigma_data**2)
+    null = GaussianDenoiser(spectrum)
+    gain, shells = null.gain(level)[0], dict[int, list[float]]()
+    for p in range(rows):
+        for q in range(columns):
+            wave = [[2j * math.pi * (p * a / rows + q * b / columns) for b in range(columns)] for a in range(rows)]
+            component = (error * torch.tensor(wave).exp()).sum() / math.sqrt(error.numel())
+            length = round(math.hypot(min(p, rows - p), min(q, columns - q)))
+            allowed = float(gain[p, q]) * float(level) ** 2
+            shells.setdefault(length, []).append(float(component.abs()) ** 2 / allowed)
+    return statistics.fmean(statistics.fmean(each) for each in shells.values())
+
+
+def test_the_constant_mode_counts_as_much_as_any_shell() -> None:
+    """A network that is wrong by a constant alone, c everywhere, pays c^2 N / n_shells (1/S_0 + 1/s^2) for it."""
+    made = make(EDM, rough=False)
+    x, sigma, noise, labels = made.draw(torch.arange(8), torch.Generator().manual_seed(0))
+    objective, s = made.objective, made.card.sigma_data
+    assert isinstance(objective, Edm)
+    spectrum = float(objective.spectrum[0, 0])
+
+    class Wrong(nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.by = by
+
+        def forward(self, z: Tensor, _t: Tensor, _labels: Tensor | None) -> Tensor:
+            skip, out, into, _ = preconditioning(sigma.reshape(-1, 1, 1, 1).float(), s)
+            return (x + self.by - skip * z / into) / out
+
+    right, off = (objective.loss(Wrong(by), x, sigma, noise, labels) for by in (0.0, 0.01))
+    shells = 1 + round(math.hypot(4, 4))
+    allowed = spectrum * sigma**2 / (spectrum + sigma**2)
+    white = s**2 * sigma**2 / (s**2 + sigma**2)
+    expected = 1e-4 * (1 / white + 64 / shells / allowed)
+    torch.testing.assert_close((off - right).double(), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_noise_levels_are_log_normal_between_their_ends() -> None:
     """A Kolmogorov-Smirnov test of 20000 levels against the cut normal law; both ends are reached."""
     sigma = torch.cat([terms[1] for terms in draws(EDM, 10)])
-    ends = [(math.log(level) - 0.4) / 1.7 for level in (0.002, 80.0)]
-    law = stats.truncnorm(*ends, loc=0.4, scale=1.7)
+    ends = [(math.log(level) - 1.0) / 1.9 for level in (0.002, 80.0)]
+    law = stats.truncnorm(*ends, loc=1.0, scale=1.9)
     assert stats.kstest(sigma.log().numpy(), law.cdf).pvalue > 1e-4
     assert 0.002 <= float(sigma.min()) < 0.01
     assert 60 < float(sigma.max()) <= 80
@@ -86,7 +137,7 @@ def test_any_subset_of_attributes_is_shown() -> None:
     """The number that is left out is uniform, and every attribute is left out equally often."""
     count, values = 20000, (2, 3, 5)
     own = torch.zeros(count, 3, dtype=torch.int64)
-    objective = Edm(values, 0.1, 0.7)
+    objective = Edm(values, 0.1, 0.7, torch.ones(4, 4))
     _, _, _, labels = objective.draw(torch.zeros(count, 1, 4, 4), own, torch.Generator().manual_seed(0))
     missing = labels == torch.tensor(values)
     assert bool((missing | (labels == own)).all())
@@ -169,11 +220,11 @@ def test_its_end_is_part_of_what_a_training_is(tmp_path: Path) -> None:
 def test_the_weights_become_a_denoiser_of_their_levels(tmp_path: Path) -> None:
     """The loaded model denoises as the average of the training does, knows its levels, and samples in VP."""
     path = run(EDM_LABELLED, tmp_path / "out", data(EDM_LABELLED))
-    network, card, statistics = load_weights(path)
+    network, card, kept = load_weights(path)
     model = load_model(str(tmp_path / "out"))
     assert (model.levels, model.classes, card.levels) == ((0.002, 80.0), 10, (0.002, 80.0))
     assert (card.width, card.attention, card.t_max) == (16, (), 0.0)
-    assert {"spectrum", "mean", "images", "labels"} == set(statistics)
+    assert {"spectrum", "mean", "images", "labels"} == set(kept)
     x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([0.5, 20.0])
 
     def written_out(labels: Tensor) -> Tensor:
@@ -187,17 +238,21 @@ def test_the_weights_become_a_denoiser_of_their_levels(tmp_path: Path) -> None:
         torch.testing.assert_close(model.denoiser(label)(x, sigma), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_held_out_errors_are_those_of_the_denoiser(tmp_path: Path) -> None:
-    """The square error of D per site at three levels, from its denoiser on the same noise."""
+def test_held_out_losses_are_those_of_the_denoiser() -> None:
+    """The loss at three levels, from the denoiser's square error on the same noise."""
     made = make(EDM_LABELLED)
     made.network.requires_grad_(requires_grad=False)
     measured = made.measure(made.network)
     noise = torch.randn(7, 1, 8, 8, generator=state.generator(CPU, EDM_LABELLED.seed, state.HELD_OUT))
     held_out = images(12, EDM_LABELLED.network, seed=1).first(7)
-    for level, error in zip(measured["sigma"], measured["square_error"], strict=True):
+    for level, loss in zip(measured["sigma"], measured["loss"], strict=True):
         denoiser = from_edm(lambda x, t: made.network(x, t, held_out.labels), made.card.sigma_data)
-        denoised = denoiser(held_out.tensor() + level * noise, torch.full((7,), level, dtype=torch.float64))
-        assert float((denoised - held_out.tensor()).square().mean()) == pytest.approx(error, rel=2e-3)
+        sigma, out = torch.tensor([level], dtype=torch.float64), level * made.card.sigma_data
+        denoised = denoiser(held_out.tensor() + level * noise, sigma.expand(7))
+        error = (denoised - held_out.tensor())[:, 0].double()
+        white = float(error.square().mean()) * (level**2 + made.card.sigma_data**2) / out**2
+        relative = statistics.fmean(by_shell(made, each, sigma) for each in error)
+        assert white + relative == pytest.approx(loss, rel=2e-3)
 
 
 def test_attention_and_width_are_the_network_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from softmode.data import Images
 from softmode.denoiser import Denoiser, from_edm, from_noise
 from softmode.files import DIRECTORY, FILE, kind_of, sha256
+from softmode.labels import Shown
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
@@ -53,7 +54,7 @@ def load_shipped(
     network.to(device, dtype)
     kept = statistics.get("images")
 
-    def bind(label: int | None) -> Denoiser:
+    def bind(label: Shown) -> Denoiser:
         labelled = _labelled(network, label)
         return from_edm(labelled, card.sigma_data) if card.sigma_data else from_noise(labelled, process)
 
@@ -64,6 +65,7 @@ def load_shipped(
         bind=bind,
         levels=(card.levels[0], card.levels[1]) if card.levels else None,
         classes=card.classes,
+        attributes=card.attributes,
         binary=card.values == "binary",
         images=None if kept is None else Images(kept, statistics["labels"], card.values, card.attributes),
         spectrum=statistics.get("spectrum"),
@@ -140,11 +142,13 @@ def shipped_names() -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
 
 
-def _labelled(network: nn.Module, label: int | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a network with its class bound, for batches of any size."""
+def _labelled(network: nn.Module, label: Shown) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a network with its class or its attributes bound, for batches of any size."""
     if label is None:
         return network
-    return lambda x, t: network(x, t, torch.full((len(x),), label, device=x.device))
+    return lambda x, t: network(
+        x, t, torch.tensor(label, device=x.device).expand(len(x), *[-1] * isinstance(label, tuple))
+    )
 
 
 def _check_statistics(statistics: Mapping[str, Tensor], card: Card, path: Path) -> None:

@@ -5,24 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from softmode.estimate import Array
+from softmode.labels import Label
 from softmode.model import Model
 
-Label = int | None
 
-
-def dealt_labels(labels: Sequence[int], model: Model, trajectories: int) -> tuple[Label, ...]:
-    """Return the classes that are dealt out; one None, all classes together, where none is named.
+def dealt_labels(labels: Sequence[int | str], model: Model, trajectories: int) -> tuple[Label, ...]:
+    """Return the labels that are dealt out; one None, all samples together, where none is named.
 
     Raises:
-        ValueError: If these are no classes of the model, one comes twice, or there are more than trajectories.
+        ValueError: If the model lacks a class or an attribute, one comes twice, or there are more than trajectories.
     """
     if not labels:
         return (None,)
-    for label in labels:
-        if not 0 <= label < model.classes:
-            known = f"0 to {model.classes - 1}" if model.classes else "none: the model has no classes"
-            raise ValueError(f"labels: got {label}; expected {known}")
-    if len(set(labels)) < len(labels):
+    shown = [model.shown(label, "labels") for label in labels]
+    if len(set(shown)) < len(shown):
         raise ValueError(f"labels: got {list(labels)}, in which a class comes twice; name each once")
     if len(labels) > trajectories:
         raise ValueError(f"trajectories: got {trajectories}; expected at least {len(labels)}, one of each class")

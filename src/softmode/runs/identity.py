@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.labels import Label
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.runs.provenance import free_memory
@@ -28,9 +29,9 @@ def fingerprint(
 
 
 def fingerprints(
-    denoisers: Mapping[int | None, Denoiser], model: Model, device: torch.device, dtype: torch.dtype
+    denoisers: Mapping[Label, Denoiser], model: Model, device: torch.device, dtype: torch.dtype
 ) -> dict[str, list[float]]:
-    """Return the fingerprints of a model's denoiser of each class, at several noise levels."""
+    """Return the fingerprints of a model's denoiser of each label, at several noise levels."""
     return {
         "all" if label is None else str(label): [
             fingerprint(_at(denoiser, sigma), model.shape, device, dtype) for sigma in LEVELS

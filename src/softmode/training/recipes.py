@@ -14,6 +14,7 @@ from softmode.data import Images, Values, avatars, fashion_mnist
 from softmode.exact.gaussian import power_spectrum
 from softmode.networks.card import Architecture
 from softmode.networks.unet import DIVISOR
+from softmode.observe.gains import mode_field
 from softmode.training.config import TrainConfig
 
 # held-out images kept beside the weights: states of a probe that needs no data set
@@ -140,7 +141,7 @@ def data_statistics(images: Images, held_out: Images, network: Network) -> dict[
     spectra, means = [], []
     for group in groups:
         x = images.tensor(slice(None) if group is None else images.labels == group)
-        spectra.append(power_spectrum(x).float().cpu())
+        spectra.append(power_spectrum(mode_field(x)).float().cpu())
         means.append(x.mean(0).cpu())
     if not groups:
         return {}

@@ -16,6 +16,7 @@ from softmode.denoiser import Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.clones.config import Config
+from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
@@ -23,7 +24,7 @@ from softmode.networks.load import classifier_inputs, load_model
 from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
-from softmode.runs.classes import Label, by_label, dealt_labels
+from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.classifier import named_classifier
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_bytes

@@ -26,6 +26,7 @@ from softmode.experiments.probe.prepare import (
     settle,
     snapshot_steps,
 )
+from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.model import Model
 from softmode.networks.load import load_model
@@ -36,7 +37,7 @@ from softmode.observe.order import ClassEntropy
 from softmode.observe.response import Denoised, Response
 from softmode.observe.state import Observable, State, Variable, along
 from softmode.process import Process, process_name
-from softmode.runs.classes import Label, by_label, dealt_labels, label_of
+from softmode.runs.classes import by_label, dealt_labels, label_of
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes

@@ -15,11 +15,11 @@ from softmode.denoiser import Denoiser
 from softmode.exact.gaussian import GaussianDenoiser, null_model
 from softmode.experiments.probe.config import Config
 from softmode.files import sha256
+from softmode.labels import Label
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
 from softmode.networks.load import classifier_inputs
 from softmode.process import Process
-from softmode.runs.classes import Label
 from softmode.runs.classifier import named_classifier
 from softmode.runs.identity import inputs_of
 from softmode.samplers import check_start, measured_steps, nearest_steps, sampler_for
@@ -133,10 +133,7 @@ def _data(model: Model, label: Label, given: Tensor | None) -> tuple[GaussianDen
     """Return the null model and the held-out data [image, channel, *space] of a class, either None where unknown."""
     if given is not None:
         return null_model(given), given
-    images = None
-    if model.images is not None and model.images.shape == model.shape:
-        images = model.images.tensor(slice(None) if label is None else model.images.labels == label)
-    return model.null(label), images
+    return model.null(label), model.held_out(label)
 
 
 def _check_data(classes: Mapping[Label, OfClass], trajectories: int) -> None:

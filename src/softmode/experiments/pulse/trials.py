@@ -17,6 +17,7 @@ from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.pulse.config import GuidedSampling
 from softmode.files import sha256
+from softmode.labels import Label
 from softmode.levels import flow_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
@@ -102,13 +103,13 @@ class Guidance:
     def fingerprint(self) -> dict[str, Any]:
         """Return the name and shape of the model, its classes, and numbers that other networks would not give."""
         made = self.device, self.dtype
-        own: dict[int | None, Denoiser] = {label: denoiser for label, (denoiser, _) in self.denoisers.items()}
-        guides: dict[int | None, Denoiser] = {label: guide for label, (_, guide) in self.denoisers.items()}
+        own: dict[Label, Denoiser] = {label: denoiser for label, (denoiser, _) in self.denoisers.items()}
+        guides: dict[Label, Denoiser] = {label: guide for label, (_, guide) in self.denoisers.items()}
         one, *more = _distinct(guides)
         return {
             "name": self.model.name, "shape": list(self.model.shape), "labels": self.labels,
             "fingerprints": fingerprints(own, self.model, *made),
-            "guide": fingerprints(guides if more else {None: one}, self.model, *made),
+            "guide": fingerprints(guides if more else dict[Label, Denoiser]({None: one}), self.model, *made),
             "classifier": fingerprint(lambda x: self.classifier(x.float()), self.model.shape, *made),
         }  # fmt: skip
 
@@ -167,7 +168,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
 
 def _labels(config: GuidedSampling, model: Model) -> list[int]:
     if config.labels:
-        return [label for label in dealt_labels(config.labels, model, model.classes) if label is not None]
+        return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
     if config.classes > model.classes:
         raise refusal(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
     return [i * model.classes // config.classes for i in range(config.classes)]
