@@ -166,6 +166,7 @@ def samples() -> dict[str, bytes]:
                 width=16,
                 attention=(2,),
                 sigma_data=0.5,
+                gaussian=True,
                 levels=(0.002, 80.0),
             ),
         ),
@@ -173,11 +174,12 @@ def samples() -> dict[str, bytes]:
         ("classifier", Classifier(1, 4), Card("classifier", 1, (8, 8), 4, "toys", "grey")),
     ):
         state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+        groups, labels = (4, torch.arange(5) % 3) if name == "unet" else (1, torch.zeros(5, 2, dtype=torch.int64))
         data = {
-            "data.spectrum": torch.ones(4, 8, 8), "data.mean": torch.zeros(4, 1, 8, 8),
-            "data.images": torch.zeros(5, 1, 8, 8, dtype=torch.uint8), "data.labels": torch.arange(5) % 3,
+            "data.spectrum": torch.ones(groups, 8, 8), "data.mean": torch.zeros(groups, 1, 8, 8),
+            "data.images": torch.zeros(5, 1, 8, 8, dtype=torch.uint8), "data.labels": labels,
         }  # fmt: skip
-        extra = data if name == "unet" else {}
+        extra = data if name != "classifier" else {}
         found[f"{name}.safetensors"] = save(state | extra, {"softmode": json.dumps(asdict(card))})
     config = json.dumps(asdict(as_config(ARGUMENTS)))
     found["edm2.safetensors"] = save({k: v.contiguous() for k, v in edm2().state_dict().items()}, {"edm2": config})

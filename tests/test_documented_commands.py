@@ -19,7 +19,8 @@ from softmode.cli import main
 from softmode.data import fashion_mnist
 from softmode.networks.shipped import SHIPPED
 from softmode.runs import draw, run
-from softmode.training import held_out, quality
+from softmode.training import held_out
+from softmode.training.quality import information, samples
 
 # what makes a documented command tiny: the last of an option's values counts. {out} is the command's directory
 TINY = {
@@ -93,8 +94,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
     monkeypatch.setattr(held_out, "IMAGES", 8)
     monkeypatch.setattr(held_out, "LEVELS", 2)
-    monkeypatch.setattr(quality, "PATH_LEVELS", 8)
-    monkeypatch.setattr(quality, "SAMPLER_STEPS", 4)
+    monkeypatch.setattr(information, "PATH_LEVELS", 8)
+    monkeypatch.setattr(samples, "SAMPLER_STEPS", 4)
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -37,7 +37,7 @@ def test_any_subset_of_attributes_is_read(label: Label, shown: Any) -> None:
         ("hat=-1", 0, FACES, "got hat=-1; expected one of"),
         ("hat=", 0, FACES, "got hat=; expected one of"),
         ("hat=²", 0, FACES, "got hat=²; expected one of"),
-        (f"hat={'9' * 5000}", 0, FACES, "got hat=9+ … 9+; expected one of"),
+        (f"hat={'9' * 5000}", 0, FACES, "got hat=9+"),
         ("hat=1+hat=0", 0, FACES, "got hat twice in 'hat=1.hat=0'; name it once, or deal both out: hat=0,hat=1"),
         ("hat=1+", 0, FACES, "there is no attribute ''"),
         (3, 0, FACES, "got 3; expected attributes, hat, skin, for example hat=1"),
@@ -102,7 +102,7 @@ def test_a_probe_of_an_attribute_is_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     """The command line's words; both values are dealt out; an unknown one is refused in one line."""
     monkeypatch.chdir(tmp_path)
     faces(tmp_path / "faces.safetensors")
-    few = ["--steps", "4", "--trajectories", "4", "--shells", "3"]
+    few = ["--steps", "4", "--trajectories", "4", "--shells", "3", "--sampler", "heun"]
     main(["probe", "faces.safetensors", "--labels", "hat=1,hat=0+skin=dark", *few, "--out", "out"])
     with pytest.raises(SystemExit) as caught:
         main(["probe", "faces.safetensors", "--labels", "hta=1", "--out", "other"])

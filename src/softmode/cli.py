@@ -142,7 +142,7 @@ def _train(options: Options) -> None:
 
 def _quality(options: Options) -> None:
     from softmode.runs.report import print_results
-    from softmode.training.quality import quality
+    from softmode.training.quality.measure import quality
 
     print_results(quality(options.config, progress=sys.stderr.isatty()))
 
@@ -165,7 +165,7 @@ def commands() -> dict[str, Command]:
         "theory": Command("softmode.experiments.theory.config", "Config", _theory),
         "models": Command("softmode.cli", "Models", _models),
         "train": Command("softmode.training.config", "TrainConfig", _train, "runs/train"),
-        "quality": Command("softmode.training.quality_config", "QualityConfig", _quality),
+        "quality": Command("softmode.training.quality.config", "QualityConfig", _quality),
         "convert-edm2": Command("softmode.cli", "ConvertEDM2", _convert_edm2),
         "figures": Command("softmode.cli", "Figures", _figures),
     }

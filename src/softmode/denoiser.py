@@ -110,41 +110,6 @@ def from_velocity(network: Network, process: Process) -> Denoiser:
 
 
 @dataclass(frozen=True)
-class _Preconditioned:
-    network: Network
-    sigma_data: float
-
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        level = per_sample(sigma, x)
-        skip, out, into, noise = (value.to(x.dtype) for value in preconditioning(level, self.sigma_data))
-        return skip * x + out * self.network(into * x, noise.flatten().expand(len(x)))
-
-
-def from_edm(network: Network, sigma_data: float) -> Denoiser:
-    r"""Return the denoiser of a preconditioned network F, $D = c_\mathrm{skip} x + c_\mathrm{out} F(c_\mathrm{in} x)$.
-
-    Args:
-        network: Called with scaled states and what stands for their noise levels, [batch].
-        sigma_data: Standard deviation of the data.
-
-    Source: karras2022 (Eq. 7).
-    """
-    return _Preconditioned(network, sigma_data)
-
-
-def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Return $c_\mathrm{skip}, c_\mathrm{out}, c_\mathrm{in}, c_\mathrm{noise}$, each of the shape of sigma.
-
-    $c_\mathrm{noise} = 4\log\sigma$ instead of karras2022's quarter of the logarithm, since the highest frequency of
-    the embedding of F.3 is 1: with a quarter it is a straight line from the least noise to the most.
-
-    Source: karras2022 (Table 1).
-    """
-    total = (sigma.square() + sigma_data**2).sqrt()
-    return (sigma_data / total).square(), sigma * sigma_data / total, 1 / total, 4 * sigma.log()
-
-
-@dataclass(frozen=True)
 class Autocast:
     """A denoiser whose network computes in a lower precision, where torch deems that safe; states keep their own.
 

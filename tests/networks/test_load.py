@@ -1,13 +1,16 @@
 """Whatever a user names becomes a model, or one line that says what to do."""
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from softmode.data import Images
-from softmode.networks.card import Card, save_weights
+from softmode.networks.card import Card, read_tensors, save_weights, write_tensors
 from softmode.networks.classifier import Classifier
 from softmode.networks.load import load_classifier, load_model
 from softmode.networks.shipped import SHIPPED, find_weights, shipped_names
@@ -72,6 +75,42 @@ def test_classes_are_bound_and_have_their_own_null(tmp_path: Path) -> None:
     for label in (-1, 3):
         with pytest.raises(ValueError, match=f"label: got {label}; expected 0 to 2"):
             model.denoiser(label)
+
+
+def around_gaussian(path: Path, **changes: Tensor | None) -> None:
+    """Write a random U-Net around the Gaussian model of its data."""
+    unet_file(path)
+    tensors, _ = read_tensors(path)
+    found = {name: value for name, value in {**tensors, **changes}.items() if value is not None}
+    card = Card("unet", 1, (8, 8), 0, "toys", "grey", "vp:1", sigma_data=0.5, gaussian=True, levels=(0.002, 80.0))
+    write_tensors(path, found, {"softmode": json.dumps(asdict(card))})
+
+
+def test_a_network_around_a_gaussian_model_is_of_its_sides_alone(tmp_path: Path) -> None:
+    """Where noise is far above the data it is the null model; other sides have no spectrum."""
+    around_gaussian(path := tmp_path / "weights.safetensors")
+    model, x = load_model(str(path)), 1e4 * torch.randn(2, 1, 8, 8)
+    null = model.null()
+    assert null is not None
+    assert float((model.denoiser()(x, 1.0) - null(x, 1.0)).abs().max()) < 10
+    with pytest.raises(ValueError, match=r"shape: got sides \(8, 12\); expected \(8, 8\)"):
+        load_model(str(path), shape=(1, 8, 12))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.spectrum": None, "data.mean": None}, "lacks data.spectrum, which it is built around"),
+        ({"data.spectrum": -torch.ones(1, 8, 8)}, "got a negative or non-finite value"),
+        ({"data.spectrum": torch.rand(1, 8, 8)}, "a real field needs a spectrum even in k"),
+    ],
+)
+def test_what_no_gaussian_model_has_is_refused(tmp_path: Path, changes: dict[str, Tensor | None], words: str) -> None:
+    """A damaged spectrum, in one line."""
+    around_gaussian(path := tmp_path / "weights.safetensors", **changes)
+    with pytest.raises(ValueError, match=words) as caught:
+        load_model(str(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_held_out_images_come_along(tmp_path: Path) -> None:
@@ -141,13 +180,15 @@ def test_networks_of_the_other_kind_are_refused() -> None:
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_shipped_weights_load_and_are_small(name: str) -> None:
-    """Every shipped file loads, says how it was made, and is at most 5 MB."""
+    """Every shipped file loads, says how it was made, and is at most 4 MB."""
     path = SHIPPED / f"{name}.safetensors"
-    assert path.stat().st_size <= 5e6
+    assert path.stat().st_size <= 4e6
     if name.endswith("classifier"):
         load_classifier(name)
         return
     card = load_model(name).card
     assert card is not None
-    assert card.command.startswith(f"softmode train {name} --epochs {card.epochs:g}")
-    assert len(card.held_out["loss"]) == len(card.held_out["t"])
+    assert card.command.startswith(f"softmode train {name.removesuffix('-f4')} ")
+    assert f"--epochs {card.epochs:g}" in card.command
+    levels = card.held_out["sigma" if card.sigma_data else "t"]
+    assert len(card.held_out["loss"]) == len(levels) == 12

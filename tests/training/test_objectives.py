@@ -13,10 +13,10 @@ from small_training import BINARY, CPU, LABELLED, data, draws, images, make, sto
 from torch import Tensor, nn
 
 from softmode.data import Images
-from softmode.denoiser import from_edm, preconditioning
 from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
 from softmode.networks.card import load_weights
 from softmode.networks.load import load_model
+from softmode.networks.preconditioned import Preconditioned, scales, white
 from softmode.training import state
 from softmode.training.config import TrainConfig
 from softmode.training.objectives import Classes, Edm
@@ -29,23 +29,27 @@ EDM_LABELLED = replace(LABELLED, recipe="edm")
 
 
 def test_preconditioning_keeps_inputs_and_targets_at_unit_variance() -> None:
-    """For data of standard deviation s: Var(c_in x) = 1, Var(target) = 1, and c_out is the least that can be."""
+    """Var(c_in x) = 1, and the mean over modes of the variance of (x_0 - D_G)/c_out is 1; for white data karras2022."""
     sigma, s = torch.tensor([0.002, 0.3, 1.0, 80.0], dtype=torch.float64), 0.7
-    skip, out, into, _ = preconditioning(sigma, s)
+    spectrum = s**2 * torch.tensor([[2.0, 0.5], [1.0, 0.5]], dtype=torch.float64)
+    null = GaussianDenoiser(spectrum)
+    out, into, embedded = scales(sigma, null, s)
     torch.testing.assert_close(into**2 * (s**2 + sigma**2), torch.ones(4, dtype=torch.float64))
-    torch.testing.assert_close(
-        ((1 - skip) ** 2 * s**2 + skip**2 * sigma**2) / out**2, torch.ones(4, dtype=torch.float64)
-    )
-    for other in (skip + 0.01, skip - 0.01):
-        assert bool(((1 - other) ** 2 * s**2 + other**2 * sigma**2 > out**2).all())
+    torch.testing.assert_close(embedded, 4 * sigma.log())
+    gain, each = null.gain(sigma), sigma[:, None, None]
+    target = ((1 - gain) ** 2 * spectrum + gain**2 * each**2).mean((1, 2)) / out**2
+    torch.testing.assert_close(target, torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(scales(sigma, white((2, 2), s), s)[0], sigma * s / (s**2 + sigma**2).sqrt())
 
 
-def test_a_network_that_returns_nothing_is_the_wiener_filter_of_white_data() -> None:
+def test_a_network_that_returns_nothing_is_the_gaussian_model() -> None:
     """D = c_skip x is the exact denoiser of white Gaussian data of the same deviation."""
     x = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    denoiser, sigma = from_edm(lambda x, t: torch.zeros_like(x), 0.7), torch.tensor([0.1, 1.0, 30.0])
+    denoiser = Preconditioned(lambda x, t: torch.zeros_like(x), white((4, 4), 0.7), 0.7)
+    sigma = torch.tensor([0.1, 1.0, 30.0])
     expected = x * (0.49 / (0.49 + sigma.double() ** 2))[:, None, None, None]
     torch.testing.assert_close(denoiser(x, sigma), expected)
+    torch.testing.assert_close(denoiser(x, 1.0), x * 0.49 / 1.49)
 
 
 @pytest.mark.parametrize("config", [EDM, EDM_LABELLED], ids=["binary", "labelled"])
@@ -62,23 +66,27 @@ def test_the_loss_is_the_weighted_square_error_of_the_denoiser(config: TrainConf
     assert s == pytest.approx(float(made.images.tensor().std()))
     for i in range(8):
         own = labels[i : i + 1] if made.kind.classes else None
-        denoiser = from_edm(lambda z, t, own=own: made.network(z, t, own), s)
+        denoiser = Preconditioned(lambda z, t, own=own: made.network(z, t, own), null_of(made), s)
         level = sigma[i : i + 1]
         denoised = denoiser(x[i : i + 1] + level.float() * noise[i : i + 1], level)
-        out = float(level) * s / math.hypot(float(level), s)
+        out = float(scales(level, null_of(made), s)[0])
         error = (denoised - x[i])[0, 0].double()
         assert float(found[i]) == pytest.approx(
             float(error.square().mean()) / out**2 + by_shell(made, error, level), rel=1e-3
         )
 
 
+def null_of(made: Training) -> GaussianDenoiser:
+    x = made.images.tensor().double()
+    return GaussianDenoiser(power_spectrum(x), x.mean(0))
+
+
 def by_shell(made: Training, error: Tensor, level: Tensor) -> float:
-    """The mean over shells of the mean over their modes of |e_k|^2 / (S_k s^2 / (S_k + s^2)), mode by mode."""
+    """The sum over shells n of (1 + n)^-2 times the mean over modes of |e_k|^2 / (S_k s^2 / (S_k + s^2))."""
     rows, columns = error.shape
     # blocks of pixels have modes without any variance
-    spectrum = power_spectrum(made.images.tensor().double()).clamp_min(1e-4 * made.card.sigma_data**2)
-    null = GaussianDenoiser(spectrum)
-    gain, shells = null.gain(level)[0], dict[int, list[float]]()
+    spectrum = null_of(made).spectrum.clamp_min(1e-4 * made.card.sigma_data**2)
+    gain, shells = GaussianDenoiser(spectrum).gain(level)[0], dict[int, list[float]]()
     for p in range(rows):
         for q in range(columns):
             wave = [[2j * math.pi * (p * a / rows + q * b / columns) for b in range(columns)] for a in range(rows)]
@@ -86,32 +94,29 @@ def by_shell(made: Training, error: Tensor, level: Tensor) -> float:
             length = round(math.hypot(min(p, rows - p), min(q, columns - q)))
             allowed = float(gain[p, q]) * float(level) ** 2
             shells.setdefault(length, []).append(float(component.abs()) ** 2 / allowed)
-    return statistics.fmean(statistics.fmean(each) for each in shells.values())
+    return sum(statistics.fmean(each) / (1 + n) ** 2 for n, each in shells.items())
 
 
-def test_the_constant_mode_counts_as_much_as_any_shell() -> None:
-    """A network that is wrong by a constant alone, c everywhere, pays c^2 N / n_shells (1/S_0 + 1/s^2) for it."""
+def test_the_constant_mode_counts_as_much_as_all_sites() -> None:
+    """A network that is wrong by a constant alone, c everywhere, pays c^2 (1/c_out^2 + N (1/S_0 + 1/s^2)) for it."""
     made = make(EDM, rough=False)
     x, sigma, noise, labels = made.draw(torch.arange(8), torch.Generator().manual_seed(0))
     objective, s = made.objective, made.card.sigma_data
     assert isinstance(objective, Edm)
-    spectrum = float(objective.spectrum[0, 0])
+    out, into, _ = scales(sigma, objective.null, s)
+    wide = -1, 1, 1, 1
 
     class Wrong(nn.Module):
         def __init__(self, by: float) -> None:
             super().__init__()
             self.by = by
 
-        def forward(self, z: Tensor, _t: Tensor, _labels: Tensor | None) -> Tensor:
-            skip, out, into, _ = preconditioning(sigma.reshape(-1, 1, 1, 1).float(), s)
-            return (x + self.by - skip * z / into) / out
+        def forward(self, z: Tensor, _t: Tensor) -> Tensor:
+            return (x + self.by - objective.null(z / into.reshape(wide), sigma)) / out.reshape(wide)
 
     right, off = (objective.loss(Wrong(by), x, sigma, noise, labels) for by in (0.0, 0.01))
-    shells = 1 + round(math.hypot(4, 4))
-    allowed = spectrum * sigma**2 / (spectrum + sigma**2)
-    white = s**2 * sigma**2 / (s**2 + sigma**2)
-    expected = 1e-4 * (1 / white + 64 / shells / allowed)
-    torch.testing.assert_close((off - right).double(), expected, rtol=1e-3, atol=1e-6)
+    expected = 1e-4 * (1 / out**2 + 64 * (1 / float(objective.null.spectrum[0, 0]) + 1 / sigma**2))
+    torch.testing.assert_close((off - right).double(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_noise_levels_are_log_normal_between_their_ends() -> None:
@@ -137,7 +142,7 @@ def test_any_subset_of_attributes_is_shown() -> None:
     """The number that is left out is uniform, and every attribute is left out equally often."""
     count, values = 20000, (2, 3, 5)
     own = torch.zeros(count, 3, dtype=torch.int64)
-    objective = Edm(values, 0.1, 0.7, torch.ones(4, 4))
+    objective = Edm(values, 0.1, 0.7, white((4, 4), 0.7))
     _, _, _, labels = objective.draw(torch.zeros(count, 1, 4, 4), own, torch.Generator().manual_seed(0))
     missing = labels == torch.tensor(values)
     assert bool((missing | (labels == own)).all())
@@ -229,9 +234,10 @@ def test_the_weights_become_a_denoiser_of_their_levels(tmp_path: Path) -> None:
 
     def written_out(labels: Tensor) -> Tensor:
         level = sigma[:, None, None, None]
-        total = (level**2 + card.sigma_data**2).sqrt()
-        inner = network(x / total, 4 * sigma.log(), labels)
-        return (card.sigma_data / total) ** 2 * x + level * card.sigma_data / total * inner
+        gain = kept["spectrum"][-1] / (kept["spectrum"][-1] + level**2)
+        inner = network(x / (level**2 + card.sigma_data**2).sqrt(), 4 * sigma.log(), labels)
+        mean, out = kept["mean"][-1], level * gain.mean((2, 3), keepdim=True).sqrt()
+        return mean + torch.fft.ifft2(gain * torch.fft.fft2(x - mean)).real + out * inner
 
     for label, row in ((3, 3), (None, 10)):
         expected = written_out(torch.full((2,), row))
@@ -246,13 +252,13 @@ def test_held_out_losses_are_those_of_the_denoiser() -> None:
     noise = torch.randn(7, 1, 8, 8, generator=state.generator(CPU, EDM_LABELLED.seed, state.HELD_OUT))
     held_out = images(12, EDM_LABELLED.network, seed=1).first(7)
     for level, loss in zip(measured["sigma"], measured["loss"], strict=True):
-        denoiser = from_edm(lambda x, t: made.network(x, t, held_out.labels), made.card.sigma_data)
-        sigma, out = torch.tensor([level], dtype=torch.float64), level * made.card.sigma_data
+        sigma, s = torch.tensor([level], dtype=torch.float64), made.card.sigma_data
+        denoiser = Preconditioned(lambda x, t: made.network(x, t, held_out.labels), null_of(made), s)
         denoised = denoiser(held_out.tensor() + level * noise, sigma.expand(7))
         error = (denoised - held_out.tensor())[:, 0].double()
-        white = float(error.square().mean()) * (level**2 + made.card.sigma_data**2) / out**2
+        whole = float(error.square().mean()) / float(scales(sigma, null_of(made), s)[0]) ** 2
         relative = statistics.fmean(by_shell(made, each, sigma) for each in error)
-        assert white + relative == pytest.approx(loss, rel=2e-3)
+        assert whole + relative == pytest.approx(loss, rel=2e-3)
 
 
 def test_attention_and_width_are_the_network_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

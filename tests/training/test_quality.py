@@ -15,8 +15,8 @@ from softmode.model import Model
 from softmode.networks.load import load_classifier, load_model
 from softmode.process import VP
 from softmode.runs.results import Results
-from softmode.training import quality
-from softmode.training.quality_config import QualityConfig
+from softmode.training.quality import errors, information, measure, samples, subject
+from softmode.training.quality.config import QualityConfig
 
 CONFIG = QualityConfig("known", images=12, samples=20)
 
@@ -24,10 +24,10 @@ CONFIG = QualityConfig("known", images=12, samples=20)
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few levels, for the time."""
-    monkeypatch.setattr(quality, "LEVELS", (80.0, 1.0, 0.002))
-    monkeypatch.setattr(quality, "BOUND_LEVELS", (80.0, 0.1))
-    monkeypatch.setattr(quality, "PATH_LEVELS", 12)
-    monkeypatch.setattr(quality, "SAMPLER_STEPS", 12)
+    monkeypatch.setattr(errors, "LEVELS", (80.0, 1.0, 0.002))
+    monkeypatch.setattr(errors, "BOUND_LEVELS", (80.0, 0.1))
+    monkeypatch.setattr(information, "PATH_LEVELS", 12)
+    monkeypatch.setattr(samples, "SAMPLER_STEPS", 12)
 
 
 def known(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser | None = None, gain: float = 1.0) -> Model:
@@ -44,7 +44,7 @@ def known(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser | None = None, gai
         return lambda x, sigma: mean[label].to(x).expand_as(x)
 
     model = replace(stored, bind=bind, process=VP())
-    monkeypatch.setattr(quality, "load_model", lambda source, device: model)
+    monkeypatch.setattr(measure, "load_model", lambda source, device: model)
     return model
 
 
@@ -58,7 +58,7 @@ def cell(results: Results, table: str, row: int, column: str) -> float:
 def test_the_gaussian_null_model_has_its_own_errors_and_keeps_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where D is the Wiener filter the two columns agree; its gains are the bound up to rounding."""
     known(monkeypatch)
-    found = quality.quality(CONFIG)
+    found = measure.quality(CONFIG)
     for row in range(3):
         assert cell(found, "errors", row, "D") == pytest.approx(cell(found, "errors", row, "Gaussian"), rel=1e-4)
     for row in range(2):
@@ -68,7 +68,7 @@ def test_the_gaussian_null_model_has_its_own_errors_and_keeps_the_bound(monkeypa
 def test_a_gain_above_the_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One and a half times the Wiener filter breaks it, in the answer too."""
     known(monkeypatch, gain=1.5)
-    found = quality.quality(CONFIG)
+    found = measure.quality(CONFIG)
     assert found["bound_excess"].estimate.value > 10
     assert "breaks the Gaussian bound" in found.answer
 
@@ -76,7 +76,7 @@ def test_a_gain_above_the_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_distance_at_the_lowest_level_is_in_units_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that leaves its states alone is one sigma away from the image."""
     known(monkeypatch, denoiser=lambda x, sigma: x)
-    found = quality.quality(CONFIG)
+    found = measure.quality(CONFIG)
     assert found["distance_lowest"].estimate.value == pytest.approx(1, rel=0.03)
     assert cell(found, "errors", 1, "D") == pytest.approx(1, rel=0.03)
 
@@ -84,13 +84,13 @@ def test_the_distance_at_the_lowest_level_is_in_units_of_the_noise(monkeypatch: 
 def test_classes_that_are_points_are_told_by_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """The posterior of the paths is that of the nearest class mean, whose samples are that mean."""
     model = known(monkeypatch)
-    found = quality.quality(CONFIG)
+    found = measure.quality(CONFIG)
     assert model.mean is not None
     assert found["label_information"].estimate.value == pytest.approx(math.log(10), abs=1e-6)
     images = fashion_mnist("test", "grey").first(12)
     distance = (images.tensor()[:, None] - model.mean[:10]).flatten(2).square().sum(2)
     right = (distance.argmin(1) == images.labels).double().mean()
-    final = cell(found, "information", quality.SHOWN - 1, "log K + log q(true)")
+    final = cell(found, "information", information.SHOWN - 1, "log K + log q(true)")
     assert (final > 0) == bool(right == 1)
     told = load_classifier()(model.mean[:10]).argmax(1) == torch.arange(10)
     assert found["recognised"].estimate.value == pytest.approx(float(told.double().mean()))
@@ -99,20 +99,20 @@ def test_classes_that_are_points_are_told_by_their_distance(monkeypatch: pytest.
 def test_samples_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a stream of its own."""
     model = known(monkeypatch)
-    monkeypatch.setattr(quality, "AT_ONCE", 1)
+    monkeypatch.setattr(subject, "AT_ONCE", 1)
 
     def drawn() -> Tensor:
-        subject = quality.Subject(CONFIG, model, *[fashion_mnist("test", "grey")] * 2, load_classifier(), lambda: None)
-        return quality.samples(subject)[0]
+        images = fashion_mnist("test", "grey")
+        return samples.draw(subject.Subject(CONFIG, model, images, images, load_classifier(), lambda: None))[0]
 
     apart = drawn()
-    monkeypatch.setattr(quality, "AT_ONCE", 50)
+    monkeypatch.setattr(subject, "AT_ONCE", 50)
     torch.testing.assert_close(drawn(), apart, rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_without_classes_is_measured_without_them() -> None:
     """The binary network: no information, no recognised share, and a sentence all the same."""
-    found = quality.quality(replace(CONFIG, model="fashion-mnist-binary"))
+    found = measure.quality(replace(CONFIG, model="fashion-mnist-binary"))
     kinds = {quantity.kind for quantity in found.quantities}
     assert kinds == {"distance_lowest", "bound_excess", "constant_gain", "frechet"}
     assert found.answer.startswith("The Fréchet distance of its samples to real images is ")
@@ -131,5 +131,5 @@ def test_a_model_without_classes_is_measured_without_them() -> None:
 def test_what_cannot_be_measured_is_refused(config: QualityConfig, words: str) -> None:
     """Before anything is measured, in one line."""
     with pytest.raises(ValueError, match=words) as caught:
-        quality.quality(config)
+        measure.quality(config)
     assert "\n" not in str(caught.value)

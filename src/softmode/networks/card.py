@@ -55,6 +55,7 @@ class Card:
         width: Channels of the network's first stage; 0 for the architecture's own.
         attention: Sides, in sites of a training image, at which the network has self-attention.
         sigma_data: Standard deviation of the data for a preconditioned network; 0 for one that predicts the noise.
+        gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data.
         levels: Lowest and highest noise level of a preconditioned network's training.
     """
 
@@ -76,6 +77,7 @@ class Card:
     width: int = 0
     attention: tuple[int, ...] = ()
     sigma_data: float = 0.0
+    gaussian: bool = False
     levels: tuple[float, ...] = ()
 
     @property
@@ -201,6 +203,8 @@ def _check(fields: Mapping[str, Any]) -> None:
     for name in ("held_out", "made", "attributes"):
         if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
+    if not isinstance(fields.get("gaussian", False), bool):
+        raise ValueError(f"gaussian: got {quote(fields['gaussian'])}; expected true or false")
     check_whole("width", fields.get("width", 0), 0, MOST_CHANNELS)
     attention, levels = (fields.get(name, []) for name in ("attention", "levels"))
     sides = [size[0] // factor for factor in (2, 4) if size[0] % factor == 0]

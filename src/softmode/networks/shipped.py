@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from softmode.data import Images
-from softmode.denoiser import Denoiser, from_edm, from_noise
+from softmode.denoiser import Denoiser, from_noise
+from softmode.exact.gaussian import GaussianDenoiser
 from softmode.files import DIRECTORY, FILE, kind_of, sha256
 from softmode.labels import Shown
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import DATA, Card, check_state, load_weights, read_tensors
 from softmode.networks.classifier import Classifier, ImageClassifier
+from softmode.networks.preconditioned import Preconditioned, white
 from softmode.process import parse_process
 
 SHIPPED = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 CLASSIFIER = "fashion-mnist-classifier"
+AVATARS_CLASSIFIER = "avatars-classifier"
 
 
 def load_shipped(
@@ -51,12 +54,14 @@ def load_shipped(
     trained = (card.channels, *card.size)
     if shape and (shape[0] != card.channels or len(shape) != len(trained)):
         raise refusal(f"shape: got {shape}; expected {card.channels} channel(s) and two sides for {quote(source)}")
+    sides = (shape or trained)[1:]
+    null = _null(card, statistics, sides, path) if card.sigma_data else None
     network.to(device, dtype)
     kept = statistics.get("images")
 
     def bind(label: Shown) -> Denoiser:
         labelled = _labelled(network, label)
-        return from_edm(labelled, card.sigma_data) if card.sigma_data else from_noise(labelled, process)
+        return Preconditioned(labelled, null, card.sigma_data) if null else from_noise(labelled, process)
 
     return Model(
         name=source,
@@ -140,6 +145,23 @@ def start_from(network: nn.Module, source: str) -> None:
 def shipped_names() -> list[str]:
     """Return the names of the weights inside the package."""
     return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
+
+
+def _null(card: Card, statistics: Mapping[str, Tensor], sides: tuple[int, ...], path: Path) -> GaussianDenoiser:
+    """Return the Gaussian model that a preconditioned network adds to."""
+    if not card.gaussian:
+        return white(sides, card.sigma_data)
+    if sides != card.size:
+        raise refusal(
+            f"shape: got sides {sides}; expected {card.size}, whose spectrum {quote(str(path))} is built around; a "
+            "network of train --recipe paper takes any"
+        )
+    if "spectrum" not in statistics:
+        raise refusal(f"weights: {quote(str(path))} lacks {DATA}spectrum, which it is built around; train it again")
+    try:
+        return GaussianDenoiser(statistics["spectrum"][-1].double(), statistics["mean"][-1])
+    except ValueError as error:
+        raise refusal(f"weights: {quote(str(path))} cannot be used ({error}); train it again") from None
 
 
 def _labelled(network: nn.Module, label: Shown) -> Callable[[Tensor, Tensor], Tensor]:

@@ -127,7 +127,7 @@ class UNet(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Tensor | None = None
     ) -> Float[Tensor, "batch channel height width"]:
-        """Return the network's output: the expected noise of VP states, or what `from_edm` makes a denoiser of.
+        """Return the network's output: the expected noise of VP states, or what `Preconditioned` makes a denoiser of.
 
         Args:
             x: States x_t, or scaled ones.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmode.data import Images
-from softmode.denoiser import preconditioning
+from softmode.exact.gaussian import GaussianDenoiser
+from softmode.networks.preconditioned import Preconditioned, scales
 from softmode.process import VP
 from softmode.training.held_out import accuracy, loss_by_level
 
@@ -84,15 +85,16 @@ class Edm:
 
     The average over sites leaves the constant mode one part in N of the loss, too little for it to be learnt. So a
     second part is added: the squared error of every mode relative to the Gaussian null model's,
-    $S_k\sigma^2/(S_k+\sigma^2)$, averaged over the modes of each shell $|k|$, and over the shells. With any weights the
-    minimiser is the posterior mean. $\log\sigma$ is normal with mean 1 and standard deviation 1.9, cut at 0.002 and 80.
+    $S_k\sigma^2/(S_k+\sigma^2)$, averaged over the modes of each shell n = |k|, weighted by $(1+n)^{-2}$ and summed.
+    With any weights the minimiser is the posterior mean. $\log\sigma$ is normal with mean 1 and standard deviation 1.9,
+    cut at 0.002 and 80.
 
     Args:
         labels: Number of values of each label.
         dropout: Share of images shown without their class, where there is one label. Of several, the number that is
             left out is uniform, and which they are is random, so that any subset can be asked for.
         sigma_data: Standard deviation of the data.
-        spectrum: Variance of the data along each Fourier mode, [*space].
+        null: Gaussian model of the data.
 
     Source: karras2022 (Eq. 8, Table 1); the shells are ours.
     """
@@ -100,7 +102,7 @@ class Edm:
     labels: Sequence[int]
     dropout: float
     sigma_data: float
-    spectrum: Tensor
+    null: GaussianDenoiser
 
     def draw(self, x: Tensor, labels: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
         """Return images, noise levels, noise and labels."""
@@ -119,24 +121,24 @@ class Edm:
     def loss(self, network: nn.Module, x: Tensor, *terms: Tensor) -> Tensor:
         """Return each image's loss, [image]."""
         sigma, noise, labels = terms
-        level = sigma.reshape(-1, 1, 1, 1)
-        skip, out, into, embedded = (value.to(x.dtype) for value in preconditioning(level, self.sigma_data))
-        state = x + level.to(x.dtype) * noise
-        found: Tensor = network(into * state, embedded.flatten(), labels if self.labels else None)
-        # in units of c_out, whose square is the error that is allowed a mode of white data
-        error = found.float() - (x.float() - skip * state) / out
-        power = torch.fft.fft2(error, norm="ortho").abs().square().mean(1)
-        return (power * self._weights(sigma)).sum((1, 2))
+        told = (labels,) if self.labels else ()
+        denoiser = Preconditioned(lambda z, embedded: network(z, embedded, *told), self.null, self.sigma_data)
+        error = denoiser(x + sigma.reshape(-1, 1, 1, 1).to(x.dtype) * noise, sigma) - x
+        power = torch.fft.fft2(error.float(), norm="ortho").abs().square().mean(1)
+        return (power * self._weights(sigma).float()).sum((1, 2))
 
     def _weights(self, sigma: Tensor) -> Tensor:
-        """Return the weight of each mode's error in units of c_out, [image, *space]."""
+        """Return the weight of each mode's squared error, [image, *space]."""
+        spectrum = self.null.spectrum
+        lattice = torch.meshgrid(
+            *(n * torch.fft.fftfreq(n, device=sigma.device) for n in spectrum.shape), indexing="ij"
+        )
+        shell = torch.stack(lattice).norm(dim=0).round().long()
+        modes = torch.bincount(shell.flatten())[shell] * (1 + shell) ** 2
+        allowed = spectrum.clamp_min(FLOOR * self.sigma_data**2)
         variance = sigma.reshape(-1, 1, 1).square()
-        spectrum = self.spectrum.double().clamp_min(FLOOR * self.sigma_data**2)
-        ratio = (self.sigma_data**2 / spectrum) * (spectrum + variance) / (self.sigma_data**2 + variance)
-        wave = torch.meshgrid(*(n * torch.fft.fftfreq(n, device=sigma.device) for n in spectrum.shape), indexing="ij")
-        shell = torch.stack(wave).norm(dim=0).round().long()
-        modes = torch.bincount(shell.flatten())
-        return (1 / spectrum.numel() + ratio / (len(modes) * modes[shell])).float()
+        out = scales(sigma, self.null, self.sigma_data)[0].reshape(-1, 1, 1)
+        return 1 / (spectrum.numel() * out.square()) + (1 / allowed + 1 / variance) / modes
 
     def measure(self, network: nn.Module, images: Images, stream: torch.Generator) -> dict[str, Any]:
         """Return the held-out loss by noise level."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from softmode.bounds import shown_path
 from softmode.data import Images
-from softmode.exact.gaussian import power_spectrum
+from softmode.exact.gaussian import GaussianDenoiser
 from softmode.networks.card import Card
 from softmode.networks.shipped import find_weights, start_from
 from softmode.runs import provenance
@@ -84,10 +84,12 @@ class Training:
             self.objective = Noise(labels, dropout, config.t_max, config.t_min)
             self.card = replace(self.card, schedule="vp:1", t_min=config.t_min, t_max=config.t_max)
         else:
-            x = self.images.tensor()
-            sigma_data = float(x.std())
-            self.objective = Edm(labels, dropout, sigma_data, power_spectrum(x))
-            self.card = replace(self.card, schedule="vp:1", sigma_data=sigma_data, levels=(LOWEST, HIGHEST))
+            sigma_data = float(self.images.tensor().std())
+            spectrum, mean = (self.statistics[name][-1].to(device) for name in ("spectrum", "mean"))
+            self.objective = Edm(labels, dropout, sigma_data, GaussianDenoiser(spectrum.double(), mean))
+            self.card = replace(
+                self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, levels=(LOWEST, HIGHEST)
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = self.card.build()

@@ -10,7 +10,7 @@ from softmode.bounds import Bounds
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """Measure how good a model of Fashion-MNIST is: square errors, the Gaussian bound, label information, samples.
+    """Measure how good a network is: square errors, the Gaussian bound, label information, samples.
 
     Example: softmode quality fashion-mnist
 
@@ -22,9 +22,10 @@ class QualityConfig:
     images: Annotated[int, Bounds(2, 10000)] = 100
     """Held-out images that are noised."""
     samples: Annotated[int, Bounds(2, 10**6)] = 1000
-    """Unguided samples, dealt out to the classes in turn; as many held-out images beside them."""
-    classifier: str = "fashion-mnist-classifier"
-    """What recognises samples, and whose features the Fréchet distance takes."""
+    """Unguided samples, dealt out to the classes, or to twenty combinations of attributes, in turn; as many held-out
+    images beside them."""
+    classifier: str = ""
+    """What recognises samples, and whose features the Fréchet distance takes; that of its data when left out."""
     precision: Literal["full", "bfloat16"] = "full"
     """Arithmetic of the network's layers."""
     record: bool = False
@@ -34,4 +35,4 @@ class QualityConfig:
     device: str = "cpu"
     """cpu, cuda or cuda:1."""
     data: str = ""
-    """Directory of Fashion-MNIST, where it is not found by itself."""
+    """Directory of Fashion-MNIST, where it is not found by itself; or the npz file of the avatars."""

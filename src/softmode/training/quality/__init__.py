@@ -1,0 +1,1 @@
+"""How good a network is, measured the same way for each: errors, bounds, labels and samples."""

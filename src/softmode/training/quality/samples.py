@@ -1,0 +1,95 @@
+"""What a classifier makes of a model's unguided samples, beside what it makes of held-out images."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softmode.data import Images
+from softmode.estimate import Estimate
+from softmode.observe.alignment import frechet_distance
+from softmode.process import VE
+from softmode.runs.results import Cell, Quantity, Table
+from softmode.samplers import Heun
+from softmode.simulate import simulate
+from softmode.streams import TrajectoryNoise, tag
+from softmode.training.quality import subject as subjects
+from softmode.training.quality.subject import Part, Subject, mean, parts
+
+FIRST, LAST, SAMPLER_STEPS = 80.0, 0.002, 32
+
+
+def batches(subject: Subject) -> int:
+    """Return how many batches of samples are drawn."""
+    kinds, count = len(subject.asked()), subject.config.samples
+    return sum(-(-len(range(place, count, kinds)) // subjects.AT_ONCE) for place in range(kinds))
+
+
+def draw(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Return unguided samples at 32 levels of Heun, and the value of each of their labels [sample, label]."""
+    times = Heun().grid(VE(), FIRST, LAST, SAMPLER_STEPS)
+    asked, device = subject.asked(), subject.images.pixels.device
+    found, values = [], []
+    for place, (label, row) in enumerate(asked):
+        own = range(place, subject.config.samples, len(asked))
+        for part in parts(len(own)):
+            noise = TrajectoryNoise(subject.config.seed, own[part], device, (tag("quality"),))
+            x = FIRST * noise.fill_(torch.empty(len(own[part]), *subject.model.shape, device=device))
+            denoiser, advance = subject.denoiser(label), subject.advance
+            found.append(simulate(denoiser, VE(), x, times, noise, sampler=Heun(), on_step=advance).state)
+            values += [row] * len(own[part])
+    return torch.cat(found), torch.tensor(values)
+
+
+def samples(subject: Subject) -> Part:
+    """Tell how many samples are recognised, and how far their features are from those of real images."""
+    drawn, asked = draw(subject)
+    held_out = subject.real.first(subject.config.samples)
+    rest = Images(subject.real.pixels[-len(held_out) :], subject.real.labels[-len(held_out) :], subject.real.values)
+    reference = _features(subject, rest.tensor())
+    kinds = {
+        "samples": (drawn, asked),
+        "held-out images": (held_out.tensor(), held_out.labels.reshape(len(held_out), -1).cpu()),
+    }
+    rows: list[tuple[Cell, ...]] = []
+    quantities: list[Quantity] = []
+    for name, (images, values) in kinds.items():
+        features = _features(subject, images)
+        distance = frechet_distance(features.double().numpy(), reference.double().numpy())
+        right = _right(subject, features, values)
+        rows.append((name, len(images), *(mean(each) for each in right), distance))
+        if name == "samples":
+            quantities = [
+                Quantity("frechet", 0, Estimate(distance, math.nan, len(drawn)), "Fréchet distance to real images"),
+                *_recognised(subject, right),
+            ]
+    heads = [target.name if len(subject.targets) > 1 else "recognised" for target in subject.targets]
+    note = f"to {len(rest)} other held-out images; {SAMPLER_STEPS} levels of Heun"
+    if len(heads) > 1:
+        note = f"shares whose attribute is recognised; distance {note}"
+    return quantities, {
+        "samples": Table("Unguided samples", ("", "images", *heads, "Fréchet distance"), tuple(rows), note)
+    }
+
+
+def _recognised(subject: Subject, right: list[np.ndarray]) -> list[Quantity]:
+    if len(right) == 1:
+        return [Quantity("recognised", 0, mean(right[0]), "share of unguided samples recognised as their class")]
+    return [
+        Quantity("recognised", place, mean(each), f"share of unguided samples whose {target.name} is recognised")
+        for place, (target, each) in enumerate(zip(subject.targets, right, strict=True), 1)
+    ]
+
+
+def _features(subject: Subject, images: Tensor) -> Tensor:
+    device = subject.real.pixels.device
+    return torch.cat([subject.classifier.features(images[part].to(device)) for part in parts(len(images))]).cpu()
+
+
+def _right(subject: Subject, features: Tensor, values: Tensor) -> list[np.ndarray]:
+    """Tell of each label of each image whether the classifier recognises it, [label][image]."""
+    logits = subject.classifier.head(features.to(subject.real.pixels.device)).cpu()
+    counts = [len(target.labels) for target in subject.targets]
+    told = [part.argmax(1) for part in logits.split(counts, 1)] if counts else []
+    return [(each == values[:, place]).double().numpy() for place, each in enumerate(told)]
