@@ -153,7 +153,7 @@ def samples() -> dict[str, bytes]:
     for name, network, card in (
         (
             "attributes",
-            UNet(1, (2, 3), 16, (4,)),
+            UNet(1, (2, 3), 16, (4,), skip=True),
             Card(
                 "unet",
                 1,

@@ -230,6 +230,22 @@ def test_impossible_networks_are_refused(options: dict[str, Any], words: str) ->
         UNet(**options)
 
 
+def test_a_skip_adds_the_state_by_the_noise_level() -> None:
+    """An untrained network adds nothing; a trained skip a multiple of the state that depends on the time alone."""
+    torch.manual_seed(0)
+    unet, x = UNet(1, (3,), 16, skip=True), torch.randn(2, 1, 8, 8)
+    t = torch.tensor([0.3, 4.0])
+    torch.nn.init.zeros_(unet.leave.bias)  # type: ignore[arg-type] # it has one
+    assert not bool(unet(x, t).any())
+    assert unet.skip is not None
+    torch.nn.init.normal_(unet.skip.weight)
+    for labels in (None, torch.tensor([0, 2])):
+        ratio = unet(x, t, labels) / x
+        torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio), rtol=1e-3, atol=1e-5)
+        assert float((ratio[0, 0, 0, 0] - ratio[1, 0, 0, 0]).abs()) > 1e-3
+    torch.testing.assert_close(unet(x, t), unet(x, t, torch.tensor([0, 2])))
+
+
 def attend(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """Self-attention site by site and head by head, in loops over the definition."""
     h = functional.group_norm(x, 8, weights[f"{name}.norm.weight"], weights[f"{name}.norm.bias"])

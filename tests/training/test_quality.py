@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from softmode.data import fashion_mnist
+from softmode.data import Images, fashion_mnist
 from softmode.denoiser import Denoiser
 from softmode.estimate import Estimate
 from softmode.model import Model
@@ -118,6 +119,76 @@ def test_a_model_without_classes_is_measured_without_them() -> None:
     assert found.answer.startswith("The Fréchet distance of its samples to real images is ")
     assert all(len(table.rows) <= 8 for table in found.tables.values())
     assert np.isfinite(cell(found, "samples", 0, "Fréchet distance"))
+
+
+@pytest.fixture
+def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QualityConfig:
+    """A model of faces whose hat is the first pixel's sign, its skin one of three means, with a classifier of both."""
+    hat, skin = torch.tensor([-0.9, 0.9]), torch.tensor([-0.5, 0.0, 0.5])
+    labels = torch.stack([torch.arange(60) % 2, torch.arange(60) % 3], 1)
+    x = skin[labels[:, 1]].reshape(-1, 1, 1, 1).repeat(1, 3, 8, 8)
+    x[:, :, 0, 0] = hat[labels[:, 0], None]
+    pixels = ((x + 1) * 127.5).round().to(torch.uint8)
+    attributes = {"hat": ("none", "worn"), "skin": ("light", "brown", "dark")}
+    held_out = Images(pixels, labels, "grey", attributes)
+
+    def bind(shown: tuple[int, int] | None) -> Denoiser:
+        asked = torch.tensor(shown or (2, 3))
+        free = asked == torch.tensor([2, 3])
+        rows = (((labels == asked) | free).all(1)).nonzero().flatten()
+        means = held_out.tensor(rows).unique(dim=0)
+
+        def exact(z: Tensor, sigma: Tensor | float) -> Tensor:
+            distance = (z[:, None] - means).flatten(2).square().sum(2)
+            return torch.einsum("bk,k...->b...", (-distance / (2 * torch.as_tensor(sigma) ** 2)).softmax(1), means)
+
+        return exact
+
+    class Told(torch.nn.Module):
+        channels, classes = 3, 5
+
+        def features(self, z: Tensor) -> Tensor:
+            return torch.stack([z[:, 0, 0, 0], z[:, 0, 1, 1]], 1)
+
+        def head(self, features: Tensor) -> Tensor:
+            return -torch.cat([(features[:, :1] - hat).abs(), (features[:, 1:] - skin).abs()], 1)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.head(self.features(z))
+
+    model = Model("faces", VP(), (3, 8, 8), bind, attributes=attributes)
+    monkeypatch.setattr(measure, "load_model", lambda source, device: model)
+    monkeypatch.setattr(measure, "load_classifier", lambda source, device: Told())
+    monkeypatch.setattr(measure, "avatars", lambda split, path: held_out)
+    return QualityConfig("faces", images=24, samples=40)
+
+
+def test_attributes_are_measured_one_by_one(faces: QualityConfig) -> None:
+    """An exact model of six points knows each attribute wholly, skin long before hat, and draws what is asked."""
+    found = measure.quality(faces)
+    for index, (name, count) in enumerate({"hat": 2, "skin": 3}.items(), 1):
+        information = found[f"label_information_{index}"]
+        assert information.estimate.value == pytest.approx(math.log(count), abs=0.02)
+        assert f"about {name}, of {math.log(count):.3f} nats" in information.what
+        assert found[f"recognised_{index}"].estimate.value == 1
+    assert found["label_half_1"].estimate.value < 0.5 * found["label_half_2"].estimate.value
+    assert [row[0] for row in found.tables["information"].rows] == ["hat", "skin"]
+    assert found.tables["samples"].columns == ("", "images", "hat", "skin", "Fréchet distance")
+    assert "100% of what there is to know" in found.answer
+
+
+def test_half_of_what_is_known_is_found_between_levels() -> None:
+    """A curve that is linear in log sigma, from 0 at 80 to 1 at 0.8, is at half at sigma = 8."""
+    levels = torch.tensor([80.0, 80 / 10**0.75, 80 / 10**1.5, 0.8])
+    curve = torch.tensor([0.0, 0.375, 0.75, 1.0])
+    assert information._half(curve[:, None].expand(-1, 3), levels) == pytest.approx(8)  # its own test
+
+
+def test_a_classifier_of_other_labels_is_refused(faces: QualityConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of ten classes cannot tell attributes."""
+    monkeypatch.setattr(measure, "load_classifier", load_classifier)
+    with pytest.raises(ValueError, match="takes 1 channels and tells 10 values; expected 3 and 5, the model's"):
+        measure.quality(replace(faces, classifier="fashion-mnist-classifier"))
 
 
 @pytest.mark.parametrize(

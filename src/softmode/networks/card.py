@@ -55,7 +55,8 @@ class Card:
         width: Channels of the network's first stage; 0 for the architecture's own.
         attention: Sides, in sites of a training image, at which the network has self-attention.
         sigma_data: Standard deviation of the data for a preconditioned network; 0 for one that predicts the noise.
-        gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data.
+        gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data,
+            and has a skip from its input to its output.
         levels: Lowest and highest noise level of a preconditioned network's training.
     """
 
@@ -90,7 +91,8 @@ class Card:
         width = {"width": self.width} if self.width else {}
         if self.architecture == "classifier":
             return Classifier(self.channels, sum(self.labels), **width)
-        return UNet(self.channels, self.labels, attention=[self.size[0] // side for side in self.attention], **width)
+        attention = [self.size[0] // side for side in self.attention]
+        return UNet(self.channels, self.labels, attention=attention, skip=self.gaussian, **width)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -91,10 +91,17 @@ class UNet(nn.Module):
             several attributes.
         width: Channels of the first stage; the second has twice as many.
         attention: Factors, 2 or 4, by which an image is reduced where there is self-attention; none in the paper.
+        skip: Whether the state is added to the output, times a learnt function of the noise level. Group norms take a
+            state's mean away, which is then hard to put back; none in the paper.
     """
 
     def __init__(
-        self, channels: int = 1, labels: Sequence[int] = (), width: int = WIDTH, attention: Sequence[int] = ()
+        self,
+        channels: int = 1,
+        labels: Sequence[int] = (),
+        width: int = WIDTH,
+        attention: Sequence[int] = (),
+        skip: bool = False,
     ) -> None:
         super().__init__()
         if channels < 1 or any(count < 1 for count in labels):
@@ -123,6 +130,10 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, narrow)
         self.leave = nn.Conv2d(narrow, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
+        self.skip = nn.Linear(EMBEDDING, 1) if skip else None
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip.bias)
 
     def forward(
         self, x: Float[Tensor, "batch channel height width"], t: Tensor, labels: Tensor | None = None
@@ -144,7 +155,7 @@ class UNet(nn.Module):
                 f"x: got shape {tuple(x.shape)}; expected [batch, {self.channels}, height, width] with sides "
                 f"divisible by {DIVISOR}"
             )
-        embedding = self.embed(time_embedding(t).to(self.enter.weight.dtype))
+        time = embedding = self.embed(time_embedding(t).to(self.enter.weight.dtype))
         if self.label is not None:
             embedding = embedding + self.label(self._rows(labels, x)).sum(1)
         elif labels is not None:
@@ -156,7 +167,9 @@ class UNet(nn.Module):
         h = self.attend_decode2(self.decode2(torch.cat([_double(h), coarse], 1), embedding))
         h = self.decode1(torch.cat([_double(h), fine], 1), embedding)
         output: Tensor = self.leave(functional.silu(self.norm(h)))
-        return output
+        if self.skip is None:
+            return output
+        return output + self.skip(time)[:, :, None, None].to(x.dtype) * x
 
     def _rows(self, labels: Tensor | None, x: Tensor) -> Tensor:
         """Return the rows of the labels' embedding, [batch, label]."""

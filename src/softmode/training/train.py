@@ -108,7 +108,7 @@ def _take_steps(training: Training, progress: bool) -> None:
             advance(training.losses[-1])
             if training.step == first + WARM_UP:
                 begun = time.monotonic()
-            if training.step == first + WARM_UP + TIMED and progress and speaks:
+            if training.step == first + WARM_UP + TIMED and speaks:
                 say(_estimate(training, (time.monotonic() - begun) / TIMED, training.total - first))
             if training.step % training.steps_per_epoch == 0 or training.step == training.total:
                 line = _finish_epoch(training)
