@@ -153,7 +153,7 @@ def samples() -> dict[str, bytes]:
     for name, network, card in (
         (
             "attributes",
-            UNet(1, (2, 3), 16, (4,), skip=True),
+            UNet(1, (2, 3), 16, (4,), rms=True),
             Card(
                 "unet",
                 1,
@@ -167,6 +167,7 @@ def samples() -> dict[str, bytes]:
                 attention=(2,),
                 sigma_data=0.5,
                 gaussian=True,
+                rms=True,
                 levels=(0.002, 80.0),
             ),
         ),

@@ -18,10 +18,10 @@ from softmode.networks.unet import UNet
 from softmode.process import VE, VP
 
 
-def unet_file(path: Path, classes: int = 0, skip: bool = False) -> UNet:
+def unet_file(path: Path, classes: int = 0, rms: bool = False) -> UNet:
     """Write a random U-Net with data statistics of its own and return it."""
     torch.manual_seed(0)
-    network = UNet(1, (classes,) if classes else (), skip=skip)
+    network = UNet(1, (classes,) if classes else (), rms=rms)
     torch.nn.init.normal_(network.leave.weight, std=0.02)
     groups = classes + 1 if classes else 1
     statistics = {
@@ -79,10 +79,12 @@ def test_classes_are_bound_and_have_their_own_null(tmp_path: Path) -> None:
 
 def around_gaussian(path: Path, **changes: Tensor | None) -> None:
     """Write a random U-Net around the Gaussian model of its data."""
-    unet_file(path, skip=True)
+    unet_file(path, rms=True)
     tensors, _ = read_tensors(path)
     found = {name: value for name, value in {**tensors, **changes}.items() if value is not None}
-    card = Card("unet", 1, (8, 8), 0, "toys", "grey", "vp:1", sigma_data=0.5, gaussian=True, levels=(0.002, 80.0))
+    card = Card(
+        "unet", 1, (8, 8), 0, "toys", "grey", "vp:1", sigma_data=0.5, gaussian=True, rms=True, levels=(0.002, 80.0)
+    )
     write_tensors(path, found, {"softmode": json.dumps(asdict(card))})
 
 

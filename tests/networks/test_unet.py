@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softmode.networks.unet import UNet, time_embedding
+from softmode.networks.unet import GroupRMSNorm, UNet, time_embedding
 
 D = 128
 
@@ -230,20 +230,20 @@ def test_impossible_networks_are_refused(options: dict[str, Any], words: str) ->
         UNet(**options)
 
 
-def test_a_skip_adds_the_state_by_the_noise_level() -> None:
-    """An untrained network adds nothing; a trained skip a multiple of the state that depends on the time alone."""
-    torch.manual_seed(0)
-    unet, x = UNet(1, (3,), 16, skip=True), torch.randn(2, 1, 8, 8)
-    t = torch.tensor([0.3, 4.0])
-    torch.nn.init.zeros_(unet.leave.bias)  # type: ignore[arg-type] # it has one
-    assert not bool(unet(x, t).any())
-    assert unet.skip is not None
-    torch.nn.init.normal_(unet.skip.weight)
-    for labels in (None, torch.tensor([0, 2])):
-        ratio = unet(x, t, labels) / x
-        torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio), rtol=1e-3, atol=1e-5)
-        assert float((ratio[0, 0, 0, 0] - ratio[1, 0, 0, 0]).abs()) > 1e-3
-    torch.testing.assert_close(unet(x, t), unet(x, t, torch.tensor([0, 2])))
+def test_an_rms_norm_leaves_the_mean() -> None:
+    """Against the definition in loops; a shift of the whole image comes through, unlike in a group norm."""
+    norm, x = GroupRMSNorm(4, 8), torch.randn(3, 8, 4, 6, generator=torch.Generator().manual_seed(0)) + 0.3
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    found = norm(x).detach()
+    for image in range(3):
+        for channel in range(8):
+            group = x[image, channel - channel % 2 : channel - channel % 2 + 2]
+            expected = x[image, channel] / group.square().mean().sqrt() * norm.weight[channel] + norm.bias[channel]
+            torch.testing.assert_close(found[image, channel], expected.detach(), rtol=1e-4, atol=1e-5)
+    assert float((norm(x + 1) - norm(x)).detach().abs().max()) > 0.1
+    plain = torch.nn.GroupNorm(4, 8)
+    assert float((plain(x + 1) - plain(x)).detach().abs().max()) < 1e-4
 
 
 def attend(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from softmode.networks import shipped
 from softmode.networks.card import Card, load_weights, save_weights
 from softmode.runs.results import Quantity
 from softmode.training.listing import models_table
-from softmode.training.quality import record
+from softmode.training.quality.measure import record
 
 # as long as the longest name of a shipped network
 NAMES = ("fashion-mnist-classifier", "fashion-mnist-with-edges", "ising-model-on-a-lattice")

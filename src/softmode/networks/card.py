@@ -55,8 +55,8 @@ class Card:
         width: Channels of the network's first stage; 0 for the architecture's own.
         attention: Sides, in sites of a training image, at which the network has self-attention.
         sigma_data: Standard deviation of the data for a preconditioned network; 0 for one that predicts the noise.
-        gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data,
-            and has a skip from its input to its output.
+        gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data.
+        rms: Whether its norms leave the mean of an image.
         levels: Lowest and highest noise level of a preconditioned network's training.
     """
 
@@ -79,6 +79,7 @@ class Card:
     attention: tuple[int, ...] = ()
     sigma_data: float = 0.0
     gaussian: bool = False
+    rms: bool = False
     levels: tuple[float, ...] = ()
 
     @property
@@ -92,7 +93,7 @@ class Card:
         if self.architecture == "classifier":
             return Classifier(self.channels, sum(self.labels), **width)
         attention = [self.size[0] // side for side in self.attention]
-        return UNet(self.channels, self.labels, attention=attention, skip=self.gaussian, **width)
+        return UNet(self.channels, self.labels, attention=attention, rms=self.rms, **width)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -205,8 +206,9 @@ def _check(fields: Mapping[str, Any]) -> None:
     for name in ("held_out", "made", "attributes"):
         if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
-    if not isinstance(fields.get("gaussian", False), bool):
-        raise ValueError(f"gaussian: got {quote(fields['gaussian'])}; expected true or false")
+    for name in ("gaussian", "rms"):
+        if not isinstance(fields.get(name, False), bool):
+            raise ValueError(f"{name}: got {quote(fields[name])}; expected true or false")
     check_whole("width", fields.get("width", 0), 0, MOST_CHANNELS)
     attention, levels = (fields.get(name, []) for name in ("attention", "levels"))
     sides = [size[0] // factor for factor in (2, 4) if size[0] % factor == 0]

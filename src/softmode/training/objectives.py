@@ -18,8 +18,6 @@ from softmode.training.held_out import accuracy, loss_by_level
 # noise levels of the recipe edm: log-normal as in karras2022, wider and higher, and cut at the ends of its samplers
 LOWEST, HIGHEST = 0.002, 80.0
 LOG_MEAN, LOG_DEVIATION = 1.0, 1.9
-# least variance of a mode, in units of the data's, that its error is compared with
-FLOOR = 1e-4
 # sites by which a classifier's images are shifted at most
 SHIFT = 2
 
@@ -81,13 +79,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class Edm:
-    r"""The squared error of a preconditioned network, weighted by $1/c_\mathrm{out}^2$, and shell by shell.
+    r"""The squared error of a preconditioned network, weighted by $1/c_\mathrm{out}^2$ and averaged over sites.
 
-    The average over sites leaves the constant mode one part in N of the loss, too little for it to be learnt. So a
-    second part is added: the squared error of every mode relative to the Gaussian null model's,
-    $S_k\sigma^2/(S_k+\sigma^2)$, averaged over the modes of each shell n = |k|, weighted by $(1+n)^{-2}$ and summed.
-    With any weights the minimiser is the posterior mean. $\log\sigma$ is normal with mean 1 and standard deviation 1.9,
-    cut at 0.002 and 80.
+    $\log\sigma$ is normal with mean 1 and standard deviation 1.9, cut at 0.002 and 80.
 
     Args:
         labels: Number of values of each label.
@@ -96,7 +90,7 @@ class Edm:
         sigma_data: Standard deviation of the data.
         null: Gaussian model of the data.
 
-    Source: karras2022 (Eq. 8, Table 1); the shells are ours.
+    Source: karras2022 (Eq. 8, Table 1).
     """
 
     labels: Sequence[int]
@@ -124,21 +118,7 @@ class Edm:
         told = (labels,) if self.labels else ()
         denoiser = Preconditioned(lambda z, embedded: network(z, embedded, *told), self.null, self.sigma_data)
         error = denoiser(x + sigma.reshape(-1, 1, 1, 1).to(x.dtype) * noise, sigma) - x
-        power = torch.fft.fft2(error.float(), norm="ortho").abs().square().mean(1)
-        return (power * self._weights(sigma).float()).sum((1, 2))
-
-    def _weights(self, sigma: Tensor) -> Tensor:
-        """Return the weight of each mode's squared error, [image, *space]."""
-        spectrum = self.null.spectrum
-        lattice = torch.meshgrid(
-            *(n * torch.fft.fftfreq(n, device=sigma.device) for n in spectrum.shape), indexing="ij"
-        )
-        shell = torch.stack(lattice).norm(dim=0).round().long()
-        modes = torch.bincount(shell.flatten())[shell] * (1 + shell) ** 2
-        allowed = spectrum.clamp_min(FLOOR * self.sigma_data**2)
-        variance = sigma.reshape(-1, 1, 1).square()
-        out = scales(sigma, self.null, self.sigma_data)[0].reshape(-1, 1, 1)
-        return 1 / (spectrum.numel() * out.square()) + (1 / allowed + 1 / variance) / modes
+        return error.float().square().flatten(1).mean(1) / scales(sigma, self.null, self.sigma_data)[0].square().float()
 
     def measure(self, network: nn.Module, images: Images, stream: torch.Generator) -> dict[str, Any]:
         """Return the held-out loss by noise level."""

@@ -88,7 +88,7 @@ class Training:
             spectrum, mean = (self.statistics[name][-1].to(device) for name in ("spectrum", "mean"))
             self.objective = Edm(labels, dropout, sigma_data, GaussianDenoiser(spectrum.double(), mean))
             self.card = replace(
-                self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, levels=(LOWEST, HIGHEST)
+                self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, rms=True, levels=(LOWEST, HIGHEST)
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
