@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from softmode.data import Images, fashion_mnist
+from softmode.data import CLASSES, Images, fashion_mnist
 from softmode.denoiser import Denoiser
 from softmode.estimate import Estimate
 from softmode.model import Model
@@ -18,6 +20,7 @@ from softmode.process import VP
 from softmode.runs.results import Results
 from softmode.training.quality import errors, information, measure, samples, subject
 from softmode.training.quality.config import QualityConfig
+from softmode.training.quality.sheet import write_sheet
 
 CONFIG = QualityConfig("known", images=12, samples=20)
 
@@ -95,6 +98,42 @@ def test_classes_that_are_points_are_told_by_their_distance(monkeypatch: pytest.
     assert (final > 0) == bool(right == 1)
     told = load_classifier()(model.mean[:10]).argmax(1) == torch.arange(10)
     assert found["recognised"].estimate.value == pytest.approx(float(told.double().mean()))
+
+
+def test_the_picture_shows_the_first_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sixteen class means in the order in which classes are dealt out; red where another class is seen."""
+    model = known(monkeypatch)
+    shown: list[Any] = []
+    monkeypatch.setattr(samples, "write_sheet", lambda *arguments: shown.append(arguments))
+    path = str(tmp_path / "samples.png")
+    measure.quality(replace(CONFIG, figure=path))
+    ((where, images, titles, wrong),) = shown
+    assert where == path
+    assert titles == [CLASSES[i % 10] for i in range(20)]
+    assert model.mean is not None
+    # the noise of the lowest level is left in them
+    torch.testing.assert_close(images, model.mean[torch.arange(20) % 10], rtol=0, atol=0.02)
+    told = load_classifier()(images).argmax(1)
+    assert wrong == (told != torch.arange(20) % 10).tolist()
+
+
+def test_a_picture_is_a_png_of_sixteen_panels(tmp_path: Path) -> None:
+    """White samples below black titles, black ones below red titles."""
+    images = torch.ones(20, 1, 8, 8) * torch.tensor([1.0, -1.0]).repeat(10).reshape(-1, 1, 1, 1)
+    write_sheet(str(tmp_path / "a.png"), images, ["Coat"] * 20, [False, True] * 10)
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    black = float((pixels.sum(2) < 60).mean())
+    assert 0.25 < black < 0.5
+    assert ((pixels[..., 0] > 180) & (pixels[..., 1] < 100)).any()
+    write_sheet(str(tmp_path / "b.png"), torch.zeros(2, 3, 8, 8), [], [])
+    assert (tmp_path / "b.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("path", "words"), [("a.pdf", "ends in .png"), ("nowhere/a.png", "'nowhere' is no directory")])
+def test_a_picture_that_cannot_be_written_is_refused(path: str, words: str) -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match=f"figure: .*{words}"):
+        measure.quality(replace(CONFIG, figure=path))
 
 
 def test_samples_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from softmode.runs.progress import progress_bar
 from softmode.runs.results import Quantity, Results, Table
 from softmode.training.quality import errors, information, samples
 from softmode.training.quality.config import QualityConfig
+from softmode.training.quality.sheet import check_path
 from softmode.training.quality.subject import Subject, targets
 
 SUMMARY = ("name", "what", "value")
@@ -34,6 +35,7 @@ def quality(config: QualityConfig, progress: bool = False) -> Results:
     Raises:
         ValueError: If the model, the data or the classifier cannot be used, or are of different images.
     """
+    check_path(config.figure)
     device = parse_device(config.device)
     model = load_model(config.model, device=device)
     real = _held_out(config, model).to(device)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmode.data import Images
+from softmode.data import CLASSES, Images
 from softmode.estimate import Estimate
 from softmode.observe.alignment import frechet_distance
 from softmode.process import VE
@@ -15,6 +15,7 @@ from softmode.samplers import Heun
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, tag
 from softmode.training.quality import subject as subjects
+from softmode.training.quality.sheet import write_sheet
 from softmode.training.quality.subject import Part, Subject, mean, parts
 
 FIRST, LAST, SAMPLER_STEPS = 80.0, 0.002, 32
@@ -27,10 +28,10 @@ def batches(subject: Subject) -> int:
 
 
 def draw(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Return unguided samples at 32 levels of Heun, and the value of each of their labels [sample, label]."""
+    """Return unguided samples at 32 levels of Heun, in their order, and the value of each of their labels."""
     times = Heun().grid(VE(), FIRST, LAST, SAMPLER_STEPS)
     asked, device = subject.asked(), subject.images.pixels.device
-    found, values = [], []
+    found, values, order = [], [], list[int]()
     for place, (label, row) in enumerate(asked):
         own = range(place, subject.config.samples, len(asked))
         for part in parts(len(own)):
@@ -39,7 +40,9 @@ def draw(subject: Subject) -> tuple[Tensor, Tensor]:
             denoiser, advance = subject.denoiser(label), subject.advance
             found.append(simulate(denoiser, VE(), x, times, noise, sampler=Heun(), on_step=advance).state)
             values += [row] * len(own[part])
-    return torch.cat(found), torch.tensor(values)
+            order += own[part]
+    back = torch.tensor(order).argsort()
+    return torch.cat(found)[back], torch.tensor(values)[back]
 
 
 def samples(subject: Subject) -> Part:
@@ -58,6 +61,8 @@ def samples(subject: Subject) -> Part:
         features = _features(subject, images)
         distance = frechet_distance(features.double().numpy(), reference.double().numpy())
         right = _right(subject, features, values)
+        if name == "samples" and subject.config.figure:
+            _picture(subject, images, values, right)
         rows.append((name, len(images), *(mean(each) for each in right), distance))
         if name == "samples":
             quantities = [
@@ -71,6 +76,12 @@ def samples(subject: Subject) -> Part:
     return quantities, {
         "samples": Table("Unguided samples", ("", "images", *heads, "Fréchet distance"), tuple(rows), note)
     }
+
+
+def _picture(subject: Subject, images: Tensor, values: Tensor, right: list[np.ndarray]) -> None:
+    classes = CLASSES if len(right) == 1 else ()
+    titles = [classes[int(value)] for value in values[:, 0]] if classes else []
+    write_sheet(subject.config.figure, images.cpu(), titles, [not each for each in right[0]] if classes else [])
 
 
 def _recognised(subject: Subject, right: list[np.ndarray]) -> list[Quantity]:

@@ -1,0 +1,47 @@
+"""A picture of a model's first samples, none chosen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from softmode.files import DIRECTORY, kind_of
+from softmode.message import quote, refusal
+from softmode.runs.draw import styled
+from softmode.runs.files import staged
+
+# rows and columns
+SIDE = 4
+
+
+def check_path(path: str) -> None:
+    """Raise a ValueError unless a picture can be written there."""
+    if path and not path.endswith(".png"):
+        raise refusal(f"figure: got {quote(path)}; expected a name that ends in .png")
+    if path and kind_of(Path(path).parent) != DIRECTORY:
+        raise refusal(f"figure: {quote(str(Path(path).parent))} is no directory; make it first")
+
+
+def write_sheet(path: str, images: Tensor, titles: Sequence[str], wrong: Sequence[bool]) -> None:
+    """Draw the first sixteen images, each with what it was to be; in red where the classifier sees something else.
+
+    Args:
+        path: PNG file.
+        images: Samples [sample, channel, height, width] with values in [-1, 1].
+        titles: Title of each; none where a model has no classes.
+        wrong: Whether the classifier sees something else.
+    """
+    with styled():
+        figure = Figure(figsize=(6.0, 6.0 + 0.8 * bool(titles)), layout="constrained")
+        panels = figure.subplots(SIDE, SIDE).ravel()
+        for ax in panels:
+            ax.set_axis_off()
+        for ax, image in zip(panels, (images.clamp(-1, 1) + 1) / 2, strict=False):
+            ax.imshow(np.moveaxis(image.numpy(), 0, -1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for ax, title, red in zip(panels, titles, wrong, strict=False):
+            ax.set_title(title, color="tab:red" if red else "black", fontsize=11)
+        with staged(Path(path)) as stage:
+            FigureCanvasAgg(figure).print_png(str(stage))  # type: ignore[no-untyped-call] # matplotlib leaves it so
