@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from softmode.training.recipes import check
 from softmode.training.state import Training
 from softmode.training.workers import Workers
 
+RECIPES: tuple[Literal["edm", "paper"], ...] = ("edm", "paper")
 # fewer steps and shells than a probe's own, where it only has to work
 SMALL = {"t_max": 2.0, "shells": 3, "snapshots": (1.0,)}
 # noise levels between which the errors of gains are compared: beyond them gains hardly fluctuate
@@ -109,22 +111,27 @@ def whole_probe(model: str, trajectories: int, steps: int, turns: int, small: bo
 
 
 def training_step(turns: int, batch: int) -> None:
-    """Take optimiser steps in both ways in turns; time per image."""
+    """Take optimiser steps by both recipes and in the plain way in turns; time per image."""
     images = fashion_mnist("train", "binary")
-    config, network = check(TrainConfig("fashion-mnist-binary", "paper", batch=batch))
-    with tempfile.TemporaryDirectory() as folder:
-        ours = Training(config, network, Path(folder), images, images.first(1), torch.device("cpu"), Workers())
-    plain = Plain(images, config)
-    times: dict[str, list[float]] = {"softmode": [], "plain float32 loop": []}
+    steps, bfloat16 = dict[str, Callable[[], float | None]](), False
+    for recipe in RECIPES:
+        config, network = check(TrainConfig("fashion-mnist-binary", recipe, batch=batch))
+        with tempfile.TemporaryDirectory() as folder:
+            ours = Training(config, network, Path(folder), images, images.first(1), torch.device("cpu"), Workers())
+        steps[recipe], bfloat16 = ours.train_step, ours.bfloat16
+    steps["plain float32 loop"] = Plain(images, config).step
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(turns + 1):
-        for name, step in (("softmode", ours.train_step), ("plain float32 loop", plain.step)):
+        for name, step in steps.items():
             taken = seconds(step) / batch
             if turn:
                 times[name].append(taken)
-    for name, taken_all in times.items():
-        print(f"{name}: {1e3 * statistics.median(taken_all):.1f} ms per image")
-    ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-    print(f"ratio {statistics.median(ratios):.2f} (bfloat16: {ours.bfloat16})")
+    *ours_taken, plain = times.values()
+    print(f"plain float32 loop of F.4: {1e3 * statistics.median(plain):.1f} ms per image")
+    for recipe, each in zip(RECIPES, ours_taken, strict=True):
+        ratio = statistics.median(b / a for a, b in zip(each, plain, strict=True))
+        print(f"recipe {recipe}: {1e3 * statistics.median(each):.1f} ms per image, ratio {ratio:.2f}")
+    print(f"bfloat16: {bfloat16}, {torch.get_num_threads()} threads, batches of {batch}")
 
 
 class Plain:
