@@ -29,7 +29,7 @@ from softmode.runs.run import Run
 ROOT = Path(__file__).parents[1]
 # bytes of a figure in docs/, which a pre-commit hook limits
 LARGEST = 1_000_000
-LABELLED, BINARY = "fashion-mnist-labelled", "fashion-mnist-binary-f4"
+LABELLED, BINARY = "fashion-mnist-labelled", "fashion-mnist-binary"
 # seeds of the pulses beside seed 0
 SEEDS = (1, 2)
 

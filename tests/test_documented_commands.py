@@ -52,6 +52,8 @@ def tiny(words: list[str]) -> list[str]:
 
 def missing(words: list[str]) -> str:
     """Return the name of what a command needs and this machine lacks; nothing if it can run."""
+    if (data := option(words, "--data")) and not Path(data).exists():
+        return data
     if words[0] == "train":
         try:
             fashion_mnist("train", "binary")

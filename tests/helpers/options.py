@@ -51,8 +51,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "precision": "auto", "data": "", "download": False, "out": "runs/train",
     },
     "quality": {
-        "model": REQUIRED, "images": 100, "samples": 1000, "classifier": "fashion-mnist-classifier",
-        "precision": "full", "record": False, "seed": 0, "device": "cpu", "data": "",
+        "model": REQUIRED, "images": 100, "samples": 1000, "classifier": "",
+        "precision": "full", "record": False, "figure": "", "seed": 0, "device": "cpu", "data": "",
     },
     "convert-edm2": {
         "source": REQUIRED, "target": REQUIRED,

@@ -127,9 +127,9 @@ def test_the_own_classifier_has_features_too() -> None:
     with torch.no_grad():
         logits, features = classifier(x), classifier.features(x)
     assert (classifier.channels, classifier.classes) == (1, 10)
-    assert features.shape == (3, 128)
+    assert features.shape == (3, 192)
     torch.testing.assert_close(classifier.head(features), logits)
-    torch.testing.assert_close(logits.square().mean(1), torch.tensor([15.7967, 27.5149, 30.2045]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(logits.square().mean(1), torch.tensor([85.9073, 127.8349, 124.7363]), rtol=1e-4, atol=0)
 
 
 def data() -> torch.Tensor:

@@ -31,10 +31,10 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_network_has_its_data_classes_epochs_quality_and_size(three: Path) -> None:
     table, files = models_table()
     assert files == [(name, three / f"{name}.safetensors") for name in NAMES]
-    assert table.columns == ("name", "data", "classes", "epochs", "held out", "MiB")
+    assert table.columns == ("name", "data", "labels", "epochs", "held out", "MiB")
     sizes = [round((three / f"{name}.safetensors").stat().st_size / 2**20, 1) for name in NAMES]
     assert table.rows == (
-        (NAMES[0], "Fashion-MNIST,\ngrey", 10, 6.0, "accuracy\n0.9276", sizes[0]),
+        (NAMES[0], "Fashion-MNIST,\ngrey", "10\nclasses", 6.0, "accuracy\n0.9276", sizes[0]),
         (NAMES[1], "Ising,\nbinary", None, 0.25, "loss\n0.0148", sizes[1]),
         (NAMES[2], "Ising,\nbinary", None, 0.25, "unknown", sizes[2]),
     )
@@ -49,6 +49,19 @@ def test_what_quality_has_recorded_is_shown(three: Path, monkeypatch: pytest.Mon
     record(path, [Quantity("frechet", 0, Estimate(1.234), "")])
     assert models_table()[0].rows[1][4] == "Fréchet\n1.23"
     assert load_weights(path)[1].held_out["mean"] == 0.01483
+
+
+def test_a_network_with_attributes_names_the_first(three: Path) -> None:
+    """In colour; of what quality has recorded the mean share and the sum of the information."""
+    card = Card("unet", 3, (8, 8), 0, "faces", "grey", attributes={"hat": ("no", "yes"), "eye": ("a", "b", "c")})
+    path = three / f"{NAMES[1]}.safetensors"
+    save_weights(path, card.build(), card, {})
+    found = {"recognised": (0.8, 1.0), "label_information": (0.6, 1.0)}
+    record(
+        path,
+        [Quantity(kind, i + 1, Estimate(v, 0.01, 9), "") for kind, each in found.items() for i, v in enumerate(each)],
+    )
+    assert models_table()[0].rows[1][1:5] == ("faces,\ncolour", "hat,\n1 more", 0.0, "90%,\n1.60 nats")
 
 
 def test_the_command_prints_them_and_what_a_model_may_be(

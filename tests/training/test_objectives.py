@@ -220,7 +220,8 @@ def test_attention_and_width_are_the_network_s(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(NETWORKS, name, replace(NETWORKS[name], width=16, attention=(2,)))
     config = replace(EDM, network=name, epochs=0.25)
     made = Images(images(35, name).pixels, images(35, name).labels, "grey")
-    network, card, _ = load_weights(run(config, tmp_path / "out", (made, made)))
+    network, card, kept = load_weights(run(config, tmp_path / "out", (made, made)))
+    assert len(kept["images"]) == 2
     assert (card.width, card.attention) == (16, (2,))
     assert "attend_middle.enter.weight" in network.state_dict()
     assert network.state_dict()["enter.weight"].shape[0] == 16
