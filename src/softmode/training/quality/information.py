@@ -32,7 +32,9 @@ def information(subject: Subject) -> Part:
         for index, (target, each) in enumerate(zip(subject.targets, curves, strict=True))
         for quantity in _quantities(target, each, levels, index + 1 if len(curves) > 1 else 0)
     ]
-    return quantities, {"information": _by_level(curves[0], levels) if len(curves) == 1 else _by_label(subject, curves)}
+    return quantities, {
+        "information": _by_level(curves[0], levels) if len(curves) == 1 else _by_label(subject, curves, levels)
+    }
 
 
 def _curves(subject: Subject, target: Target, path: Tensor, levels: Tensor, without: list[Tensor]) -> Tensor:
@@ -91,12 +93,11 @@ def _by_level(curves: Tensor, levels: Tensor) -> Table:
     return Table("Information about the class", ("sigma", *COLUMNS), rows, note)
 
 
-def _by_label(subject: Subject, curves: list[Tensor]) -> Table:
+def _by_label(subject: Subject, curves: list[Tensor], levels: Tensor) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for target, each in zip(subject.targets, curves, strict=True):
-        rows.append((target.name, math.log(len(target.labels)), *(mean(values[-1]) for values in each)))
-    note = (
-        f"nats from sigma = 80 down to {LAST:g}, the other attributes left open; the last two subtract large numbers: "
-        "what they have beyond the entropy is the error of the branch without a label"
-    )
-    return Table("Information about each attribute", ("attribute", "entropy", *COLUMNS), tuple(rows), note)
+        known, score = (mean(values[-1]) for values in each[:2])
+        rows.append((target.name, round(math.log(len(target.labels)), 3), known, score, _half(each[0], levels)))
+    note = f"nats from sigma = 80 down to {LAST:g}, the other attributes left open; and by which sigma half of them"
+    columns = ("attribute", "entropy", *COLUMNS[:2], "half by")
+    return Table("Information about each attribute", columns, tuple(rows), note)

@@ -10,7 +10,7 @@ from softmode.data import CLASSES, Images
 from softmode.estimate import Estimate
 from softmode.observe.alignment import frechet_distance
 from softmode.process import VE
-from softmode.runs.results import Cell, Quantity, Table
+from softmode.runs.results import Quantity, Table
 from softmode.samplers import Heun
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, tag
@@ -55,42 +55,29 @@ def samples(subject: Subject) -> Part:
         "samples": (drawn, asked),
         "held-out images": (held_out.tensor(), held_out.labels.reshape(len(held_out), -1).cpu()),
     }
-    rows: list[tuple[Cell, ...]] = []
-    quantities: list[Quantity] = []
+    shares, distances = {}, {}
     for name, (images, values) in kinds.items():
         features = _features(subject, images)
-        distance = frechet_distance(features.double().numpy(), reference.double().numpy())
+        distances[name] = frechet_distance(features.double().numpy(), reference.double().numpy())
         right = _right(subject, features, values)
+        shares[name] = [mean(each) for each in right]
         if name == "samples" and subject.config.figure:
             _picture(subject, images, values, right)
-        rows.append((name, len(images), *(mean(each) for each in right), distance))
-        if name == "samples":
-            quantities = [
-                Quantity("frechet", 0, Estimate(distance, math.nan, len(drawn)), "Fréchet distance to real images"),
-                *_recognised(subject, right),
-            ]
-    heads = [target.name if len(subject.targets) > 1 else "recognised" for target in subject.targets]
-    note = f"to {len(rest)} other held-out images; {SAMPLER_STEPS} levels of Heun"
-    if len(heads) > 1:
-        note = f"shares whose attribute is recognised; distance {note}"
-    return quantities, {
-        "samples": Table("Unguided samples", ("", "images", *heads, "Fréchet distance"), tuple(rows), note)
-    }
+    names = [f"{target.name} recognised" for target in subject.targets]
+    rows = (*zip(names, *shares.values(), strict=True), ("Fréchet distance", *distances.values()))
+    distance = Estimate(distances["samples"], math.nan, len(drawn))
+    quantities = [Quantity("frechet", 0, distance, "Fréchet distance of samples to real images")]
+    for place, (target, share) in enumerate(zip(subject.targets, shares["samples"], strict=True), 1):
+        what = f"share of unguided samples whose {target.name} is recognised"
+        quantities.append(Quantity("recognised", place if len(names) > 1 else 0, share, what))
+    note = f"{len(drawn)} of each; distance to {len(rest)} other held-out images; {SAMPLER_STEPS} levels of Heun"
+    return quantities, {"samples": Table("Unguided samples", ("", *kinds), rows, note)}
 
 
 def _picture(subject: Subject, images: Tensor, values: Tensor, right: list[np.ndarray]) -> None:
     classes = CLASSES if len(right) == 1 else ()
     titles = [classes[int(value)] for value in values[:, 0]] if classes else []
     write_sheet(subject.config.figure, images.cpu(), titles, [not each for each in right[0]] if classes else [])
-
-
-def _recognised(subject: Subject, right: list[np.ndarray]) -> list[Quantity]:
-    if len(right) == 1:
-        return [Quantity("recognised", 0, mean(right[0]), "share of unguided samples recognised as their class")]
-    return [
-        Quantity("recognised", place, mean(each), f"share of unguided samples whose {target.name} is recognised")
-        for place, (target, each) in enumerate(zip(subject.targets, right, strict=True), 1)
-    ]
 
 
 def _features(subject: Subject, images: Tensor) -> Tensor:
