@@ -14,7 +14,7 @@ SOURCE = ROOT / "src"
 # From low to high. A group is a module of softmode or a package with all that is in it; it may import from its own
 # layer and from every lower one. A new module belongs in one of them.
 LAYERS = (
-    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device"),
+    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels"),
     ("process", "lattice"),
     ("denoiser", "streams"),
     ("samplers", "simulate", "critical", "information", "exact", "formulas", "observe", "comparison"),
