@@ -31,7 +31,7 @@ BENCHMARKS = {
     "trained_networks.py": [
         ("gains", ("largest |mean difference|", "  sigma", "median over shells and noise levels")),
         ("probe", ("sampling", "ratio, median of")),
-        ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "ratio", "threads")),
+        ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "bfloat16:")),
     ],
 }  # fmt: skip
 PARTS = [(name, *part) for name, parts in BENCHMARKS.items() for part in parts]

@@ -52,9 +52,10 @@ def tiny(words: list[str]) -> list[str]:
 
 def missing(words: list[str]) -> str:
     """Return the name of what a command needs and this machine lacks; nothing if it can run."""
-    if (data := option(words, "--data")) and not Path(data).exists():
-        return data
+    data = option(words, "--data")
     if words[0] == "train":
+        if data and not Path(data).exists():
+            return data
         try:
             fashion_mnist("train", "binary")
         except ValueError:
@@ -66,7 +67,9 @@ def missing(words: list[str]) -> str:
     if source:
         return source.partition(":")[0] if family == "python" else source
     shipped = {path.stem for path in SHIPPED.glob("*.safetensors")}
-    return "" if words[1] in shipped or Path(words[1]).exists() else words[1]
+    if words[1] not in shipped and not Path(words[1]).exists():
+        return words[1]
+    return "" if Path(data or ".").exists() else data
 
 
 def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
