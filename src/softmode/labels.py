@@ -29,9 +29,9 @@ def read_label(label: Label, classes: int, attributes: Mapping[str, Sequence[str
     if label is None:
         return None
     if not attributes:
-        if not isinstance(label, int) or not 0 <= label < classes:
+        if isinstance(label, str) or not 0 <= label < classes:
             known = f"0 to {classes - 1}" if classes else "none: the model has no classes"
-            raise refusal(f"{name}: got {label if isinstance(label, int) else quote(label)}; expected {known}")
+            raise refusal(f"{name}: got {quote(label) if isinstance(label, str) else label}; expected {known}")
         return label
     if not isinstance(label, str):
         first = next(iter(attributes))

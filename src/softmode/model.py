@@ -25,7 +25,6 @@ class Model:
         bind: Maps a class, or the value of each attribute, the number of its values where it is not asked for, or
             None for neither, to a denoiser.
         classes: Number of classes; 0 for none.
-        attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
         binary: Whether its data are ±1, so that sign(x) says it all.
         images: Held-out data; None where none came with the model.
         spectrum: Variance of the training data along each Fourier mode, [class or 1, *space], all classes last.
@@ -33,6 +32,7 @@ class Model:
         card: The card of its weights, `softmode.networks.card.Card`; None where it has none.
         levels: Lowest and highest noise level that it knows; None where it knows them all.
         inputs: SHA-256 digest in hexadecimal of each file it was made of, by what the file is: weights, source, ...
+        attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
     """
 
     name: str
@@ -40,7 +40,6 @@ class Model:
     shape: tuple[int, ...]
     bind: Callable[[Any], Denoiser]
     classes: int = 0
-    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     binary: bool = False
     images: Images | None = None
     spectrum: Tensor | None = None
@@ -48,6 +47,7 @@ class Model:
     card: Any = None
     levels: tuple[float, float] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""

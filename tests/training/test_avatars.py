@@ -1,7 +1,7 @@
 """Images with several attributes: their file, and the networks that are trained on them."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from softmode.data import avatars
+from softmode.exact.gaussian import null_model
 from softmode.networks.card import load_weights
 from softmode.networks.load import load_model
 from softmode.training.config import TrainConfig
@@ -96,3 +97,14 @@ def test_a_classifier_tells_every_attribute(tmp_path: Path) -> None:
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 5)
     assert len(card.held_out["by_label"]) == 2
     assert card.held_out["accuracy"] == pytest.approx(np.mean(card.held_out["by_label"]))
+
+
+def test_a_card_says_nothing_of_the_machine(tmp_path: Path) -> None:
+    """Neither where the data lie nor on which device; the null model is that of the luminance, as for any data."""
+    path = write(tmp_path)
+    weights = run(replace(CONFIG, data=path), tmp_path / "out")
+    _, card, statistics = load_weights(weights)
+    assert str(tmp_path) not in json.dumps(asdict(card))
+    assert card.made["config"].keys().isdisjoint({"data", "device", "download"})
+    expected = null_model(avatars("train", path).tensor())
+    torch.testing.assert_close(statistics["spectrum"][0].double(), expected.spectrum, rtol=1e-4, atol=1e-6)

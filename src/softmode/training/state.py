@@ -30,6 +30,8 @@ from softmode.training.workers import Workers
 
 # images that go through the U-Net at once on a CPU: a whole batch falls out of its cache and takes twice as long
 CPU_IMAGES_AT_ONCE = 32
+# fields of a config that the weights do not depend on
+FREE = ("device", "data", "download")
 # share of a training of the recipe edm in which the learning rate rises
 WARM_UP = 0.05
 
@@ -152,8 +154,13 @@ class Training:
 
         The learning rate falls towards the last epoch, so that only a training of F.4 can be prolonged.
         """
-        free = ("device", "data", "download", *(["epochs"] if self.config.recipe == "paper" else []))
-        return {name: value for name, value in asdict(self.config).items() if name not in free}
+        free = ["epochs"] if self.config.recipe == "paper" else []
+        return {name: value for name, value in self.recipe.items() if name not in free}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The config without what is of one machine: where the data lie, and the device."""
+        return {name: value for name, value in asdict(self.config).items() if name not in FREE}
 
     def load_start(self) -> None:
         """Take the weights to start from; a training with a checkpoint needs them no more."""
@@ -253,5 +260,5 @@ class Training:
             seed=self.config.seed,
             command=command(self.config, self.epochs),
             held_out=self.history[-1]["held_out"],
-            made={"config": asdict(self.config), "versions": provenance.versions(), "bfloat16": self.bfloat16},
+            made={"config": self.recipe, "versions": provenance.versions(), "bfloat16": self.bfloat16},
         )
