@@ -51,6 +51,26 @@ def test_a_network_that_returns_nothing_is_the_gaussian_model() -> None:
     torch.testing.assert_close(denoiser(x, 1.0), x * 0.49 / 1.49)
 
 
+def test_binary_data_have_log_odds() -> None:
+    """An untrained network is the Gaussian model under much noise, the sign under little, and exact for free sites."""
+    x = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).sign()
+    denoiser = Preconditioned(lambda z, t: torch.zeros_like(z), white((4, 4), 1.0), 1.0, binary=True)
+    noise = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    state = x + 80 * noise
+    torch.testing.assert_close(denoiser(state, 80.0), state / (1 + 80**2), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(denoiser(x + 0.1 * noise, 0.1), x, rtol=0, atol=1e-12)
+
+    def rest(z: Tensor, embedded: Tensor) -> Tensor:
+        level = (embedded / 4).exp().reshape(-1, 1, 1, 1)
+        own = z * (1 + level**2).sqrt()
+        return own / level**2 - own / (level**2 * (1 + level**4)) - (own / (1 + level**2)).clamp(-0.98, 0.98).atanh()
+
+    exact = Preconditioned(rest, white((4, 4), 1.0), 1.0, binary=True)
+    for sigma in (0.5, 1.0, 3.0):
+        state = x + sigma * noise
+        torch.testing.assert_close(exact(state, sigma), torch.tanh(state / sigma**2))
+
+
 @pytest.mark.parametrize("config", [EDM, EDM_LABELLED], ids=["binary", "labelled"])
 def test_the_loss_is_the_weighted_square_error_of_the_denoiser(config: TrainConfig) -> None:
     """|D - x_0|^2 / c_out^2 averaged over sites, D that of the stored weights' denoiser, with the labels drawn."""
@@ -62,7 +82,8 @@ def test_the_loss_is_the_weighted_square_error_of_the_denoiser(config: TrainConf
     assert s == pytest.approx(float(made.images.tensor().std()))
     for i in range(8):
         own = labels[i : i + 1] if made.kind.classes else None
-        denoiser = Preconditioned(lambda z, t, own=own: made.network(z, t, own), null_of(made), s)
+        binary = made.card.values == "binary"
+        denoiser = Preconditioned(lambda z, t, own=own: made.network(z, t, own), null_of(made), s, binary)
         level = sigma[i : i + 1]
         denoised = denoiser(x[i : i + 1] + level.float() * noise[i : i + 1], level)
         out = float(scales(level, null_of(made), s)[0])

@@ -10,6 +10,9 @@ from torch import Tensor
 from softmode.denoiser import per_sample
 from softmode.exact.gaussian import GaussianDenoiser
 
+# largest |D_G| of which log-odds are taken
+SURE = 0.98
+
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -25,6 +28,8 @@ class Preconditioned:
         network: F, called with scaled states and what stands for their noise levels, [batch].
         null: The Gaussian model.
         sigma_data: Standard deviation of the data.
+        binary: Whether the data are +-1. Then $D = \tanh(h)$, and the network adds to the log-odds h instead: those of
+            $D_G$, and a site's own evidence $x/\sigma^2$ where noise is too low for the Gaussian model to hold it.
 
     Source: karras2022 (Eq. 7, Table 1), whose data are white.
     """
@@ -32,13 +37,18 @@ class Preconditioned:
     network: Network
     null: GaussianDenoiser
     sigma_data: float
+    binary: bool = False
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[x_0 | x], of the shape of x."""
         level = per_sample(sigma, x).flatten().expand(len(x))
         out, into, embedded = (value.to(x.dtype) for value in scales(level, self.null, self.sigma_data))
         wide = -1, *[1] * (x.ndim - 1)
-        return self.null(x, sigma) + out.reshape(wide) * self.network(into.reshape(wide) * x, embedded)
+        gaussian, added = self.null(x, sigma), self.network(into.reshape(wide) * x, embedded)
+        if not self.binary:
+            return gaussian + out.reshape(wide) * added
+        own = (1 / (level.square() * (1 + level**4))).to(x.dtype).reshape(wide)
+        return torch.tanh(own * x + gaussian.clamp(-SURE, SURE).atanh() + added)
 
 
 def scales(

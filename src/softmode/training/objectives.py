@@ -89,6 +89,7 @@ class Edm:
             left out is uniform, and which they are is random, so that any subset can be asked for.
         sigma_data: Standard deviation of the data.
         null: Gaussian model of the data.
+        binary: Whether the data are +-1.
 
     Source: karras2022 (Eq. 8, Table 1).
     """
@@ -97,6 +98,7 @@ class Edm:
     dropout: float
     sigma_data: float
     null: GaussianDenoiser
+    binary: bool = False
 
     def draw(self, x: Tensor, labels: Tensor, stream: torch.Generator) -> tuple[Tensor, ...]:
         """Return images, noise levels, noise and labels."""
@@ -116,7 +118,9 @@ class Edm:
         """Return each image's loss, [image]."""
         sigma, noise, labels = terms
         told = (labels,) if self.labels else ()
-        denoiser = Preconditioned(lambda z, embedded: network(z, embedded, *told), self.null, self.sigma_data)
+        denoiser = Preconditioned(
+            lambda z, embedded: network(z, embedded, *told), self.null, self.sigma_data, self.binary
+        )
         error = denoiser(x + sigma.reshape(-1, 1, 1, 1).to(x.dtype) * noise, sigma) - x
         return error.float().square().flatten(1).mean(1) / scales(sigma, self.null, self.sigma_data)[0].square().float()
 

@@ -88,7 +88,9 @@ class Training:
         else:
             sigma_data = float(self.images.tensor().std())
             spectrum, mean = (self.statistics[name][-1].to(device) for name in ("spectrum", "mean"))
-            self.objective = Edm(labels, dropout, sigma_data, GaussianDenoiser(spectrum.double(), mean))
+            self.objective = Edm(
+                labels, dropout, sigma_data, GaussianDenoiser(spectrum.double(), mean), kind.values == "binary"
+            )
             self.card = replace(
                 self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, rms=True, levels=(LOWEST, HIGHEST)
             )
