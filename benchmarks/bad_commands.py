@@ -31,11 +31,11 @@ MEMORY, SECONDS, LONGEST = 2 * 2**30, 10.0, 320
 SMALL = 12
 # what must never happen for a command that is refused
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect")
-NET, LABELLED = "fashion-mnist", "fashion-mnist-labelled"
+NET = "fashion-mnist"
 # what stands behind each command when it is right
 GOOD = {
-    "patch": ["--size", "12"], "theory": [], "probe": [NET], "window": [NET], "clones": [NET], "pulse": [LABELLED],
-    "susceptibility": [LABELLED], "models": [], "train": [NET], "convert-edm2": ["empty.pkl", "new.safetensors"],
+    "patch": ["--size", "12"], "theory": [], "probe": [NET], "window": [NET], "clones": [NET], "pulse": [NET],
+    "susceptibility": [NET], "models": [], "train": [NET], "convert-edm2": ["empty.pkl", "new.safetensors"],
     "figures": ["empty"],
 }  # fmt: skip
 # no number and no choice of any option

@@ -23,7 +23,7 @@ from softmode.samplers import initial_state
 from softmode.simulate import simulate
 
 LABEL = 3
-CONFIG = Config(model="fashion-mnist-labelled", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)
+CONFIG = Config(model="fashion-mnist", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)
 SMALL = replace(CONFIG, trials=2, centres=3, steps=8, width=3.0, lowest=0.2)
 
 Work = Callable[[Guidance, list[Condition]], list[torch.Tensor]]

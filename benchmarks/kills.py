@@ -30,10 +30,10 @@ from softmode.runs.results import Table
 TINY = {
     "patch": "--size 16 --receptive-field box:3 --t-max 20 --steps 600 --trajectories 6 --block 1 --shells 3",
     "probe": "fashion-mnist-binary --trajectories 3 --steps 60 --measure-every 6 --block 1 --t-max 8 --shells 3",
-    "clones": "fashion-mnist-labelled --trajectories 4 --steps 30 --copies 2 --labels 3,5 --block 2",
-    "window": "fashion-mnist-labelled --trajectories 4 --clones 4 --clone-steps 30 --steps 20 --block 2",
-    "pulse": "fashion-mnist-labelled --classes 2 --trials 3 --steps 14 --sigma-c 3 --block 2",
-    "susceptibility": "fashion-mnist-labelled --classes 2 --trials 2 --centres 3 --steps 20 --sigma-c 3 --block 2",
+    "clones": "fashion-mnist --trajectories 4 --steps 30 --copies 2 --labels 3,5 --block 2",
+    "window": "fashion-mnist --trajectories 4 --clones 4 --clone-steps 30 --steps 20 --block 2",
+    "pulse": "fashion-mnist --classes 2 --trials 3 --steps 14 --sigma-c 3 --block 2",
+    "susceptibility": "fashion-mnist --classes 2 --trials 2 --centres 3 --steps 20 --sigma-c 3 --block 2",
 }
 # of a summary: what differs between runs of the same numbers
 SITTINGS = ("seconds", "hosts", "machine", "digest")

@@ -29,7 +29,7 @@ from softmode.runs.run import Run
 ROOT = Path(__file__).parents[1]
 # bytes of a figure in docs/, which a pre-commit hook limits
 LARGEST = 1_000_000
-LABELLED, BINARY = "fashion-mnist-labelled", "fashion-mnist-binary"
+LABELLED, BINARY = "fashion-mnist", "fashion-mnist-binary"
 # seeds of the pulses beside seed 0
 SEEDS = (1, 2)
 
@@ -37,7 +37,7 @@ SEEDS = (1, 2)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "binary16": ("probe", {"model": BINARY, "trajectories": 16}),
     "forward": ("probe", {"model": BINARY, "states": "forward", "trajectories": 64}),
-    "grey": ("probe", {"model": "fashion-mnist-f4", "trajectories": 16}),
+    "grey": ("probe", {"model": LABELLED, "trajectories": 16}),
     "window": ("window", {"model": BINARY, "trajectories": 32}),
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
                           "trajectories": 32, "block": 16}),

@@ -119,7 +119,7 @@ def test_models_lists_what_is_there(terminal: Terminal) -> None:
     for name in (
         "fashion-mnist",
         "fashion-mnist-binary",
-        "fashion-mnist-labelled",
+        "fashion-mnist-binary-f4",
         "fashion-mnist-classifier",
         "avatars",
     ):
@@ -195,10 +195,10 @@ def test_train_says_where_the_weights_are(terminal: Terminal, monkeypatch: pytes
         return Path(out) / "weights.safetensors"
 
     monkeypatch.setattr(train, "run", run)
-    printed = terminal.run("train", "fashion-mnist-labelled", "--epochs", "0.5", "--label-dropout", "0", "--download")
+    printed = terminal.run("train", "fashion-mnist", "--epochs", "0.5", "--label-dropout", "0", "--download")
     assert printed == "weights  runs/train/weights.safetensors\n"
     ((config, out),) = asked
-    assert config == TrainConfig("fashion-mnist-labelled", epochs=0.5, label_dropout=0.0, download=True)
+    assert config == TrainConfig("fashion-mnist", epochs=0.5, label_dropout=0.0, download=True)
     assert out == "runs/train"
 
 

@@ -141,10 +141,10 @@ def _train(options: Options) -> None:
 
 
 def _quality(options: Options) -> None:
-    from softmode.runs.report import print_results
+    from softmode.runs.report import print_results, say
     from softmode.training.quality.measure import quality
 
-    print_results(quality(options.config, progress=sys.stderr.isatty()))
+    print_results(quality(options.config, sys.stderr.isatty(), lambda line: say("quality", line, error=True)))
 
 
 def _convert_edm2(options: Options) -> None:

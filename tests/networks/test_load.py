@@ -13,7 +13,7 @@ from softmode.data import Images
 from softmode.networks.card import Card, read_tensors, save_weights, write_tensors
 from softmode.networks.classifier import Classifier
 from softmode.networks.load import load_classifier, load_model
-from softmode.networks.shipped import SHIPPED, find_weights, shipped_names
+from softmode.networks.shipped import ALIASES, SHIPPED, find_weights, shipped_names
 from softmode.networks.unet import UNet
 from softmode.process import VE, VP
 
@@ -169,6 +169,14 @@ def test_unknown_names_get_the_nearest_ones(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="there is no file"):
         find_weights("empty")
+
+
+def test_a_name_of_before_names_the_network_that_took_its_place() -> None:
+    """The labelled network of the paper's recipe gave way to the one with classes."""
+    for alias, name in ALIASES.items():
+        assert find_weights(alias) == find_weights(name)
+        assert alias not in shipped_names()
+    assert load_model("fashion-mnist-labelled").classes == 10
 
 
 def test_networks_of_the_other_kind_are_refused() -> None:

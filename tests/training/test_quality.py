@@ -36,7 +36,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def known(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser | None = None, gain: float = 1.0) -> Model:
     """A model whose classes are ten of the data's means, and all classes together the Wiener filter."""
-    stored = load_model("fashion-mnist-labelled")
+    stored = load_model("fashion-mnist")
     null = stored.null()
     assert null is not None
     assert stored.mean is not None
@@ -107,26 +107,56 @@ def test_the_picture_shows_the_first_samples(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(samples, "write_sheet", lambda *arguments: shown.append(arguments))
     path = str(tmp_path / "samples.png")
     measure.quality(replace(CONFIG, figure=path))
-    ((where, images, titles, wrong),) = shown
+    ((where, images, real, titles, wrong),) = shown
     assert where == path
     assert titles == [CLASSES[i % 10] for i in range(20)]
     assert model.mean is not None
     # the noise of the lowest level is left in them
     torch.testing.assert_close(images, model.mean[torch.arange(20) % 10], rtol=0, atol=0.02)
+    torch.testing.assert_close(real, fashion_mnist("test", "grey").first(20).tensor())
     told = load_classifier()(images).argmax(1)
     assert wrong == (told != torch.arange(20) % 10).tolist()
 
 
-def test_a_picture_is_a_png_of_sixteen_panels(tmp_path: Path) -> None:
-    """White samples below black titles, black ones below red titles."""
+def test_a_picture_has_samples_on_the_left_and_real_images_on_the_right(tmp_path: Path) -> None:
+    """White samples below black titles, black ones below red titles; grey real images without titles."""
     images = torch.ones(20, 1, 8, 8) * torch.tensor([1.0, -1.0]).repeat(10).reshape(-1, 1, 1, 1)
-    write_sheet(str(tmp_path / "a.png"), images, ["Coat"] * 20, [False, True] * 10)
+    write_sheet(str(tmp_path / "a.png"), images, torch.zeros_like(images), ["Coat"] * 20, [False, True] * 10)
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
-    black = float((pixels.sum(2) < 60).mean())
-    assert 0.25 < black < 0.5
-    assert ((pixels[..., 0] > 180) & (pixels[..., 1] < 100)).any()
-    write_sheet(str(tmp_path / "b.png"), torch.zeros(2, 3, 8, 8), [], [])
+    left, right = np.array_split(pixels, 2, axis=1)
+    for half, black, red in ((left, (0.25, 0.5), True), (right, (0, 0.02), False)):
+        assert black[0] <= float((half.sum(2) < 60).mean()) <= black[1]
+        assert bool(((half[..., 0] > 180) & (half[..., 1] < 100)).any()) == red
+    assert float((abs(right - 127) < 3).all(2).mean()) > 0.5
+    write_sheet(str(tmp_path / "b.png"), torch.zeros(2, 3, 8, 8), torch.zeros(1, 3, 8, 8), [], [])
     assert (tmp_path / "b.png").stat().st_size > 0
+
+
+def test_the_work_is_counted_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many states go through the denoisers as were announced, once what times a batch is left out."""
+    model, seen = known(monkeypatch), list[int]()
+
+    def bind(label: int | None) -> Denoiser:
+        denoiser = model.bind(label)
+
+        def counted(x: Tensor, sigma: Tensor | float) -> Tensor:
+            seen.append(len(x))
+            return denoiser(x, sigma)
+
+        return counted
+
+    monkeypatch.setattr(measure, "load_model", lambda source, device: replace(model, bind=bind))
+    said: list[str] = []
+    measure.quality(CONFIG, say=said.append)
+    announced = int(said[0].split()[4])
+    assert announced == sum(seen) - 2 * CONFIG.images
+    assert said[0].endswith(" evaluations of the network on cpu")
+
+
+def test_a_gain_without_error_does_not_stop_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A denoiser that answers no push at all has gains of 0 in every state: far below the bound."""
+    known(monkeypatch, denoiser=lambda x, sigma: torch.zeros_like(x))
+    assert measure.quality(CONFIG)["bound_excess"].estimate.value < 0
 
 
 @pytest.mark.parametrize(("path", "words"), [("a.pdf", "ends in .png"), ("nowhere/a.png", "'nowhere' is no directory")])

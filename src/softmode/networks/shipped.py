@@ -23,6 +23,8 @@ SHIPPED = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 CLASSIFIER = "fashion-mnist-classifier"
 AVATARS_CLASSIFIER = "avatars-classifier"
+# names of before, and what they name now
+ALIASES = {"fashion-mnist-labelled": "fashion-mnist"}
 
 
 def load_shipped(
@@ -103,14 +105,14 @@ def shipped_inputs(source: str) -> dict[str, str]:
 
 
 def find_weights(source: str) -> Path:
-    """Return the weights file of a shipped name, a path, or a directory of softmode train.
+    """Return the weights file of a shipped name or its alias, a path, or a directory of softmode train.
 
     Raises:
         ValueError: If there is none, naming the nearest names.
     """
-    names = shipped_names()
-    if source in names:
-        return SHIPPED / f"{source}{SUFFIX}"
+    names, name = shipped_names(), ALIASES.get(source, source)
+    if name in names:
+        return SHIPPED / f"{name}{SUFFIX}"
     path = Path(source)
     if kind_of(path) == DIRECTORY:
         path = path / f"weights{SUFFIX}"

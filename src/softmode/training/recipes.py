@@ -51,7 +51,7 @@ class Network:
 
 NETWORKS = {
     "fashion-mnist": Network("Fashion-MNIST", "unet", "grey", 10, 8.0),
-    "fashion-mnist-binary": Network("Fashion-MNIST", "unet", "binary", 0, 5.0),
+    "fashion-mnist-binary": Network("Fashion-MNIST", "unet", "binary", 0, 8.0),
     "fashion-mnist-attention": Network("Fashion-MNIST", "unet", "grey", 10, 8.0, attention=(7,), kept=0.5),  # for 4 MB
     "fashion-mnist-guide": Network("Fashion-MNIST", "unet", "grey", 10, 3.0, width=32),
     "fashion-mnist-classifier": Network("Fashion-MNIST", "classifier", "grey", 10, 20.0, width=48),

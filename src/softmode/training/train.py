@@ -14,7 +14,7 @@ from softmode.device import parse_device
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_classifier, load_model
-from softmode.runs.progress import training_bar
+from softmode.runs.progress import duration, training_bar
 from softmode.training import store
 from softmode.training.config import TrainConfig
 from softmode.training.directory import WEIGHTS, claim
@@ -123,13 +123,8 @@ def _take_steps(training: Training, progress: bool) -> None:
 
 def _estimate(training: Training, seconds: float, steps: int) -> str:
     """Return a line on how long steps of so many seconds take."""
-    whole = seconds * steps
-    units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
-    unit = max((unit for unit, size in units.items() if whole >= 1.5 * size), key=units.__getitem__, default="s")
-    return (
-        f"about {whole / units[unit]:.2g} {unit} for {steps} steps of {training.settings[1]} images "
-        f"on {training.device}"
-    )
+    images = training.settings[1]
+    return f"about {duration(seconds * steps)} for {steps} steps of {images} images on {training.device}"
 
 
 def _finish_epoch(training: Training) -> str:

@@ -9,7 +9,7 @@ from softmode.settings import AnyModel, Compute, Count, Grid, Steps, Time
 class Config(AnyModel, Grid, Compute):
     """Copy trajectories at a time t*, run the copies on with independent noise, and see whether they still agree.
 
-    Example: softmode clones fashion-mnist-labelled --labels 3,5 --out runs/clones
+    Example: softmode clones fashion-mnist --labels 3,5 --out runs/clones
 
     An interrupted run is resumed by the same command.
     """

@@ -15,7 +15,7 @@ OUT = "runs/chi"
 class Config(GuidedSampling):
     """Guide in the same pulse at many noise levels, and measure where it aligns the samples most: chi(sigma).
 
-    Example: softmode susceptibility fashion-mnist-labelled --centres 16 --out runs/chi
+    Example: softmode susceptibility fashion-mnist --centres 16 --out runs/chi
 
     Example: softmode window runs/chi/window --check runs/chi
 

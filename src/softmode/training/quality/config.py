@@ -31,7 +31,7 @@ class QualityConfig:
     record: bool = False
     """Whether to write what is found on the card of the model's weights, which softmode models shows."""
     figure: str = ""
-    """PNG file for a picture of the first sixteen samples, none chosen."""
+    """PNG file for a picture of the first sixteen samples beside sixteen held-out images, none chosen."""
     seed: Annotated[int, Bounds(0, 2**63 - 1)] = 0
     """Seed of the noise."""
     device: str = "cpu"

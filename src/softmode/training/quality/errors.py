@@ -62,7 +62,8 @@ def bound(subject: Subject) -> Part:
         found = torch.cat(gains).double().mean(2).cpu()
         limit = null.dispersion(state[:1].double(), sigma, lattice.shell_vectors(SHELLS))[0].mean(1).cpu()
         excess = [mean(found[:, n] - limit[n]) for n in range(SHELLS + 1)]
-        ratios = [each.value / each.stderr for each in excess]
+        # gains that are 0 in every state have no error
+        ratios = [each.value / each.stderr if each.stderr else math.copysign(math.inf, each.value) for each in excess]
         worst = int(np.argmax(ratios))
         rows.append((sigma, mean(found[:, 0]), float(limit[0]), worst, round(ratios[worst], 1)))
         subject.advance()

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,18 +19,20 @@ from softmode.runs.progress import progress_bar
 from softmode.runs.results import Quantity, Results, Table
 from softmode.training.quality import errors, information, samples
 from softmode.training.quality.config import QualityConfig
+from softmode.training.quality.cost import outlook
 from softmode.training.quality.sheet import check_path
 from softmode.training.quality.subject import Subject, targets
 
 SUMMARY = ("name", "what", "value")
 
 
-def quality(config: QualityConfig, progress: bool = False) -> Results:
+def quality(config: QualityConfig, progress: bool = False, say: Callable[[str], None] | None = None) -> Results:
     """Measure a model, and return what `softmode quality` prints.
 
     Args:
         config: The model, and how much is measured.
         progress: Whether to show a progress bar.
+        say: Told beforehand how long it takes.
 
     Raises:
         ValueError: If the model, the data or the classifier cannot be used, or are of different images.
@@ -44,6 +46,9 @@ def quality(config: QualityConfig, progress: bool = False) -> Results:
     labels = len(silent.targets)
     total = len(errors.LEVELS) + len(errors.BOUND_LEVELS) + labels * (information.PATH_LEVELS - 1)
     total += samples.SAMPLER_STEPS * samples.batches(silent)
+    if say is not None:
+        with torch.no_grad():
+            say(outlook(silent))
     with progress_bar(progress, total, "measuring") as advance, torch.no_grad():
         subject = Subject(config, model, silent.images, real, classifier, advance)
         measures = errors.errors, errors.bound, information.information, samples.samples

@@ -27,9 +27,13 @@ def batches(subject: Subject) -> int:
     return sum(-(-len(range(place, count, kinds)) // subjects.AT_ONCE) for place in range(kinds))
 
 
+def times() -> Tensor:
+    """Return the noise levels of the sampler."""
+    return Heun().grid(VE(), FIRST, LAST, SAMPLER_STEPS)
+
+
 def draw(subject: Subject) -> tuple[Tensor, Tensor]:
     """Return unguided samples at 32 levels of Heun, in their order, and the value of each of their labels."""
-    times = Heun().grid(VE(), FIRST, LAST, SAMPLER_STEPS)
     asked, device = subject.asked(), subject.images.pixels.device
     found, values, order = [], [], list[int]()
     for place, (label, row) in enumerate(asked):
@@ -38,7 +42,7 @@ def draw(subject: Subject) -> tuple[Tensor, Tensor]:
             noise = TrajectoryNoise(subject.config.seed, own[part], device, (tag("quality"),))
             x = FIRST * noise.fill_(torch.empty(len(own[part]), *subject.model.shape, device=device))
             denoiser, advance = subject.denoiser(label), subject.advance
-            found.append(simulate(denoiser, VE(), x, times, noise, sampler=Heun(), on_step=advance).state)
+            found.append(simulate(denoiser, VE(), x, times(), noise, sampler=Heun(), on_step=advance).state)
             values += [row] * len(own[part])
             order += own[part]
     back = torch.tensor(order).argsort()
@@ -61,8 +65,10 @@ def samples(subject: Subject) -> Part:
         distances[name] = frechet_distance(features.double().numpy(), reference.double().numpy())
         right = _right(subject, features, values)
         shares[name] = [mean(each) for each in right]
-        if name == "samples" and subject.config.figure:
-            _picture(subject, images, values, right)
+        if name == "samples":
+            titles, wrong = _titles(values, right)
+    if subject.config.figure:
+        write_sheet(subject.config.figure, drawn.cpu(), held_out.tensor().cpu(), titles, wrong)
     names = [f"{target.name} recognised" for target in subject.targets]
     rows = (*zip(names, *shares.values(), strict=True), ("Fréchet distance", *distances.values()))
     distance = Estimate(distances["samples"], math.nan, len(drawn))
@@ -74,10 +80,11 @@ def samples(subject: Subject) -> Part:
     return quantities, {"samples": Table("Unguided samples", ("", *kinds), rows, note)}
 
 
-def _picture(subject: Subject, images: Tensor, values: Tensor, right: list[np.ndarray]) -> None:
-    classes = CLASSES if len(right) == 1 else ()
-    titles = [classes[int(value)] for value in values[:, 0]] if classes else []
-    write_sheet(subject.config.figure, images.cpu(), titles, [not each for each in right[0]] if classes else [])
+def _titles(values: Tensor, right: list[np.ndarray]) -> tuple[list[str], list[bool]]:
+    """Return the class of each sample, and whether another one is seen; nothing of a model without classes."""
+    if len(right) != 1:
+        return [], []
+    return [CLASSES[int(value)] for value in values[:, 0]], [not each for each in right[0]]
 
 
 def _features(subject: Subject, images: Tensor) -> Tensor:
