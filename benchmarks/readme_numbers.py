@@ -137,7 +137,7 @@ def patch(runs: Mapping[str, Run]) -> list[str]:
 
 
 def clones(runs: Mapping[str, Run]) -> list[str]:
-    """docs/networks.md: from when on copies of the labelled network's trajectories agree."""
+    """docs/networks.md: from when on copies of trajectories of the network with classes agree."""
     rows = [(q.name, with_interval(q.estimate)) for q in runs["clones"].results.quantities]
     return [runs["clones"].results.answer, markdown(("agreement", "value"), rows)]
 
