@@ -37,7 +37,7 @@ def write_sheet(path: str, images: Tensor, real: Tensor, titles: Sequence[str], 
     """
     with styled():
         figure = Figure(figsize=(10.0, 5.3 + 0.7 * bool(titles)), layout="constrained")
-        blocks = figure.subfigures(1, 2, wspace=0.05)
+        blocks = figure.subfigures(1, 2, squeeze=False, wspace=0.05)[0]
         for block, name, shown in zip(blocks, ("samples", "held-out images"), (images, real), strict=True):
             block.suptitle(f"{min(len(shown), SIDE**2)} {name}", fontsize=14)
             panels = block.subplots(SIDE, SIDE).ravel()
