@@ -27,6 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "classifier": "fashion-mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
         "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
     },
+    "instability": COMPUTE | {
+        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": None, "schedule": "",
+        "shape": (), "data": "", "levels": 16, "highest": 30.0, "lowest": 0.1, "block": 16, "out": "runs/instability",
+    },
     "clones": COMPUTE | {
         "model": REQUIRED, "classifier": "fashion-mnist-classifier", "trajectories": 32, "copies": 1, "times": (),
         "labels": (), "prompt": None, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,

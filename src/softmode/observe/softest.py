@@ -152,6 +152,24 @@ def participation(modes: Float[Tensor, "batch pair channel *space"]) -> Float[Te
     return weights.sum(-1).square() / weights.square().sum(-1)
 
 
+def overlap(
+    modes: Float[Tensor, "batch channel *space"], others: Float[Tensor, "batch channel *space"]
+) -> Float[Tensor, " batch"]:
+    """Return |u . v| of unit modes: 1 for the same mode, up to its sign."""
+    return (modes * others).flatten(1).sum(1).abs()
+
+
+def wavenumber(modes: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " batch"]:
+    """Return the rms wavenumber of modes, in radians per site: 0 for a constant one."""
+    axes = tuple(range(2, modes.ndim))
+    power = torch.fft.fftn(modes, dim=axes).abs().square().sum(1)
+    square = torch.zeros(modes.shape[2:], dtype=modes.dtype, device=modes.device)
+    for axis, side in enumerate(modes.shape[2:]):
+        k = 2 * math.pi * torch.fft.fftfreq(side, dtype=modes.dtype, device=modes.device)
+        square = square + k.square().reshape([-1 if axis == i else 1 for i in range(modes.ndim - 2)])
+    return ((power * square).flatten(1).sum(1) / power.flatten(1).sum(1)).sqrt()
+
+
 def _generic(like: Vectors, index: int) -> Vectors:
     """Return unit vectors with a part along every mode, others for every index."""
     site = torch.arange(1, like.shape[1] + 1, dtype=torch.float64)
