@@ -113,7 +113,7 @@ def test_a_push_grows_where_classes_part_and_nowhere_else() -> None:
     assert float(apart) == pytest.approx((8 + 0.1 * stats.norm.ppf(2 * rank - 1)) / 0.6, rel=0.01)
     white = sm.GaussianDenoiser(torch.full((SIDE, SIDE), 4.0, dtype=torch.float64))
     shrunk = growth(white, torch.randn(2, 1, SIDE, SIDE), 6.0, mu.expand(2, -1, -1, -1))
-    torch.testing.assert_close(shrunk, torch.full((2,), 2 / math.sqrt(40)), rtol=0.02, atol=0)
+    torch.testing.assert_close(shrunk, torch.full((2,), 2 / math.sqrt(40)), rtol=0.03, atol=0)
 
 
 def test_a_crossing_is_found_between_levels() -> None:
