@@ -31,6 +31,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": None, "schedule": "",
         "shape": (), "data": "", "levels": 16, "highest": 30.0, "lowest": 0.1, "block": 16, "out": "runs/instability",
     },
+    "information": COMPUTE | {
+        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": None, "schedule": "",
+        "shape": (), "data": "", "levels": 48, "highest": 80.0, "lowest": 0.05, "share": 0.8, "block": 16,
+        "out": "runs/information",
+    },
     "clones": COMPUTE | {
         "model": REQUIRED, "classifier": "fashion-mnist-classifier", "trajectories": 32, "copies": 1, "times": (),
         "labels": (), "prompt": None, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
