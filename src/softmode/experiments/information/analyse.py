@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from softmode.estimate import Array, Estimate, bootstrap
 from softmode.experiments.information.curves import accumulated, shortest
-from softmode.information import label_information, label_score
+from softmode.posterior import label_information, label_score
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from softmode.data import CLASSES
 from softmode.estimate import Estimate
 from softmode.experiments.information.analyse import Known, labels_of, pair_levels
 from softmode.experiments.information.curves import rates, simultaneous
@@ -131,26 +130,21 @@ def pairs(run: Run) -> Figure | None:
     known = labels_of(run)
     if len(known) != 1 or len(known[0].values) < 3:
         return None
-    levels, names = run.dataset["level"].to_numpy(), _names(run, known[0])
+    levels, names = run.dataset["level"].to_numpy(), known[0].values
     half = pair_levels(run.dataset["likelihood"].to_numpy(), known[0].truth, levels)
     side = max(6.0, 0.62 * len(names) + 2.2)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(half, norm=LogNorm(), cmap="viridis")
+    middle = float(np.sqrt(np.nanmin(half) * np.nanmax(half)))
     for a, b in zip(*np.nonzero(np.isfinite(half)), strict=True):
-        dark = image.norm(half[a, b]) < 0.5
+        dark = half[a, b] < middle
         ax.text(b, a, f"{half[a, b]:.2g}", ha="center", va="center", color="white" if dark else "black", fontsize=TEXT)
     ax.set_xticks(range(len(names)), names, rotation=90)
     ax.set_yticks(range(len(names)), names)
     figure.colorbar(image, ax=ax, label=r"noise level by which half is known", shrink=0.8)
     figure.suptitle(_caption(run), parse_math=False, fontsize="medium", wrap=True)
     return figure
-
-
-def _names(run: Run, known: Known) -> list[str]:
-    """Return what the values of a label are called."""
-    fashion = tuple(run.identity["model"]["shape"]) == (1, 28, 28) and known.values == [str(i) for i in range(10)]
-    return list(CLASSES) if fashion else known.values
 
 
 def _caption(run: Run) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softmode.bounds import check
 from softmode.contract import check_denoiser
-from softmode.data import read_images
+from softmode.data import CLASSES, read_images
 from softmode.denoiser import Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
@@ -19,13 +19,13 @@ from softmode.exact.gaussian import GaussianDenoiser, null_model
 from softmode.experiments.information.config import Config
 from softmode.experiments.information.images import Noised, noised_images
 from softmode.files import sha256
-from softmode.information import error_power, noising_path, path_log_likelihood, wave_bands
 from softmode.labels import Label
 from softmode.levels import check_levels
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.networks.load import load_model
 from softmode.observe.state import Variable
+from softmode.posterior import error_power, first_log_likelihood, noising_path, path_log_likelihood, wave_bands
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.experiment import Constants, Plan
@@ -80,6 +80,14 @@ def _null(config: Config, model: Model) -> GaussianDenoiser | None:
     return null_model(read_images(config.data, model.shape)) if config.data else model.null()
 
 
+def _names(target: Target, model: Model) -> list[str]:
+    """Return what the values of a target are called."""
+    if model.attributes and target.name in model.attributes:
+        return list(model.attributes[target.name])
+    fashion = getattr(model.card, "data", "") == "Fashion-MNIST"
+    return [CLASSES[label] if fashion and isinstance(label, int) else str(label) for label in target.labels]
+
+
 @dataclass(frozen=True, eq=False)
 class InformationPlan(Plan):
     """A model, the images that are noised, and the labels that are told apart.
@@ -127,7 +135,7 @@ class InformationPlan(Plan):
             },
             "inputs": inputs,
             "noised": self.images.what,
-            "targets": {target.name: list(target.labels) for target in self.targets},
+            "targets": {target.name: _names(target, self.model) for target in self.targets},
         }  # fmt: skip
 
     @property
@@ -178,7 +186,7 @@ class InformationPlan(Plan):
         noise = TrajectoryNoise(self.config.seed, trajectories, self.device, (tag("noising path"),))
         path = noising_path(x, self.levels, noise.fill_)
         bands = wave_bands(self.model.shape[1:])
-        likelihood = torch.zeros(len(x), len(self.denoisers) - 1, dtype=torch.float64, device=self.device)
+        likelihood = torch.empty(0)
         columns: dict[str, list[Tensor]] = {"error": [], "null_error": [], "likelihood": []}
         for place, sigma in enumerate(self.levels.tolist()):
             state = path[place].to(self.dtype)
@@ -186,15 +194,14 @@ class InformationPlan(Plan):
             columns["error"].append(error_power(x, without, sigma, bands))
             if self.null is not None:
                 columns["null_error"].append(error_power(x, self.null(state, sigma), sigma, bands))
-            columns["likelihood"].append(likelihood)
-            if given and place + 1 < len(self.levels):
-                below = float(self.levels[place + 1])
-                likelihood = likelihood + path_log_likelihood(
-                    path[place], path[place + 1], torch.stack(given, 1), sigma, below
-                )
+            if given:
+                denoised = torch.stack(given, 1)
+                if place == 0:
+                    likelihood = first_log_likelihood(path[0], denoised, sigma)
+                columns["likelihood"].append(likelihood)
+                if place + 1 < len(self.levels):
+                    below = float(self.levels[place + 1])
+                    likelihood = likelihood + path_log_likelihood(path[place], path[place + 1], denoised, sigma, below)
             advance()
         found = {name: torch.stack(values, 1).cpu().numpy() for name, values in columns.items() if values}
-        if not self.targets:
-            del found["likelihood"]
-            return found
-        return found | {"truth": truth.numpy()}
+        return found | {"truth": truth.numpy()} if self.targets else found

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softmode.estimate import Estimate
-from softmode.information import label_information, label_score, noising_path, path_log_posterior, square_error_rates
+from softmode.posterior import label_information, label_score, noising_path, path_log_posterior, square_error_rates
 from softmode.runs.results import Cell, Quantity, Table
 from softmode.targets import Target
 from softmode.training.quality.subject import Part, Subject, mean

@@ -35,6 +35,21 @@ def noising_path(x: Data, levels: Float[Tensor, " level"], fill: Fill) -> Tensor
     return torch.stack(states[::-1])
 
 
+def first_log_likelihood(
+    x: Float[Tensor, "image channel *space"], denoised: Float[Tensor, "image label channel *space"], sigma: float
+) -> Float[Tensor, "image label"]:
+    """Return the log-likelihood of a path's first state under each value of a label, at a noise level beyond the data.
+
+    D_z stands for the mean of the data of z there; what is left out is of the order of their variance over sigma^2.
+
+    Args:
+        x: States at the highest noise level, in double precision.
+        denoised: D_z of these.
+        sigma: The level.
+    """
+    return -(x[:, None] - denoised.double()).flatten(2).square().sum(2) / (2 * sigma**2)
+
+
 def path_log_likelihood(
     above: Float[Tensor, "image channel *space"],
     below: Float[Tensor, "image channel *space"],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softmode.exact.mixture import GaussianMixture
-from softmode.information import (
+from softmode.posterior import (
     label_information,
     label_score,
     noising_path,
