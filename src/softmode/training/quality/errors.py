@@ -15,6 +15,8 @@ from softmode.training.quality.subject import Part, Subject, mean, parts
 LEVELS = (80.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.002)
 BOUND_LEVELS = (80.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 SHELLS = 6
+# relative error of a gain in single precision
+ROUNDING = 1e-4
 
 
 def errors(subject: Subject) -> Part:
@@ -62,8 +64,10 @@ def bound(subject: Subject) -> Part:
         found = torch.cat(gains).double().mean(2).cpu()
         limit = null.dispersion(state[:1].double(), sigma, lattice.shell_vectors(SHELLS))[0].mean(1).cpu()
         excess = [mean(found[:, n] - limit[n]) for n in range(SHELLS + 1)]
-        # gains that are 0 in every state have no error
-        ratios = [each.value / each.stderr if each.stderr else math.copysign(math.inf, each.value) for each in excess]
+        # gains that are 0 in every state have no error but that of rounding
+        ratios = [
+            each.value / max(each.stderr, ROUNDING * float(most)) for each, most in zip(excess, limit, strict=True)
+        ]
         worst = int(np.argmax(ratios))
         rows.append((sigma, mean(found[:, 0]), float(limit[0]), worst, round(ratios[worst], 1)))
         subject.advance()
