@@ -23,6 +23,8 @@ SHIPPED = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 CLASSIFIER = "fashion-mnist-classifier"
 AVATARS_CLASSIFIER = "avatars-classifier"
+# a network that takes states of any sides
+ANY_SIDES = "fashion-mnist-binary-f4"
 # names of before, and what they name now
 ALIASES = {"fashion-mnist-labelled": "fashion-mnist"}
 
@@ -159,8 +161,8 @@ def _null(card: Card, statistics: Mapping[str, Tensor], sides: tuple[int, ...], 
         return white(sides, card.sigma_data)
     if sides != card.size:
         raise refusal(
-            f"shape: got sides {sides}; expected {card.size}, whose spectrum {quote(str(path))} is built around; a "
-            "network of train --recipe paper takes any"
+            f"shape: got sides {sides}; expected {card.size}, whose spectrum {quote(path.stem)} is built around; a "
+            f"network of train --recipe paper takes any, such as {ANY_SIDES}"
         )
     if "spectrum" not in statistics:
         raise refusal(f"weights: {quote(str(path))} lacks {DATA}spectrum, which it is built around; train it again")
