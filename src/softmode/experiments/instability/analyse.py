@@ -168,7 +168,8 @@ def _table(run: Run, curves: Curves) -> Table:
     growth, control, kept, wave = (
         np.median(data[name].to_numpy(), axis=0) for name in ("growth", "growth_random", "kept", "wavenumber")
     )
-    shown = np.unique(np.linspace(0, len(curves.levels) - 1, min(ROWS, len(curves.levels))).round().astype(int))
+    pushed = np.flatnonzero(np.isfinite(growth))
+    shown = pushed[shown_levels(pushed.tolist(), ROWS)]
     rows = tuple(
         (float(curves.levels[i]), round(float(np.median(curves.values[:, i])), 3),
          f"{curves.unstable[:, i].mean():.0%}", f"{curves.certain[:, i].mean():.0%}",

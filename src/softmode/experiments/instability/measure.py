@@ -45,6 +45,8 @@ PRODUCTS = 4
 TYPICAL = 8
 # eigenvalues of each state
 PAIRS = 4
+# levels from one push that is followed to the end to the next
+PUSHED = 3
 
 
 SOURCE = "r = 0 of any mode: paper Eq. 4, Sec. 5"
@@ -188,7 +190,7 @@ class InstabilityPlan(Plan):
                 "extent": _along("participation ratio of the mode", "site", "bell1970"),
                 "wavenumber": _along("rms wavenumber of the mode", "radian per site"),
                 "kept": _along("|overlap| with the mode at the level before"),
-                "growth": _along("growth of a push along the mode until the end"),
+                "growth": _along("growth of a push along the mode until the end; NaN at two of three levels"),
                 "growth_random": _along("growth of a push in a random direction"),
                 "mode": Variable(("level", "channel", *SPACE[-len(sides) :]), "softest mode", "1", SOURCE, "state"),
             },
@@ -202,7 +204,7 @@ class InstabilityPlan(Plan):
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
-        each = len(self.levels) * (PRODUCTS * TYPICAL + 2 * pushes.EVALUATIONS)
+        each = len(self.levels) * PRODUCTS * TYPICAL + -(-len(self.levels) // PUSHED) * 2 * pushes.EVALUATIONS
         each += 2 * FLOW_STEPS if self.config.states == "reverse" else 0
         return each * self.call_seconds * sum(len(block.trajectories) for block in pending)
 
@@ -218,7 +220,7 @@ class InstabilityPlan(Plan):
         random = self._noise(trajectories, "instability directions")
         direction = random / torch.linalg.vector_norm(random.flatten(1), dim=1).reshape(-1, *[1] * (random.ndim - 1))
         before = None
-        for sigma, x in zip(self.levels.tolist(), states, strict=True):
+        for place, (sigma, x) in enumerate(zip(self.levels.tolist(), states, strict=True)):
             found = softest_modes(denoiser, x, sigma, direction if before is None else before, PAIRS)
             mode = found.modes[:, 0]
             if before is not None:  # whichever sign makes it go on
@@ -231,8 +233,8 @@ class InstabilityPlan(Plan):
                 "extent": participation(found.modes)[:, 0],
                 "wavenumber": wavenumber(mode),
                 "kept": torch.full_like(found.antisymmetric, math.nan) if before is None else overlap(mode, before),
-                "growth": growth(denoiser, x, sigma, mode),
-                "growth_random": growth(denoiser, x, sigma, direction),
+                "growth": self._growth(place, denoiser, x, mode),
+                "growth_random": self._growth(place, denoiser, x, direction),
                 "mode": mode,
             }
             for name, value in values.items():
@@ -240,6 +242,12 @@ class InstabilityPlan(Plan):
             before = mode
             advance()
         return {name: torch.stack(each, 1).numpy() for name, each in columns.items()}
+
+    def _growth(self, place: int, denoiser: Denoiser, x: Tensor, modes: Tensor) -> Tensor:
+        """Return how much pushes have grown in the end, at every third level, as it takes the flow to the end."""
+        if place % PUSHED:
+            return torch.full((len(x),), math.nan, dtype=x.dtype)
+        return growth(denoiser, x, float(self.levels[place]), modes)
 
     def _noised(self, label: Label, trajectories: list[int]) -> list[Tensor]:
         """Return data with the same noise at every level."""
