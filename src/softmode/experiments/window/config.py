@@ -21,7 +21,10 @@ class Config(ProbeConfig):
     """
 
     trajectories: Count = 16
-    """Independent trajectories, or data of --states forward."""
+    """Independent trajectories, or data of --states forward; four times as many images are noised for what is known of
+    the labels."""
+    share: Annotated[float, Bounds(above=0, below=1)] = 0.8
+    """Share of the information about the labels that the window gains."""
     sampler: Literal["auto", "euler-maruyama", "heun"] = "heun"
     """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
     levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
