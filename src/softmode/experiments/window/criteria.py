@@ -19,6 +19,7 @@ from softmode.critical import (
     smooth,
 )
 from softmode.estimate import Array, Estimate, bootstrap, median
+from softmode.experiments.window.decided import INFORMATION, INSTABILITY, KNOWN_IN, SOFT_IN, beside
 from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
 from softmode.runs.store import is_run
@@ -201,6 +202,34 @@ def _between(curve: Array, levels: Array, i: int, height: float) -> float:
         return float(levels[i])
     share = (curve[i] - height) / (curve[i] - curve[i + 1])
     return float(levels[i] * (levels[i + 1] / levels[i]) ** share)
+
+
+def information_criteria(run: Run) -> list[Criterion]:
+    """Return by which noise level half of each label is known, with the interval that gains most of it."""
+    known = beside(run, KNOWN_IN, INFORMATION)
+    if known is None:
+        return []
+    share, found = float(known.config["share"]), []
+    for name, window in known.results.values["windows"].items():
+        what = f"half of what is known of the {name} in the end is known; interval: where {share:.0%} of it is gained"
+        ends = window["sigma_lo"].value, window["sigma_hi"].value
+        found.append(Criterion(f"half_of_the_{name}_known", window["sigma_half"], what, "path posterior, guo2005", *ends))
+    return found
+
+
+def instability_criteria(run: Run) -> list[Criterion]:
+    """Return at which noise level the first states are unstable, and half of them."""
+    soft = beside(run, SOFT_IN, INSTABILITY)
+    if soft is None:
+        return []
+    rows = (("first_unstable_state", "sigma_first", "the first state"), ("half_of_states_unstable", "sigma_c", "half"))
+    return [
+        Criterion(
+            name, soft.results[quantity].estimate, f"{what} of the states has an eigenvalue of dD/dx above 1",
+            "r = 0 of any mode: paper Eq. 4",
+        )
+        for name, quantity, what in rows
+    ]  # fmt: skip
 
 
 def clone_criteria(run: Run) -> list[Criterion]:

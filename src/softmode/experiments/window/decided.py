@@ -41,12 +41,12 @@ class Decided(NamedTuple):
     sentence: str
 
 
-def decided(run: Run, share: float) -> Decided:
+def decided(run: Run) -> Decided:
     """Return the window of a probe by what was measured beside it: labels first, else the softest modes."""
-    known = _beside(run, KNOWN_IN, INFORMATION)
+    known = beside(run, KNOWN_IN, INFORMATION)
     if known is not None:
-        return by_labels(labels_of(known), known.dataset["level"].to_numpy(), share)
-    soft = _beside(run, SOFT_IN, INSTABILITY)
+        return by_labels(labels_of(known), known.dataset["level"].to_numpy(), float(known.config["share"]))
+    soft = beside(run, SOFT_IN, INSTABILITY)
     if soft is not None:
         return by_modes(Curves.of(soft))
     none = Estimate.missing(run.dataset.sizes["trajectory"], "only a probe was made")
@@ -174,7 +174,7 @@ def _window(by: str, sigma_c: Estimate, low: Estimate, high: Estimate, said: str
     return Decided("found", by, sigma_c, low, high, f"guide where {ends}: {said}")
 
 
-def _beside(run: Run, place: str, experiment: Experiment) -> Run | None:
+def beside(run: Run, place: str, experiment: Experiment) -> Run | None:
     """Return a finished run in a directory of the probe's."""
     found = Run(run.directory / place, experiment)
     return found if is_run(found.directory) and found.results_file.is_file() else None
