@@ -39,8 +39,8 @@ from softmode.training.workers import Workers
 RECIPES: tuple[Literal["edm", "paper"], ...] = ("edm", "paper")
 # fewer steps and shells than a probe's own, where it only has to work
 SMALL = {"t_max": 2.0, "shells": 3, "snapshots": (1.0,)}
-# noise levels between which the errors of gains are compared: beyond them gains hardly fluctuate
-LEVELS = (0.05, 50.0)
+# noise levels between which the errors of gains are compared: beyond, they hardly fluctuate or vanish
+LEVELS = (0.5, 50.0)
 
 
 def seconds(work: Callable[[], object]) -> float:

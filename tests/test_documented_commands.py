@@ -17,7 +17,7 @@ import softmode.cli
 from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
 from softmode.cli import main
 from softmode.data import fashion_mnist
-from softmode.networks.shipped import SHIPPED
+from softmode.networks.shipped import ALIASES, SHIPPED
 from softmode.runs import draw, run
 from softmode.training import held_out
 from softmode.training.quality import information, samples
@@ -66,7 +66,7 @@ def missing(words: list[str]) -> str:
     family, _, source = words[1].partition(":")
     if source:
         return source.partition(":")[0] if family == "python" else source
-    shipped = {path.stem for path in SHIPPED.glob("*.safetensors")}
+    shipped = {path.stem for path in SHIPPED.glob("*.safetensors")} | ALIASES.keys()
     if words[1] not in shipped and not Path(words[1]).exists():
         return words[1]
     return "" if Path(data or ".").exists() else data

@@ -69,10 +69,11 @@ def bound(subject: Subject) -> Part:
             each.value / max(each.stderr, ROUNDING * float(most)) for each, most in zip(excess, limit, strict=True)
         ]
         worst = int(np.argmax(ratios))
-        rows.append((sigma, mean(found[:, 0]), float(limit[0]), worst, round(ratios[worst], 1)))
+        share = excess[worst].value / float(limit[worst])
+        rows.append((sigma, mean(found[:, 0]), float(limit[0]), worst, f"{share:+.1%}", round(ratios[worst], 1)))
         subject.advance()
-    highest = max(float(row[4]) for row in rows)  # type: ignore[arg-type] # a number
-    columns = ("sigma", "G_0", "bound of G_0", "worst shell", "its excess in s.e.")
+    highest = max(float(row[5]) for row in rows)  # type: ignore[arg-type] # a number
+    columns = ("sigma", "G_0", "bound of G_0", "worst shell", "its excess", "in s.e.")
     note = f"shells 0 to {SHELLS}, on noised held-out images; an exact D exceeds no bound"
     constant = rows[-1][1]
     assert isinstance(constant, Estimate)
