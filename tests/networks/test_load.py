@@ -99,6 +99,20 @@ def test_a_network_around_a_gaussian_model_is_of_its_sides_alone(tmp_path: Path)
         load_model(str(path), shape=(1, 8, 12))
 
 
+def test_a_binary_network_predicts_what_its_card_says(tmp_path: Path) -> None:
+    """Files from before log-odds add to D itself, which far states take beyond 1; log-odds never do."""
+    around_gaussian(path := tmp_path / "weights.safetensors")
+    tensors, metadata = read_tensors(path)
+    card, x = json.loads(metadata["softmode"]), 1e4 * torch.randn(2, 1, 8, 8)
+    for log_odds in (None, True):
+        fields = {**card, "values": "binary", "log_odds": log_odds}
+        told = {name: value for name, value in fields.items() if value is not None}
+        write_tensors(path, tensors, {"softmode": json.dumps(told)})
+        with torch.no_grad():
+            largest = float(load_model(str(path)).denoiser()(x, 1.0).abs().max())
+        assert (largest <= 1) == bool(log_odds)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

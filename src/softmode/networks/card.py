@@ -57,6 +57,7 @@ class Card:
         sigma_data: Standard deviation of the data for a preconditioned network; 0 for one that predicts the noise.
         gaussian: Whether a preconditioned network adds to the Gaussian model of its data, not to that of white data.
         rms: Whether its norms leave the mean of an image.
+        log_odds: Whether a preconditioned network adds to the log-odds of data that are +-1.
         levels: Lowest and highest noise level of a preconditioned network's training.
     """
 
@@ -80,6 +81,7 @@ class Card:
     sigma_data: float = 0.0
     gaussian: bool = False
     rms: bool = False
+    log_odds: bool = False
     levels: tuple[float, ...] = ()
 
     @property
@@ -206,7 +208,7 @@ def _check(fields: Mapping[str, Any]) -> None:
     for name in ("held_out", "made", "attributes"):
         if not isinstance(fields.get(name, {}), dict):
             raise ValueError(f"{name}: got {quote(fields[name])}; expected an object")
-    for name in ("gaussian", "rms"):
+    for name in ("gaussian", "rms", "log_odds"):
         if not isinstance(fields.get(name, False), bool):
             raise ValueError(f"{name}: got {quote(fields[name])}; expected true or false")
     check_whole("width", fields.get("width", 0), 0, MOST_CHANNELS)

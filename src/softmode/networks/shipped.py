@@ -65,11 +65,7 @@ def load_shipped(
 
     def bind(label: Shown) -> Denoiser:
         labelled = _labelled(network, label)
-        return (
-            Preconditioned(labelled, null, card.sigma_data, card.values == "binary")
-            if null
-            else from_noise(labelled, process)
-        )
+        return Preconditioned(labelled, null, card.sigma_data, card.log_odds) if null else from_noise(labelled, process)
 
     return Model(
         name=source,

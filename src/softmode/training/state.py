@@ -88,12 +88,12 @@ class Training:
         else:
             sigma_data = float(self.images.tensor().std())
             spectrum, mean = (self.statistics[name][-1].to(device) for name in ("spectrum", "mean"))
-            self.objective = Edm(
-                labels, dropout, sigma_data, GaussianDenoiser(spectrum.double(), mean), kind.values == "binary"
-            )
+            binary, null = kind.values == "binary", GaussianDenoiser(spectrum.double(), mean)
+            self.objective = Edm(labels, dropout, sigma_data, null, binary)
             self.card = replace(
-                self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, rms=True, levels=(LOWEST, HIGHEST)
-            )
+                self.card, schedule="vp:1", sigma_data=sigma_data, gaussian=True, rms=True, log_odds=binary,
+                levels=(LOWEST, HIGHEST),
+            )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = self.card.build()
