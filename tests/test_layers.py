@@ -17,7 +17,7 @@ LAYERS = (
     ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels"),
     ("process", "lattice"),
     ("denoiser", "streams"),
-    ("samplers", "simulate", "critical", "posterior", "exact", "formulas", "observe", "comparison"),
+    ("samplers", "simulate", "critical", "posterior", "cumulative", "exact", "formulas", "observe", "comparison"),
     ("data", "model", "levels", "contract", "networks", "targets"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),

@@ -65,7 +65,7 @@ class Estimate:
         """Return the value with its standard error in parentheses on the last digits, 1.234(5)."""
         if math.isnan(self.value):
             return f"undefined ({self.reason})" if self.reason else "undefined"
-        if self.stderr <= 1e-12 * abs(self.value) or not math.isfinite(self.stderr):
+        if self.stderr <= 1e-7 * abs(self.value) or not math.isfinite(self.stderr):
             return f"{self.value:.4g}(?)" if not math.isfinite(self.stderr) else f"{self.value:#.5g}"
         digit, exponent = (int(part) for part in f"{self.stderr:.0e}".split("e"))
         if exponent <= 0:

@@ -29,11 +29,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "instability": COMPUTE | {
         "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": None, "schedule": "",
-        "shape": (), "data": "", "levels": 16, "highest": 30.0, "lowest": 0.1, "block": 16, "out": "runs/instability",
+        "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
+        "out": "runs/instability",
     },
     "information": COMPUTE | {
         "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": None, "schedule": "",
-        "shape": (), "data": "", "levels": 48, "highest": 80.0, "lowest": 0.05, "share": 0.8, "block": 16,
+        "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,
         "out": "runs/information",
     },
     "clones": COMPUTE | {

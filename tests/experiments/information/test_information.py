@@ -11,8 +11,8 @@ from scipy import integrate, stats
 from torch import Tensor
 
 import softmode as sm
+from softmode.cumulative import accumulated, rates, shortest, simultaneous
 from softmode.experiments.information.analyse import pair_levels
-from softmode.experiments.information.curves import accumulated, rates, shortest, simultaneous
 from softmode.process import VE
 
 SIDE = 4

@@ -117,9 +117,9 @@ def test_a_push_grows_where_classes_part_and_nowhere_else() -> None:
 
 
 def test_a_crossing_is_found_between_levels() -> None:
-    """Linear in the log of the level; none where the curve stays on one side, or begins above."""
+    """Of a power law exactly; none where the curve stays on one side, or begins above."""
     levels = np.array([100.0, 10.0, 1.0])
-    assert crossing(np.array([0.5, 0.9, 1.1]), levels) == pytest.approx(10**0.5)
+    assert crossing((3 / levels) ** 2, levels) == pytest.approx(3)
     for curve in ([0.1, 0.2, 0.3], [1.1, 0.5, 1.2]):
         assert math.isnan(crossing(np.array(curve), levels))
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from scipy.special import logsumexp
 
+from softmode.cumulative import accumulated, shortest
 from softmode.estimate import Array, Estimate, bootstrap
-from softmode.experiments.information.curves import accumulated, shortest
 from softmode.posterior import label_information, label_score
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run

@@ -28,10 +28,10 @@ class Config(AnyModel, Compute):
     known; the model's own held-out images when left out."""
     levels: Annotated[int, Bounds(8, 10**4)] = 48
     """Noise levels of a path, evenly spaced in their logarithm."""
-    highest: Positive = 80.0
-    """Highest noise level, where next to nothing is known."""
-    lowest: Positive = 0.05
-    """Lowest noise level."""
+    highest: Positive | None = None
+    """Highest noise level, where next to nothing is known; 80, or the highest that the model knows, when left out."""
+    lowest: Positive | None = None
+    """Lowest noise level; 0.05, or the lowest that the model knows, when left out."""
     share: Annotated[float, Bounds(above=0, below=1)] = 0.8
     """Share of the label's information that the window gains."""
     block: Count = 16

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from softmode.cumulative import rates, simultaneous
 from softmode.estimate import Estimate
 from softmode.experiments.information.analyse import Known, labels_of, pair_levels
-from softmode.experiments.information.curves import rates, simultaneous
 from softmode.plots.noise_axis import interval, noise_axis
 from softmode.plots.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SHADE, VERMILLION
 from softmode.runs.run import Run

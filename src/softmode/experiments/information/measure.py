@@ -20,13 +20,12 @@ from softmode.experiments.information.config import Config
 from softmode.experiments.information.images import Noised, noised_images
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import check_levels
+from softmode.levels import settled_levels
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.networks.load import load_model
 from softmode.observe.state import Variable
 from softmode.posterior import error_power, first_log_likelihood, noising_path, path_log_likelihood, wave_bands
-from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprints, inputs_of, state_bytes
@@ -34,6 +33,9 @@ from softmode.runs.layout import constant, layout
 from softmode.runs.store import ArraySpec, Block
 from softmode.streams import TrajectoryNoise, tag
 from softmode.targets import Target, targets
+
+# highest and lowest noise level
+LEVELS = (80.0, 0.05)
 
 
 def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "InformationPlan":
@@ -53,9 +55,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
         config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
     )
     check_state_fits(model, dtype)
-    if not config.lowest < config.highest:
-        raise refusal(f"highest: got {config.highest:g}; expected a noise level above lowest = {config.lowest:g}")
-    check_levels(replace(model, process=VE()), config.highest, config.lowest)
+    highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
+    config = replace(config, highest=highest, lowest=lowest)
     if config.labels:
         dealt_labels(config.labels, model, config.trajectories)
     if len(config.labels) == 1:
@@ -65,7 +66,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
         )
     asked = targets(model, config.labels)
     images = noised_images(config, model, asked, device, dtype)
-    levels = torch.from_numpy(np.geomspace(config.highest, config.lowest, config.levels))
+    levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     labels = dict.fromkeys(label for target in asked for label in target.labels)
     denoisers = {label: model.denoiser(label) for label in (None, *labels)}
     middle = float(levels[len(levels) // 2])

@@ -1,13 +1,13 @@
 """What an instability run found: from which noise level on states are unstable, and how far their modes extend."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from softmode.estimate import Array, Estimate, bootstrap, median
-from softmode.runs.results import Quantity, Results, Table
+from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
 # share of a lattice's sites from which on a mode is called extended
@@ -15,6 +15,10 @@ EXTENDED = 0.1
 # the shares of unstable states whose noise level is reported: any, and half of them
 SHARES = {"first": 1.0, "half": 0.5}
 ROWS = 8
+# rounding of a top eigenvalue in single precision
+ROUNDING = 1e-4
+# least eigenvalue that has a logarithm
+TINY = 1e-3
 # top eigenvalue below which D does not depend on its state
 ANSWERING = 0.02
 SOURCE = "r = 0 of any mode: paper Eq. 4, Sec. 5"
@@ -30,6 +34,7 @@ class Curves:
         residuals: How far an eigenvalue may be from it.
         antisymmetric: What an exact score has not, at its mode.
         extents: Sites of its mode; NaN where no eigenvalue is above ANSWERING.
+        wrong: Whether the mean gain over states along the first one's softest mode exceeds that of any score, [level].
         sites: Sites of the lattice.
     """
 
@@ -38,6 +43,7 @@ class Curves:
     residuals: Array
     antisymmetric: Array
     extents: Array
+    wrong: Array
     sites: int
 
     @classmethod
@@ -48,17 +54,52 @@ class Curves:
         values, sites = data["eigenvalue"].to_numpy()[:, :, 0], math.prod(run.identity["model"]["shape"][1:])
         # where D answers to nothing, no mode is the softest
         extents = np.where(values > ANSWERING, extents, np.nan)
-        return cls(data["level"].to_numpy(), values, residuals, antisymmetric, extents, sites)
+        levels = data["level"].to_numpy()
+        wrong = beyond_linear(data["first_gain"].to_numpy()[1:], data["first_part"].to_numpy()[1:], levels)
+        return cls(levels, values, residuals, antisymmetric, extents, wrong, sites)
+
+    @property
+    def sure(self) -> Array:
+        """Least value that a top eigenvalue has, up to its residual and rounding, [state, level]."""
+        return self.values - self.residuals - ROUNDING
 
     @property
     def unstable(self) -> Array:
         """Whether a state's top eigenvalue is above 1 by more than it may be wrong, [state, level]."""
-        return self.values - self.residuals > 1
+        return self.sure > 1
+
+    @property
+    def surest(self) -> Array:
+        """The same, less how far the Jacobian fails to be symmetric; NaN where its mean is no score's."""
+        return np.where(self.wrong, np.nan, self.sure - self.antisymmetric)
 
     @property
     def certain(self) -> Array:
-        """The same, by more than the Jacobian fails to be that of a score, [state, level]."""
-        return self.values - self.residuals - self.antisymmetric > 1
+        """Whether a state is unstable by more than the network's own error, [state, level]."""
+        return self.surest > 1
+
+
+def beyond_linear(
+    gain: Float[Array, "state level"], part: Float[Array, "state level"], levels: Float[Array, " level"]
+) -> Bool[Array, " level"]:
+    r"""Return where the mean gain along a fixed direction v exceeds what any score's can be, by twice its errors.
+
+    On average over states the gain is at most the linear one,
+    $S_v/(S_v+\sigma^2) = 1 - \sigma^2/\mathrm{Var}(v\cdot x)$.
+
+    Args:
+        gain: v.(dD/dx)v of every state.
+        part: v.x of every state.
+        levels: Noise levels.
+
+    Source: MMSE <= linear MMSE.
+    """
+    count = len(gain)
+    if count < 2:
+        return np.zeros(len(levels), dtype=bool)
+    least = gain.mean(0) - 2 * gain.std(0, ddof=1) / math.sqrt(count)
+    most = part.var(0, ddof=1) * (1 + 2 * math.sqrt(2 / (count - 1)))
+    return np.asarray(least > 1 - levels**2 / np.maximum(most, levels**2))
 
 
 def analyse(run: Run) -> Results:
@@ -82,7 +123,7 @@ def analyse(run: Run) -> Results:
 
 
 def crossing(curve: Array, levels: Array) -> float:
-    """Return the highest noise level at which a curve rises through 1 as noise falls, by interpolation in its log.
+    """Return the highest noise level at which a curve rises through 1 as noise falls, by interpolation of logarithms.
 
     Returns:
         NaN where it never does, or is above 1 from the start.
@@ -91,14 +132,14 @@ def crossing(curve: Array, levels: Array) -> float:
     place = int(np.argmax(above))
     if not above.any() or place == 0:
         return math.nan
-    share = (1 - curve[place - 1]) / (curve[place] - curve[place - 1])
-    logs = np.log(levels)
+    below, beyond = math.log(max(float(curve[place - 1]), TINY)), math.log(float(curve[place]))
+    share, logs = below / (below - beyond), np.log(levels)
     return float(np.exp(logs[place - 1] + share * (logs[place] - logs[place - 1])))
 
 
 def _levels(curves: Curves, quantile: float) -> tuple[Estimate, Estimate]:
     """Return the level from which on a share of the states is unstable, and the median extent of modes there."""
-    stacked = np.stack([curves.values - curves.residuals, curves.extents], 2)
+    stacked = np.stack([curves.sure, curves.extents], 2)
     logs = np.log(curves.levels)[::-1]
 
     def statistic(sample: Array) -> Array:
@@ -168,20 +209,23 @@ def _table(run: Run, curves: Curves) -> Table:
     growth, control, kept, wave = (
         np.median(data[name].to_numpy(), axis=0) for name in ("growth", "growth_random", "kept", "wavenumber")
     )
-    pushed = np.flatnonzero(np.isfinite(growth))
-    shown = pushed[shown_levels(pushed.tolist(), ROWS)]
-    rows = tuple(
+    pushed = np.flatnonzero(np.isfinite(growth)) if run.config["growth"] else np.arange(len(growth))
+    shown = pushed[shown_levels(len(pushed), ROWS)]
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (float(curves.levels[i]), round(float(np.median(curves.values[:, i])), 3),
          f"{curves.unstable[:, i].mean():.0%}", f"{curves.certain[:, i].mean():.0%}",
          round(float(median(curves.extents)[i]), 1), round(float(wave[i]), 2), round(float(kept[i]), 2),
-         f"{growth[i]:.2g} / {control[i]:.2g}")
+         *([f"{growth[i]:.2g} / {control[i]:.2g}"] if run.config["growth"] else []))
         for i in shown
     )  # fmt: skip
-    columns = ("sigma", "eigenvalue", "unstable", "beyond", "sites", "wavenumber", "kept", "growth / random")
+    columns: tuple[str, ...] = ("sigma", "eigenvalue", "unstable", "beyond", "sites", "wavenumber", "kept")
     note = (
         "medians over states; beyond: by more than the antisymmetric part; kept: overlap with the mode at the level "
-        "before; growth of a push along the mode until the end, and of one in a random direction"
+        "before"
     )
+    if run.config["growth"]:
+        columns = (*columns, "growth / random")
+        note += "; growth of a push along the mode until the end, and of one in a random direction"
     return Table("The softest mode by noise level", columns, rows, note)
 
 
@@ -196,6 +240,6 @@ def _between(run: Run, levels: Array) -> Table:
     return Table("Overlap of the softest modes of two states", ("sigma", "median |u . v|"), tuple(rows))
 
 
-def shown_levels(levels: Sequence[float], count: int) -> list[int]:
-    """Return the places of so many levels, evenly spread."""
-    return sorted({round(float(i)) for i in np.linspace(0, len(levels) - 1, min(count, len(levels)))})
+def shown_levels(levels: int, count: int) -> list[int]:
+    """Return the places of a few of so many levels, evenly spread."""
+    return sorted({round(float(i)) for i in np.linspace(0, levels - 1, min(count, levels))})

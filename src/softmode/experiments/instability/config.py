@@ -23,10 +23,12 @@ class Config(AnyModel, Compute):
     data: str = ""
     """Data of --states forward: a file.npz with images [image, channel, sides] in the model's units; the model's own
     held-out images when left out."""
-    levels: Annotated[int, Bounds(3, 10**4)] = 16
+    levels: Annotated[int, Bounds(3, 10**4)] = 20
     """Noise levels, evenly spaced in their logarithm."""
-    highest: Positive = 30.0
-    """Highest noise level."""
-    lowest: Positive = 0.1
-    """Lowest noise level."""
+    highest: Positive | None = None
+    """Highest noise level; 80, or the highest that the model knows, when left out."""
+    lowest: Positive | None = None
+    """Lowest noise level; 0.1, or the lowest that the model knows, when left out."""
+    growth: bool = True
+    """Whether to follow pushes along the softest mode to the end of generation, which takes half of the time."""
     block: Count = 16

@@ -68,7 +68,7 @@ def modes(run: Run) -> Figure | None:
     if fields.ndim < 5:
         return None
     curves = Curves.of(run)
-    places = shown_levels(curves.levels.tolist(), COLUMNS)
+    places = shown_levels(len(curves.levels), COLUMNS)
     figure = Figure(figsize=(1.6 * len(places), 1.75 * len(fields) + 0.9), layout="constrained")
     panels = figure.subplots(len(fields), len(places), squeeze=False)
     for row, state in enumerate(fields):

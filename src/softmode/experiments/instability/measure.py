@@ -21,11 +21,11 @@ from softmode.experiments.instability.config import Config
 from softmode.experiments.instability.growth import growth
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import check_levels
+from softmode.levels import settled_levels
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.load import load_model
-from softmode.observe.softest import overlap, participation, softest_modes, wavenumber
+from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
 from softmode.process import VE
 from softmode.runs.classes import by_label, dealt_labels
@@ -37,6 +37,8 @@ from softmode.samplers import FLOW_LEVELS, Heun
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, tag
 
+# highest and lowest noise level
+LEVELS = (80.0, 0.1)
 # levels of the flow from noise to the first level that is measured, and between the others at least
 FLOW_STEPS = 64
 # a product with the Jacobian and one with its transpose, in evaluations of the network
@@ -73,13 +75,12 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
         config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
     )
     check_state_fits(model, dtype)
-    if not config.lowest < config.highest:
-        raise ValueError(f"highest: got {config.highest:g}; expected a noise level above lowest = {config.lowest:g}")
-    check_levels(replace(model, process=VE()), config.highest, config.lowest)
+    highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
+    config = replace(config, highest=highest, lowest=lowest)
     labels = dealt_labels(config.labels, model, config.trajectories)
     images = _images(config, model, labels) if config.states == "forward" else {}
     denoisers = {label: model.denoiser(label) for label in labels}
-    levels = torch.from_numpy(np.geomspace(config.highest, config.lowest, config.levels))
+    levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     middle = float(levels[len(levels) // 2])
     seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
     for each in denoisers.values():
@@ -190,6 +191,10 @@ class InstabilityPlan(Plan):
                 "extent": _along("participation ratio of the mode", "site", "bell1970"),
                 "wavenumber": _along("rms wavenumber of the mode", "radian per site"),
                 "kept": _along("|overlap| with the mode at the level before"),
+                "first_gain": _along(
+                    "gain along the softest mode of the first state; NaN of that itself", source="MMSE <= linear MMSE"
+                ),
+                "first_part": _along("part of the state along that mode", "data unit"),
                 "growth": _along("growth of a push along the mode until the end; NaN at two of three levels"),
                 "growth_random": _along("growth of a push in a random direction"),
                 "mode": Variable(("level", "channel", *SPACE[-len(sides) :]), "softest mode", "1", SOURCE, "state"),
@@ -204,7 +209,8 @@ class InstabilityPlan(Plan):
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
-        each = len(self.levels) * PRODUCTS * TYPICAL + -(-len(self.levels) // PUSHED) * 2 * pushes.EVALUATIONS
+        each = len(self.levels) * PRODUCTS * TYPICAL
+        each += -(-len(self.levels) // PUSHED) * 2 * pushes.EVALUATIONS if self.config.growth else 0
         each += 2 * FLOW_STEPS if self.config.states == "reverse" else 0
         return each * self.call_seconds * sum(len(block.trajectories) for block in pending)
 
@@ -216,10 +222,11 @@ class InstabilityPlan(Plan):
     def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
         """Follow states of one class down the noise levels."""
         denoiser, columns = self.denoisers[label], dict[str, list[Tensor]]()
-        states = self._noised(label, trajectories) if self.images else self._sampled(label, trajectories)
+        states = self._states(label, trajectories)
         random = self._noise(trajectories, "instability directions")
         direction = random / torch.linalg.vector_norm(random.flatten(1), dim=1).reshape(-1, *[1] * (random.ndim - 1))
         before = None
+        others = torch.tensor([0.0 if i else math.nan for i in trajectories], dtype=self.dtype)
         for place, (sigma, x) in enumerate(zip(self.levels.tolist(), states, strict=True)):
             found = softest_modes(denoiser, x, sigma, direction if before is None else before, PAIRS)
             mode = found.modes[:, 0]
@@ -233,6 +240,8 @@ class InstabilityPlan(Plan):
                 "extent": participation(found.modes)[:, 0],
                 "wavenumber": wavenumber(mode),
                 "kept": torch.full_like(found.antisymmetric, math.nan) if before is None else overlap(mode, before),
+                "first_gain": others + gain_along(denoiser, x, sigma, self._first_modes[place]).cpu(),
+                "first_part": (x * self._first_modes[place]).flatten(1).sum(1),
                 "growth": self._growth(place, denoiser, x, mode),
                 "growth_random": self._growth(place, denoiser, x, direction),
                 "mode": mode,
@@ -243,9 +252,23 @@ class InstabilityPlan(Plan):
             advance()
         return {name: torch.stack(each, 1).numpy() for name, each in columns.items()}
 
+    @cached_property
+    def _first_modes(self) -> list[Tensor]:
+        """The softest mode of the first state at every level, found from there on whatever block is measured."""
+        label = next(iter(self.denoisers))
+        found, mode = list[Tensor](), self._noise([0], "instability directions")
+        for sigma, x in zip(self.levels.tolist(), self._states(label, [0]), strict=True):
+            mode = softest_modes(self.denoisers[label], x, sigma, mode).modes[:, 0]
+            found.append(mode[0])
+        return found
+
+    def _states(self, label: Label, trajectories: list[int]) -> list[Tensor]:
+        """Return states of one class at every level."""
+        return self._noised(label, trajectories) if self.images else self._sampled(label, trajectories)
+
     def _growth(self, place: int, denoiser: Denoiser, x: Tensor, modes: Tensor) -> Tensor:
         """Return how much pushes have grown in the end, at every third level, as it takes the flow to the end."""
-        if place % PUSHED:
+        if place % PUSHED or not self.config.growth:
             return torch.full((len(x),), math.nan, dtype=x.dtype)
         return growth(denoiser, x, float(self.levels[place]), modes)
 
@@ -258,8 +281,8 @@ class InstabilityPlan(Plan):
     def _sampled(self, label: Label, trajectories: list[int]) -> list[Tensor]:
         """Return states of the probability flow at every level."""
         _, highest = self.model.levels or FLOW_LEVELS[::-1]
-        first = max(min(FLOW_LEVELS[0], highest), self.config.highest)
-        flow = Heun().grid(VE(), first, self.config.lowest, FLOW_STEPS)
+        first = max(min(FLOW_LEVELS[0], highest), float(self.levels[0]))
+        flow = Heun().grid(VE(), first, float(self.levels[-1]), FLOW_STEPS)
         times = torch.cat([flow, self.levels]).unique().flip(0)
         wanted = [int((times - level).abs().argmin()) for level in self.levels]
         x = first * self._noise(trajectories)

@@ -14,6 +14,8 @@ class Config(ProbeConfig):
 
     Example: softmode window fashion-mnist-binary --out runs/window
 
+    Example: softmode window fashion-mnist --quick --out runs/quick
+
     Example: softmode window runs/window --format json
 
     MODEL may be the directory of a finished run of softmode probe or softmode window: then that one is analysed, and
@@ -21,8 +23,10 @@ class Config(ProbeConfig):
     """
 
     trajectories: Count = 16
-    """Independent trajectories, or data of --states forward; four times as many images are noised for what is known of
-    the labels."""
+    """Independent trajectories, or data of --states forward. What the answer is of takes four times as many: images
+    that are noised for what is known of the labels, or states whose softest modes are found where there are none."""
+    quick: bool = False
+    """Give a first answer, of fewer states and noise levels, without clones."""
     share: Annotated[float, Bounds(above=0, below=1)] = 0.8
     """Share of the information about the labels that the window gains."""
     sampler: Literal["auto", "euler-maruyama", "heun"] = "heun"

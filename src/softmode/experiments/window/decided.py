@@ -1,14 +1,17 @@
 """Where a sample is decided: the label, by its information; without labels, by unstable modes that are extended."""
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
+from softmode.cumulative import rates, shortest, simultaneous
 from softmode.estimate import Array, Estimate, bootstrap
 from softmode.experiments.information.analyse import Known, labels_of
-from softmode.experiments.information.curves import shortest, simultaneous
-from softmode.experiments.instability.analyse import EXTENDED, Curves, crossing
+from softmode.experiments.instability.analyse import EXTENDED, TINY, Curves
 from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
 from softmode.runs.store import is_run
@@ -20,47 +23,76 @@ KNOWN_IN, SOFT_IN = "information", "instability"
 
 Verdict = Literal["found", "doubtful", "none"]
 
+# share of unstable states from which on they are counted
+FIRST = 0.05
+# nats of information that are none
+NOTHING = 1e-3
+# levels that are averaged where separate steps of a decision are looked for
+COARSE = 3
+
+
+class Window(NamedTuple):
+    """One interval of noise levels in which something is decided.
+
+    Attributes:
+        sigma_c: Where half of that is known, or half of the states are unstable.
+        low: Its lower end.
+        high: Its upper end.
+        gained: Nats that are gained in its step; NaN where no label was followed.
+    """
+
+    sigma_c: Estimate
+    low: Estimate
+    high: Estimate
+    gained: float = math.nan
+
 
 class Decided(NamedTuple):
-    """The window, and what it is of.
+    """The answer, and what it is of.
 
     Attributes:
         verdict: found, doubtful or none.
-        by: label, or softest modes.
-        sigma_c: The noise level at its middle: where half of the label is known, or half of the states are unstable.
-        low: Its lower end.
-        high: Its upper end.
+        by: label, softest modes, or nothing where only a probe was made.
+        windows: From the highest noise level down; none without a window.
         sentence: The answer.
+        samples: Trajectories behind it.
     """
 
     verdict: Verdict
     by: str
-    sigma_c: Estimate
-    low: Estimate
-    high: Estimate
+    windows: tuple[Window, ...]
     sentence: str
+    samples: int
+
+    @property
+    def main(self) -> Window:
+        """The window in which most is gained, or the first; undefined where there is none."""
+        if not self.windows:
+            missing = Estimate.missing(self.samples, self.sentence)
+            return Window(missing, missing, missing)
+        return max(self.windows, key=lambda each: each.gained if math.isfinite(each.gained) else 0.0)
 
 
 def decided(run: Run) -> Decided:
-    """Return the window of a probe by what was measured beside it: labels first, else the softest modes."""
+    """Return the windows of a probe by what was measured beside it: labels first, else the softest modes."""
     known = beside(run, KNOWN_IN, INFORMATION)
     if known is not None:
         return by_labels(labels_of(known), known.dataset["level"].to_numpy(), float(known.config["share"]))
     soft = beside(run, SOFT_IN, INSTABILITY)
     if soft is not None:
         return by_modes(Curves.of(soft))
-    none = Estimate.missing(run.dataset.sizes["trajectory"], "only a probe was made")
-    sentence = (
-        "a probe alone cannot tell a window from noise: softmode window MODEL measures the labels and the softest "
-        "modes beside it"
-    )
-    return Decided("none", "", none, none, none, sentence)
+    return _nothing(
+        "a probe alone cannot tell a window from noise; softmode window MODEL measures the labels and the softest "
+        "modes beside it",
+        "", run.dataset.sizes["trajectory"],
+    )  # fmt: skip
 
 
-def by_labels(labels: list[Known], levels: Array, share: float) -> Decided:
-    """Return the shortest interval that gains a share of what is known of a label in the end.
+def by_labels(labels: Sequence[Known], levels: Array, share: float) -> Decided:
+    """Return the shortest intervals that gain a share of what is known of a label in the end.
 
-    Of several labels, the shares of their entropies together: half of it, for example, is half of all there is to know.
+    Of several labels all that is known of each is added up. Where the density of the information has separate modes,
+    steps of a hierarchy, each has an interval of its own.
 
     Args:
         labels: What the paths tell of each label.
@@ -70,23 +102,53 @@ def by_labels(labels: list[Known], levels: Array, share: float) -> Decided:
     information = np.sum([each.information for each in labels], axis=0)
     score = np.sum([each.score for each in labels], axis=0)
     groups = labels[0].truth.tolist() if len(labels) == 1 else []
-    (total,) = bootstrap(information[:, -1:], lambda curve: curve, centre=_mean, groups=groups)
-    low, high, half = bootstrap(
-        information, lambda curve: np.array(shortest(curve, levels, share)), centre=_mean, groups=groups
-    )
-    entropy = sum(each.entropy for each in labels)
+    entropy, count = sum(each.entropy for each in labels), len(information)
     name = f"the {labels[0].name}" if len(labels) == 1 else "its labels"
-    if not (np.isnan(score).any() or simultaneous(score, groups).low.max() > 0):
-        best = float(score.mean(0).max())
-        sentence = (
-            f"no critical window found: the model knows nothing of {name} for sure, at its best {best:.2g} of "
-            f"{entropy:.3f} nats"
-        )
-        return Decided("none", "label", *(Estimate.missing(half.samples, sentence),) * 3, sentence)
-    said = (
-        f"there {share:.0%} of {total} nats about {name} are gained, of {entropy:.3f}, half of them by sigma_c = {half}"
-    )
-    return _window("label", half, low, high, said)
+    if not (np.isnan(score).any() or simultaneous(score, groups).low.max() > NOTHING):
+        best = max(0.0, float(score.mean(0).max()))
+        why = f"the model knows nothing of {name} for sure, at its best {best:.2g} of {entropy:.3f} nats"
+        return _nothing(why, "label", count)
+    (total,) = bootstrap(information[:, -1:], lambda curve: curve, centre=_mean, groups=groups)
+    cuts = [0, *separations(information, levels, groups), len(levels) - 1]
+    windows = []
+    for first, last in itertools.pairwise(cuts):
+        own = information[:, first : last + 1] - information[:, first : first + 1]
+        low, high, half = bootstrap(own, _shortest(levels[first : last + 1], share), centre=_mean, groups=groups)
+        windows.append(Window(half, low, high, float(own[:, -1].mean())))
+    known = f"{total} nats about {name}, of {entropy:.3f}"
+    if len(windows) == 1:
+        said = f"there {share:.0%} of {known}, are gained, half of them by sigma_c = {_short(windows[0].sigma_c)}"
+    else:
+        steps = ", ".join(f"{each.gained:.2g} by {each.low.value:.3g}" for each in windows)
+        said = f"{known}, are gained in {len(windows)} separate steps: {steps}"
+    return _answer("label", windows, said, count)
+
+
+def _shortest(levels: Array, share: float) -> Callable[[Array], Array]:
+    return lambda curve: np.array(shortest(curve, levels, share))
+
+
+def separations(
+    information: Float[Array, "trajectory level"], levels: Float[Array, " level"], groups: Sequence[int] = ()
+) -> list[int]:
+    """Return the places of levels between which information is gained in separate steps.
+
+    There the rate of gain is below that on either side, with a simultaneous band of 95 % between them.
+    """
+    places = np.arange(0, len(levels), COARSE)
+    if len(places) < 4:
+        return []
+    band = simultaneous(rates(information[:, places], levels[places]), groups)
+
+    def split(first: int, last: int) -> list[int]:
+        """Return the steps of a stretch at which it falls apart."""
+        for valley in sorted(range(first + 1, last), key=lambda i: float(band.mean[i])):
+            sides = band.low[first:valley].max(), band.low[valley + 1 : last + 1].max()
+            if min(sides) > band.high[valley]:
+                return [*split(first, valley - 1), valley, *split(valley + 1, last)]
+        return []
+
+    return [int(places[step] + COARSE // 2) for step in split(0, len(band.mean) - 1)]
 
 
 def _mean(curves: Array) -> Array:
@@ -96,82 +158,99 @@ def _mean(curves: Array) -> Array:
 def by_modes(curves: Curves) -> Decided:
     """Return the levels from the first unstable extended mode down to where the softest modes have become local.
 
-    The first is where a tenth of the states is unstable; a mode is extended if it takes a tenth of the sites.
+    They are counted from where FIRST of the states are unstable in a mode of at least EXTENDED of the sites, and only
+    if they are so by more than the network's own error: than its Jacobian fails to be symmetric, and where its mean
+    over states is one that a denoiser's can be.
     """
-    stacked = np.stack([curves.values - curves.residuals, curves.extents], 2)
+    count, scores = len(curves.values), extended_score(curves, curves.sure)
+    found = intervals(np.quantile(scores, 1 - FIRST, axis=0), curves.levels)
+    sure = np.quantile(extended_score(curves, np.nan_to_num(curves.surest)), 1 - FIRST, axis=0)
+    real = [each for each in found if (sure[(curves.levels <= each[0]) & (curves.levels >= each[1])] > 0).any()]
+    if real:
+        sites = f"more than {EXTENDED * curves.sites:.0f} of {curves.sites} sites"
+        said = f"there at least {FIRST:.0%} of {count} states are unstable, in modes of {sites}"
+        return _answer("softest modes", [_of_modes(scores, curves.levels, each) for each in real], said, count)
+    return _nothing(_why_none(curves, found), "softest modes", count)
+
+
+def extended_score(curves: Curves, values: Float[Array, "state level"]) -> Float[Array, "state level"]:
+    """Return a number above 0 where an eigenvalue is above 1 and its mode is extended; both enter by their logarithms.
+
+    Args:
+        curves: The softest modes.
+        values: Their eigenvalues, less what these may be wrong by.
+    """
+    soft, extent = np.log(np.maximum(values, TINY)), np.log(curves.extents / (EXTENDED * curves.sites))
+    return np.fmin(soft, extent)
+
+
+def intervals(curve: Float[Array, " level"], levels: Float[Array, " level"]) -> list[tuple[float, float]]:
+    """Return where a curve is above 0: upper and lower ends, interpolated in the logarithm of the level.
+
+    A stretch that begins at the highest level has no upper end and is left out; one that lasts ends at the last level.
+    """
+    above, logs = curve > 0, np.log(levels)
+    steps = np.diff(above.astype(int))
+    cross = [logs[i] + (logs[i + 1] - logs[i]) * curve[i] / (curve[i] - curve[i + 1]) for i in np.flatnonzero(steps)]
+    signs = steps[steps != 0]
+    ends = [*cross, logs[-1]]
+    return [(float(np.exp(ends[i])), float(np.exp(ends[i + 1]))) for i, sign in enumerate(signs) if sign > 0]
+
+
+def _of_modes(scores: Array, levels: Array, reference: tuple[float, float]) -> Window:
+    """Return a window with its errors: a resample's is the one that shares most of it."""
 
     def statistic(sample: Array) -> Array:
-        values, extents = sample[..., 0], np.where(sample[..., 0] > 1, sample[..., 1], np.nan)
-        first, half = (crossing(np.quantile(values, q, axis=0), curves.levels) for q in (1 - FIRST, 0.5))
-        local = _falls_below(_median(extents), curves.levels, EXTENDED * curves.sites, first)
-        return np.array([half if local < half else math.sqrt(first * local), local, first])
+        found = intervals(np.quantile(sample, 1 - FIRST, axis=0), levels)
+        best = max(found, key=lambda each: _shared(each, reference), default=None)
+        if best is None or _shared(best, reference) <= 0:
+            return np.full(3, np.nan)
+        high, low = best
+        half = intervals(np.median(sample, axis=0), levels)
+        inside = [level for level, _ in half if low < level <= high]
+        return np.array([inside[0] if inside else math.sqrt(low * high), low, high])
 
-    half, low, high = bootstrap(stacked, statistic, centre=lambda sample: sample)
-    count = len(curves.values)
-    if math.isfinite(high.value) and math.isfinite(low.value):
-        said = (
-            f"from there on at least {FIRST:.0%} of {count} states are unstable, in modes of more than "
-            f"{EXTENDED * curves.sites:.0f} of {curves.sites} sites; below it decisions are local"
+    half, low, high = bootstrap(scores, statistic, centre=lambda sample: sample)
+    return Window(half, low, high)
+
+
+def _shared(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Return the length, in log sigma, that two intervals share."""
+    return math.log(min(one[0], other[0]) / max(one[1], other[1]))
+
+
+def _why_none(curves: Curves, found: Sequence[tuple[float, float]]) -> str:
+    """Say what there is in place of an extended instability."""
+    count, unstable = len(curves.values), curves.unstable.mean(0)
+    if found:
+        return (
+            f"states are unstable from sigma = {found[0][0]:.3g} on, but by no more than the network's own error: its "
+            "Jacobian is not symmetric, or exceeds 1 on average"
         )
-        return _window("softest modes", half, low, high, said)
-    unstable = curves.unstable.mean(0).max()
-    if unstable == 0:
-        why = f"none of {count} states is unstable, the largest eigenvalue is {curves.values.max():.3g}"
-    elif curves.unstable[:, 0].mean() >= FIRST:
-        why = f"states are unstable at the highest level, {curves.levels[0]:.3g}, already"
-    elif unstable < FIRST:
-        why = f"at most {unstable:.0%} of {count} states are unstable"
-    else:
-        why = (
-            f"decisions are local: unstable modes take {float(np.nanmedian(_first_extents(curves))):.3g} of "
-            f"{curves.sites} sites when they appear"
-        )
-    sentence = f"no critical window found: {why}"
-    return Decided("none", "softest modes", *(Estimate.missing(count, sentence),) * 3, sentence)
+    if unstable.max() == 0:
+        return f"none of {count} states is unstable, the largest eigenvalue of dD/dx is {curves.values.max():.3g}"
+    if unstable[0] >= FIRST:
+        return f"{unstable[0]:.0%} of the states are unstable at the highest level, {curves.levels[0]:.3g}, already"
+    if unstable.max() < FIRST:
+        return f"at most {unstable.max():.0%} of {count} states are unstable"
+    extent = float(np.nanmedian(np.where(curves.unstable, curves.extents, np.nan)))
+    return f"decisions are local: unstable modes take {extent:.3g} of {curves.sites} sites"
 
 
-# share of unstable states from which on they are counted
-FIRST = 0.1
-
-
-def _median(extents: Array) -> Array:
-    """Return the median over states where any has a value; NaN where none has."""
-    some = np.isfinite(extents).any(0)
-    return np.where(some, np.nanmedian(np.where(some, extents, 0.0), axis=0), np.nan)
-
-
-def _first_extents(curves: Curves) -> Array:
-    """Return the extent of each state's mode where it first is unstable; NaN where it never is."""
-    first = curves.unstable.argmax(1)
-    found = np.take_along_axis(curves.extents, first[:, None], 1)[:, 0]
-    return np.where(curves.unstable.any(1), found, np.nan)
-
-
-def _falls_below(extents: Array, levels: Array, height: float, first: float) -> float:
-    """Return the level, at or below a first one, at which the extent of unstable modes falls below a height.
-
-    Returns:
-        NaN where they begin below it, or never fall.
-    """
-    below = levels < first if math.isfinite(first) else np.zeros(len(levels), bool)
-    places = np.flatnonzero(below & np.isfinite(extents))
-    if not len(places) or extents[places[0]] < height:
-        return math.nan
-    small = places[extents[places] < height]
-    if not len(small):
-        return math.nan
-    after = int(small[0])
-    before = int(places[places < after][-1])
-    share = math.log(extents[before] / height) / math.log(extents[before] / extents[after])
-    return float(levels[before] * (levels[after] / levels[before]) ** share)
-
-
-def _window(by: str, sigma_c: Estimate, low: Estimate, high: Estimate, said: str) -> Decided:
-    doubts = [each.reason for each in (sigma_c, low, high) if each.reason]
-    ends = f"{low.value:.3g} {low.interval} < sigma <= {high.value:.3g} {high.interval}"
+def _answer(by: str, windows: Sequence[Window], said: str, samples: int) -> Decided:
+    doubts = [each.reason for window in windows for each in window[:3] if each.reason]
+    ends = " and ".join(f"{_short(each.low)} < sigma <= {_short(each.high)}" for each in windows)
     if doubts:
-        return Decided("doubtful", by, sigma_c, low, high, f"a window is in doubt, {ends}, {doubts[0]}: {said}")
-    return Decided("found", by, sigma_c, low, high, f"guide where {ends}: {said}")
+        return Decided("doubtful", by, tuple(windows), f"a window is in doubt, {ends}, {doubts[0]}: {said}", samples)
+    return Decided("found", by, tuple(windows), f"guide where {ends}: {said}", samples)
+
+
+def _short(estimate: Estimate) -> str:
+    return f"{estimate.value:.3g} {estimate.interval}".strip()
+
+
+def _nothing(why: str, by: str, samples: int) -> Decided:
+    return Decided("none", by, (), f"no critical window found: {why}", samples)
 
 
 def beside(run: Run, place: str, experiment: Experiment) -> Run | None:

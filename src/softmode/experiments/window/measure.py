@@ -1,11 +1,12 @@
 """What a window needs: a probe of the model and copies of its trajectories, or a probe that is finished already."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from softmode.bounds import check
+from softmode.data import read_images
 from softmode.estimate import Array
 from softmode.experiments.probe.config import Config as ProbeConfig
 from softmode.experiments.probe.measure import ProbePlan
@@ -13,13 +14,16 @@ from softmode.experiments.probe.measure import prepare as prepare_probe
 from softmode.experiments.window.config import Config
 from softmode.experiments.window.criteria import CLONES, CLONES_IN, PROBE
 from softmode.experiments.window.decided import INFORMATION, INSTABILITY, KNOWN_IN, SOFT_IN
+from softmode.experiments.window.quick import QUICK, STATES
+from softmode.labels import Label
 from softmode.message import quote, refusal
+from softmode.model import Model
 from softmode.runs.experiment import Constants, Experiment, Plan
 from softmode.runs.store import ArraySpec, Block, Store, is_run
-from softmode.targets import targets
+from softmode.targets import Target, targets
 
-# images that are noised for the labels, for each trajectory of the probe
-IMAGES = 4
+# most values of all labels together that are followed unless the user names some
+VALUES = 32
 
 
 def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPlan":
@@ -43,15 +47,44 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
             )
         return WindowPlan(config, home_of=Path(config.model))
     settings = {field.name: getattr(config, field.name) for field in fields(ProbeConfig)}
-    probe = prepare_probe(ProbeConfig(**settings), given)
-    told = {**given, "model": probe.model}
-    clones = CLONES.prepare(_of(CLONES, config, **_of_clones(config)), told) if config.clones else None
-    soft = INSTABILITY.prepare(_of(INSTABILITY, config), told)
+    probe = prepare_probe(ProbeConfig(**settings | _quick(config, "probe")), given)
+    told, many = {**given, "model": probe.model}, STATES * config.trajectories
+    clones = None
+    if config.clones and not config.quick:
+        clones = CLONES.prepare(_of(CLONES, config, **_of_clones(config)), told)
     known = None
-    if len(config.labels) != 1 and targets(probe.model):
-        images = {"trajectories": IMAGES * config.trajectories, "states": "auto"}
+    if asked := _followed(config, probe.model):
+        images = {"trajectories": many} | _quick(config, "known")
+        labels = asked[0].labels if len(asked) == 1 else (None,)
+        enough = _has_data(config, probe.model, labels, images["trajectories"])
+        images |= {"states": "auto"} if enough else {"states": "samples", "data": ""}
         known = INFORMATION.prepare(_of(INFORMATION, config, **images), told)
+    soft = None
+    if known is None or not config.quick:
+        states = {"trajectories": config.trajectories if known else many, "growth": False} | _quick(config, "soft")
+        enough = _has_data(config, probe.model, config.labels or (None,), states["trajectories"])
+        states |= {"states": "forward"} if enough else {"states": "reverse"}
+        soft = INSTABILITY.prepare(_of(INSTABILITY, config, **states), told)
     return WindowPlan(config, probe, clones, soft, known)
+
+
+def _quick(config: Config, part: str) -> dict[str, Any]:
+    return QUICK[part] if config.quick else {}
+
+
+def _followed(config: Config, model: Model) -> tuple[Target, ...]:
+    """Return the labels that are followed: those that the user names, or all of few; none of one alone."""
+    asked = targets(model, config.labels)
+    few = len(config.labels) != 1 and sum(len(target.labels) for target in asked) <= VALUES
+    return asked if few else ()
+
+
+def _has_data(config: Config, model: Model, labels: Sequence[Label], states: int) -> bool:
+    """Return whether there are data for so many states, dealt out to labels in turn."""
+    if config.data:
+        return states <= len(labels) * len(read_images(config.data, model.shape))
+    images = [model.held_out(label) for label in labels]
+    return all(each is not None and states <= len(labels) * len(each) for each in images)
 
 
 def _of(experiment: Experiment, config: Config, **own: Any) -> Any:
