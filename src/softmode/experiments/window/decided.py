@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
 
 from softmode.cumulative import rates, shortest, simultaneous
 from softmode.estimate import Array, Estimate, bootstrap
@@ -163,8 +164,8 @@ def by_modes(curves: Curves) -> Decided:
     over states is one that a denoiser's can be.
     """
     count, scores = len(curves.values), extended_score(curves, curves.sure)
-    found = intervals(np.quantile(scores, 1 - FIRST, axis=0), curves.levels)
-    sure = np.quantile(extended_score(curves, np.nan_to_num(curves.surest)), 1 - FIRST, axis=0)
+    found = intervals(first(scores), curves.levels)
+    sure = first(extended_score(curves, np.nan_to_num(curves.surest)))
     real = [each for each in found if (sure[(curves.levels <= each[0]) & (curves.levels >= each[1])] > 0).any()]
     if real:
         sites = f"more than {EXTENDED * curves.sites:.0f} of {curves.sites} sites"
@@ -184,24 +185,28 @@ def extended_score(curves: Curves, values: Float[Array, "state level"]) -> Float
     return np.fmin(soft, extent)
 
 
+def first(scores: Float[Array, "state level"]) -> Float[Array, " level"]:
+    """Return the score above which FIRST of the states are, at each level."""
+    return np.quantile(scores, 1 - FIRST, axis=0, method="median_unbiased")
+
+
 def intervals(curve: Float[Array, " level"], levels: Float[Array, " level"]) -> list[tuple[float, float]]:
-    """Return where a curve is above 0: upper and lower ends, interpolated in the logarithm of the level.
+    """Return where a curve is above 0: upper and lower ends, interpolated by monotone cubics in the log of the level.
 
     A stretch that begins at the highest level has no upper end and is left out; one that lasts ends at the last level.
     """
-    above, logs = curve > 0, np.log(levels)
-    steps = np.diff(above.astype(int))
-    cross = [logs[i] + (logs[i + 1] - logs[i]) * curve[i] / (curve[i] - curve[i + 1]) for i in np.flatnonzero(steps)]
-    signs = steps[steps != 0]
-    ends = [*cross, logs[-1]]
-    return [(float(np.exp(ends[i])), float(np.exp(ends[i + 1]))) for i, sign in enumerate(signs) if sign > 0]
+    logs = np.log(levels)
+    cubic = PchipInterpolator(-logs, curve)
+    crossings = -np.sort(cubic.roots(extrapolate=False))
+    ends = [*(at for at in crossings if np.isfinite(at)), logs[-1]]
+    return [(math.exp(high), math.exp(low)) for high, low in itertools.pairwise(ends) if cubic(-(high + low) / 2) > 0]
 
 
 def _of_modes(scores: Array, levels: Array, reference: tuple[float, float]) -> Window:
     """Return a window with its errors: a resample's is the one that shares most of it."""
 
     def statistic(sample: Array) -> Array:
-        found = intervals(np.quantile(sample, 1 - FIRST, axis=0), levels)
+        found = intervals(first(sample), levels)
         best = max(found, key=lambda each: _shared(each, reference), default=None)
         if best is None or _shared(best, reference) <= 0:
             return np.full(3, np.nan)
