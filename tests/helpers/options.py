@@ -22,6 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "window": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
+        "quick": False, "share": 0.8,
         "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
         "classifier": "fashion-mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
