@@ -247,7 +247,7 @@ def test_models_that_cannot_be_guided_are_refused() -> None:
 
 def test_classifiers_that_cannot_judge_are_refused() -> None:
     for config, given, message in (
-        (PULSE, None, "classifier: no agreement of classes: fashion-mnist-classifier tells those of"),
+        (PULSE, None, "classifier: no agreement of classes: no classifier is known for the data of"),
         (replace(PULSE, classifier="none"), None, "classifier: got none; alignment needs one"),
         (PULSE, lambda x: x, "classifier: got function; expected one with channels, classes, features and head"),
         (PULSE, Classifier(nearest().features, nearest().head, 2), "classifier: .* tells 2 classes; labels has 2"),
