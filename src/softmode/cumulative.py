@@ -45,9 +45,8 @@ def shortest(curve: Float[Array, " level"], levels: Float[Array, " level"], shar
     if not total > 0:
         return Interval(math.nan, math.nan, math.nan)
     # for every beginning the first end at which enough is gained
-    ends = np.array([np.argmax(known - start >= share * total) for start in known])
-    ends[[known.max() - start < share * total for start in known]] = -1
-    possible = np.flatnonzero(ends >= 0)
+    enough = known - known[:, None] >= share * total
+    ends, possible = enough.argmax(1), np.flatnonzero(enough.any(1))
     widths = fine[possible] - fine[ends[possible]]
     begin = int(possible[np.argmin(widths)])
     half = fine[int(np.argmax(known >= total / 2))]
