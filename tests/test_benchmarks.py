@@ -25,7 +25,7 @@ BENCHMARKS = {
     "readme_numbers.py": [
         (
             "",
-            ("| xi_x grows fastest", "| growth of xi_x", "| `critical`", "| chi of p"),
+            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| `critical`", "| chi of p"),
         )
     ],
     "trained_networks.py": [

@@ -139,6 +139,11 @@ def test_a_simultaneous_band_holds_whole_curves() -> None:
     assert 0.88 <= held / 200 <= 0.99
 
 
+def test_one_class_holds_no_information() -> None:
+    with pytest.raises(ValueError, match="model: 'classes' knows one class, about which there is nothing to know"):
+        sm.information(classes(torch.ones(1, 1, SIDE, SIDE), 0.1))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -37,6 +37,11 @@ def unlabelled(mixture: sm.GaussianMixture) -> sm.Model:
     return sm.Model("mixture", VE(), (1, SIDE, SIDE), lambda _label: mixture.denoiser())
 
 
+def white(spread: float) -> dict[str, torch.Tensor]:
+    """Return what a model tells of white data."""
+    return {"spectrum": torch.full((1, SIDE, SIDE), spread**2), "mean": torch.zeros(1, 1, SIDE, SIDE)}
+
+
 def tree(ratio: float) -> torch.Tensor:
     """Return the four leaves of a tree: a coarse difference, and one finer by a ratio in another mode."""
     coarse, fine = 20 * wave(0, 1), 20 / ratio * wave(2, 1)
@@ -212,7 +217,12 @@ def test_several_labels_are_added_up() -> None:
 
 
 def test_bad_settings_are_refused(tmp_path: Path) -> None:
-    """A share outside (0, 1), before anything is written."""
+    """A share outside (0, 1), one trajectory, a model that never sees its data: before anything is written."""
+    noisy = replace(unlabelled(two_gaussians(8 * wave(0, 1), 1.0)), levels=(5.0, 80.0), **white(1.0))
+    with refused("model: 'mixture' knows noise levels from 5 up, above the scale of its data, 1"):
+        found(noisy, tmp_path)
+    with refused("trajectories: got 1; expected at least 2"):
+        found(noisy, tmp_path, trajectories=1)
     for share in (0.0, 1.0, -0.2):
         with refused(f"share: got {share:g}"):
             found(mixture_model(two_gaussians(8 * wave(0, 1), 1.0)), tmp_path, share=share)

@@ -21,7 +21,7 @@ from softmode.experiments.information.images import Noised, noised_images
 from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import settled_levels
-from softmode.message import refusal
+from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.load import load_model
 from softmode.observe.state import Variable
@@ -65,6 +65,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
             "two, or leave it out"
         )
     asked = targets(model, config.labels)
+    if asked and sum(len(target.labels) for target in asked) == len(asked):
+        raise refusal(f"model: {quote(model.name)} knows one class, about which there is nothing to know: 0 nats")
     images = noised_images(config, model, asked, device, dtype)
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     labels = dict.fromkeys(label for target in asked for label in target.labels)

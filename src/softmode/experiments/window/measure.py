@@ -1,5 +1,6 @@
 """What a window needs: a probe of the model and copies of its trajectories, or a probe that is finished already."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +23,8 @@ from softmode.runs.experiment import Constants, Experiment, Plan
 from softmode.runs.store import ArraySpec, Block, Store, is_run
 from softmode.targets import Target, targets
 
+# fewest trajectories that have an interval
+LEAST = 2
 # most values of all labels together that are followed unless the user names some
 VALUES = 32
 
@@ -37,6 +40,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
         ValueError: If any field is out of range, the model cannot be used, or its directory holds no probe.
     """
     check(config)
+    if config.trajectories < LEAST:
+        raise refusal(f"trajectories: got {config.trajectories}; expected at least {LEAST}: fewer have no interval")
     given = given or {}
     if "model" not in given and is_run(config.model):
         made = Store(Path(config.model)).identity.get("experiment")
@@ -48,6 +53,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
         return WindowPlan(config, home_of=Path(config.model))
     settings = {field.name: getattr(config, field.name) for field in fields(ProbeConfig)}
     probe = prepare_probe(ProbeConfig(**settings | _quick(config, "probe")), given)
+    _check_scale(probe)
     told, many = {**given, "model": probe.model}, STATES * config.trajectories
     clones = None
     if config.clones and not config.quick:
@@ -75,8 +81,21 @@ def _quick(config: Config, part: str) -> dict[str, Any]:
 def _followed(config: Config, model: Model) -> tuple[Target, ...]:
     """Return the labels that are followed: those that the user names, or all of few; none of one alone."""
     asked = targets(model, config.labels)
-    few = len(config.labels) != 1 and sum(len(target.labels) for target in asked) <= VALUES
-    return asked if few else ()
+    values = sum(len(target.labels) for target in asked)
+    return asked if len(asked) < values <= VALUES and len(config.labels) != 1 else ()
+
+
+def _check_scale(probe: ProbePlan) -> None:
+    """Raise a ValueError if a model's lowest noise level is beyond the scale of its data, where those are known."""
+    nulls = [of_class.null for of_class in probe.classes.values()]
+    if probe.model.levels is None or any(null is None for null in nulls):
+        return
+    scale = max(math.sqrt(float(null.spectrum.mean())) for null in nulls if null is not None)
+    if (lowest := probe.model.levels[0]) > scale:
+        raise refusal(
+            f"model: {quote(probe.model.name)} knows noise levels from {lowest:.3g} up, above the scale of its data, "
+            f"{scale:.3g}: what is decided below them cannot be seen"
+        )
 
 
 def _has_data(config: Config, model: Model, labels: Sequence[Label], states: int) -> bool:
