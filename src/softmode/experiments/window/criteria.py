@@ -174,10 +174,13 @@ def instability_criteria(run: Run) -> list[Criterion]:
     soft = beside(run, SOFT_IN, INSTABILITY)
     if soft is None:
         return []
-    rows = (("first_unstable_state", "sigma_first", "the first state"), ("half_of_states_unstable", "sigma_c", "half"))
+    rows = (
+        ("first_unstable_state", "sigma_first", "the first state has"),
+        ("half_of_states_unstable", "sigma_c", "half of the states have"),
+    )
     return [
         Criterion(
-            name, soft.results[quantity].estimate, f"{what} of the states has an eigenvalue of dD/dx above 1",
+            name, soft.results[quantity].estimate, f"{what} an eigenvalue of dD/dx above 1",
             "r = 0 of any mode: paper Eq. 4",
         )
         for name, quantity, what in rows
