@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+import softmode as sm
 from softmode.estimate import Estimate
 from softmode.experiments.call import call, experiment
 from softmode.runs.draw import save, styled
@@ -36,9 +37,10 @@ HALF_KNOWN = 5.0
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "binary16": ("probe", {"model": BINARY, "trajectories": 16}),
     "forward": ("probe", {"model": BINARY, "states": "forward", "trajectories": 64}),
-    "window": ("window", {"model": BINARY, "trajectories": 32}),
+    "grey": ("window", {"model": LABELLED}),
+    "window": ("window", {"model": BINARY}),
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
-                          "trajectories": 32, "block": 16}),
+                          "classifier": "fashion-mnist-classifier"}),
     "clones": ("clones", {"model": LABELLED}),
     "patch": ("patch", {}),
     "small": ("patch", {"size": 64, "receptive_field": "box:3", "dictionary": "two-state", "t_max": 40.0, "t_min": 0.3,
@@ -49,7 +51,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 _GUIDED = {"classes": 2, "trials": 2, "steps": 8, "sigma_c": 3.0, "window": ""}
 SMALL: dict[str, dict[str, Any]] = {
     "probe": {"trajectories": 2, "steps": 60, "t_max": 2.0, "measure_every": 30, "shells": 3, "snapshots": (1.0,)},
-    "window": {"trajectories": 3, "steps": 14, "shells": 3, "snapshots": (1.0,), "clones": 0},
+    "window": {
+        "model": "fashion-mnist-guide",
+        "trajectories": 3,
+        "steps": 14,
+        "shells": 3,
+        "snapshots": (1.0,),
+        "clones": 0,
+    },
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
     "pulse": {**_GUIDED, "half_width": 2.0},
@@ -106,8 +115,23 @@ def critical_times(runs: Mapping[str, Run]) -> list[str]:
 
 
 def window(runs: Mapping[str, Run]) -> list[str]:
-    """docs/window.md: every criterion of the binary network."""
-    return [runs["window"].results.answer, criteria(runs["window"]), *runs["window"].results.notes]
+    """docs/window.md: every criterion of the network of ten classes, and of the binary one."""
+    found = []
+    for name in ("grey", "window"):
+        found += [runs[name].results.answer, criteria(runs[name]), *runs[name].results.notes]
+    return found
+
+
+def decisions(runs: Mapping[str, Run]) -> list[str]:
+    """docs/decisions.md: what is known of the class, and the softest modes, as the two windows measured them."""
+    found = []
+    for name, part in (("grey", "information"), ("grey", "instability"), ("window", "instability")):
+        if (directory := runs[name].directory / part).is_dir():
+            results = sm.open(directory).results
+            rows = [(q.name, with_interval(q.estimate), q.what) for q in results.quantities]
+            found += [f"{name}, {part}: {results.answer}", markdown(("quantity", "value", "what"), rows)]
+            found += [markdown(table.columns, table.rows) for table in results.tables.values() if len(table.rows) < 10]
+    return found
 
 
 def theirs(runs: Mapping[str, Run]) -> list[str]:
@@ -219,7 +243,12 @@ PARTS = {
     ),
     "patch": Part(("patch", "small"), patch, {"critical_dynamics": ("patch", "critical_dynamics")}),
     "clones": Part(("clones",), clones, {"clones": ("clones", "clones")}),
-    "window": Part(("window",), window, {"window": ("window", "window")}),
+    "window": Part(("grey", "window"), window, {"window": ("grey", "window"), "window_binary": ("window", "window")}),
+    "decisions": Part(
+        ("grey", "window"), decisions,
+        {"information": ("grey/information", "information"), "pairs": ("grey/information", "pairs"),
+         "cascade": ("window/instability", "cascade"), "modes": ("window/instability", "modes")},
+    ),
     "theirs": Part(("theirs",), theirs),
     "pulses": Part(
         ("pulse",), pulses,
@@ -286,7 +315,9 @@ def main() -> None:
             print(f"## {name}: {(part.tables.__doc__ or '').strip()}\n")
             print("\n\n".join(part.tables(runs)), end="\n\n", flush=True)
             for file, (of, figure) in part.figures.items():
-                copy_figure(runs[of], figure, chosen.figures / f"{file}.png")
+                run, _, inside = of.partition("/")
+                shown = sm.open(runs[run].directory / inside) if inside else runs[run]
+                copy_figure(shown, figure, chosen.figures / f"{file}.png")
                 print(f"figure: {chosen.figures / file}.png\n", flush=True)
 
 

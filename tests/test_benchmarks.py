@@ -25,7 +25,7 @@ BENCHMARKS = {
     "readme_numbers.py": [
         (
             "",
-            ("| xi_x grows fastest", "| growth of xi_x", "| `critical`", "| chi of p"),
+            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| `critical`", "| chi of p"),
         )
     ],
     "trained_networks.py": [
@@ -33,6 +33,7 @@ BENCHMARKS = {
         ("probe", ("sampling", "ratio, median of")),
         ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "bfloat16:")),
     ],
+    "window_intervals.py": [("", ("sigma_lo, softest", "sigma_hi, softest", "sigma_lo, label", "sigma_c, label"))],
 }  # fmt: skip
 PARTS = [(name, *part) for name, parts in BENCHMARKS.items() for part in parts]
 

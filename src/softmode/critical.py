@@ -203,6 +203,15 @@ def highest_window(curve: Array, times: Array) -> Array:
     return np.asarray(windows[heights.argmax()])
 
 
+def prominences(curve: Array, times: Array) -> Array:
+    """Return the prominence of the smoothed curve's peak at each time, [time]: 0 where there is none."""
+    smoothed = np.round(smooth(curve, times), 9)
+    found, how = find_peaks(smoothed, prominence=0)
+    heights = np.zeros(len(times))
+    heights[found] = how["prominences"]
+    return heights
+
+
 def _prominent(curve: Array, times: Array) -> tuple[Array, Array]:
     """Return the smoothed curve and the indices of its peaks that stand out."""
     # rounded, or the last digits of a long plateau would make several peaks of it

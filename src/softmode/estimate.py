@@ -1,7 +1,7 @@
 """A measured number with its uncertainty, and the bootstrap over trajectories that gives it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ class Estimate:
         """Return the value with its standard error in parentheses on the last digits, 1.234(5)."""
         if math.isnan(self.value):
             return f"undefined ({self.reason})" if self.reason else "undefined"
-        if self.stderr <= 1e-12 * abs(self.value) or not math.isfinite(self.stderr):
+        if self.stderr <= 1e-7 * abs(self.value) or not math.isfinite(self.stderr):
             return f"{self.value:.4g}(?)" if not math.isfinite(self.stderr) else f"{self.value:#.5g}"
         digit, exponent = (int(part) for part in f"{self.stderr:.0e}".split("e"))
         if exponent <= 0:
@@ -79,6 +79,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     centre: Callable[[Array], Array] | None = None,
+    groups: Sequence[int] = (),
 ) -> list[Estimate]:
     """Estimate numbers computed from the median curve, with a percentile bootstrap over trajectories.
 
@@ -89,6 +90,7 @@ def bootstrap(
         resamples: Number of bootstrap resamples.
         seed: Seed of the resampling.
         centre: What stands for the curves [trajectory, ...] in place of their median, for example their mean.
+        groups: Group of each trajectory, such as its class, within which it is resampled; all one when left out.
 
     Returns:
         One estimate per number: its value on the median over all trajectories, the standard deviation over resamples
@@ -102,10 +104,28 @@ def bootstrap(
     values = np.atleast_1d(statistic(centre(curves)))
     if trajectories < 2:
         return [Estimate(float(v), math.nan, trajectories, reason="one trajectory has no error bar") for v in values]
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(trajectories, size=(resamples, trajectories))
+    draws = bootstrap_draws(trajectories, groups, resamples, seed)
     replicates = np.stack([np.atleast_1d(statistic(centre(curves[draw]))) for draw in draws])
     return [_from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
+
+
+def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Return which trajectories are in each resample, [resample, trajectory].
+
+    Args:
+        count: Number of trajectories.
+        groups: Group of each, within which it is replaced; all one when left out.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    if len(groups) == 0:
+        return rng.integers(count, size=(resamples, count))
+    kinds, draws = np.asarray(groups), np.empty((resamples, count), dtype=np.int64)
+    for kind in np.unique(kinds):
+        (own,) = np.nonzero(kinds == kind)
+        draws[:, own] = own[rng.integers(len(own), size=(resamples, len(own)))]
+    return draws
 
 
 def _from_replicates(value: float, replicates: Array, samples: int) -> Estimate:

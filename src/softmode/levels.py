@@ -15,6 +15,34 @@ def flow_levels(model: Model) -> tuple[float, float]:
     return min(FLOW_LEVELS[0], highest), max(FLOW_LEVELS[1], lowest)
 
 
+def settled_levels(
+    model: Model, highest: float | None, lowest: float | None, defaults: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the highest and the lowest of the noise levels at which to measure; where left out, the model's at most.
+
+    Args:
+        model: The model.
+        highest: What the user wants; None for the default.
+        lowest: The same.
+        defaults: Highest and lowest level of a model that knows them all.
+
+    Raises:
+        ValueError: If a level is beyond what the model knows, or the two are the wrong way round.
+    """
+    least, most = model.levels or (0.0, math.inf)
+    top = min(defaults[0], most) if highest is None else highest
+    bottom = max(defaults[1], least) if lowest is None else lowest
+    if not bottom < top:
+        raise refusal(f"highest: got {top:g}; expected a noise level above lowest = {bottom:g}")
+    for name, level in (("highest", top), ("lowest", bottom)):
+        if not within(level, least, most, TABLE):
+            raise refusal(
+                f"{name}: got {level:g}; {quote(model.name)} knows noise levels in [{least:.4g}, {most:.4g}]: leave "
+                f"{name} out"
+            )
+    return top, bottom
+
+
 def default_times(model: Model, ends: tuple[float, float] | None = None) -> tuple[float, float]:
     """Return the first and the last time of the reverse grid, within what the model knows.
 

@@ -76,6 +76,14 @@ TINY = {
         "dictionary", "dictionary.npz", _write_dictionary,
     ),
     "probe": Tiny(_probe, "data", "images.npz", _write_images),
+    "instability": Tiny(
+        lambda: {"model": corners(), "trajectories": 5, "block": 2, "levels": 4, "states": "forward", "labels": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
+    "information": Tiny(
+        lambda: {"model": corners(), "trajectories": 5, "block": 2, "levels": 8, "labels": (0, 2), "states": "auto"},
+        "data", "images.npz", _write_images,
+    ),
     "clones": Tiny(
         lambda: {"model": corners(), "trajectories": 5, "block": 2, "steps": 120, "times": (5.0, 1.0), "copies": 2},
         "classifier", "classifier.safetensors", _write_classifier,

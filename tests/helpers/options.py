@@ -22,23 +22,34 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "window": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
+        "quick": False, "share": 0.8,
         "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
-        "classifier": "fashion-mnist-classifier", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
+        "classifier": "auto", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
         "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
     },
+    "instability": COMPUTE | {
+        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": None, "schedule": "",
+        "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
+        "out": "runs/instability",
+    },
+    "information": COMPUTE | {
+        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": None, "schedule": "",
+        "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,
+        "out": "runs/information",
+    },
     "clones": COMPUTE | {
-        "model": REQUIRED, "classifier": "fashion-mnist-classifier", "trajectories": 32, "copies": 1, "times": (),
+        "model": REQUIRED, "classifier": "auto", "trajectories": 32, "copies": 1, "times": (),
         "labels": (), "prompt": None, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
         "block": 16, "out": "runs/clones",
     },
     "pulse": COMPUTE | {
-        "model": REQUIRED, "guide": "dropped", "classifier": "fashion-mnist-classifier", "labels": (), "classes": 10,
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10,
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 32, "precision": "full",
         "block": 20, "half_width": None, "interval": (0.19, 1.61), "out": "runs/pulse",
     },
     "susceptibility": COMPUTE | {
-        "model": REQUIRED, "guide": "dropped", "classifier": "fashion-mnist-classifier", "labels": (), "classes": 10,
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10,
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
         "block": 20, "centres": 16, "highest": 40.0, "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },

@@ -173,3 +173,18 @@ def test_too_many_shells_are_refused(probe):
     """A shell at or beyond half the lattice is refused by name."""
     with refused(r"^shells: got 3"):
         probe(PATCH_MODELS["paper"], normal(1, 1, 6, 8), 2.0, 3)
+
+
+@pytest.mark.parametrize(("sigma", "within"), [(0.01, 0.04), (0.1, 0.01), (0.3, 0.01), (1.0, 1e-3), (80.0, 1e-5)])
+def test_single_precision_gives_the_softness_of_a_linear_denoiser(sigma: float, within: float) -> None:
+    """D = c x in float32: 1 - G to a part of itself, where the step alone would be wrong by more than all of it.
+
+    A quotient over the wanted displacement in place of the one that was made gives -0.0006 for 0.0003 at sigma = 0.1.
+    """
+    c = 1 / (1 + sigma**2)
+    x = math.sqrt(1 + sigma**2) * torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    signs = mode_signs(12, range(64), 0, 0)
+    softness = 1 - multiplexed_gains(lambda z, _: c * z, x, sigma, 3, signs).double().mean((0, 2))
+    torch.testing.assert_close(softness, torch.full((4,), 1 - c).double(), rtol=within, atol=0)
+    few = 1 - difference_gains(lambda z, _: c * z, x[:16], sigma, 2).double().mean((0, 2))
+    torch.testing.assert_close(few, torch.full((3,), 1 - c).double(), rtol=within, atol=0)

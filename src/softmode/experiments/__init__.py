@@ -2,5 +2,6 @@
 
 # name -> package of config.py, measure.py, analyse.py and figures.py
 EXPERIMENTS = {
-    name: f"softmode.experiments.{name}" for name in ("window", "probe", "clones", "pulse", "susceptibility", "patch")
+    name: f"softmode.experiments.{name}"
+    for name in ("window", "probe", "instability", "information", "clones", "pulse", "susceptibility", "patch")
 }

@@ -23,6 +23,8 @@ from softmode.observe.state import State, Variable
 from softmode.process import VP
 
 Method = Literal["multiplexed", "difference", "jvp", "exact"]
+# what a denoiser answered to a push, and the displacement that was really made
+Pair = tuple[Tensor, Tensor]
 
 
 def exact_gains(
@@ -64,7 +66,8 @@ def difference_gains(
 ) -> Float[Tensor, "batch shell axis *channels"]:
     r"""Return the gains of shells 0..shells by central differences.
 
-    $G = v\cdot[D(x+\epsilon v) - D(x-\epsilon v)]/(2\epsilon\,v\cdot v)$.
+    $G = v\cdot[D(x_+) - D(x_-)] / v\cdot[x_+ - x_-]$ with $x_\pm = x \pm \epsilon v$ as floating point makes them: in
+    single precision the displacement that is made differs from $2\epsilon v$ by more than 1 - G at low noise.
 
     Args:
         denoiser: Any denoiser.
@@ -79,10 +82,11 @@ def difference_gains(
     """
     step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
 
-    def response(mode: Tensor, pushed: Tensor) -> Tensor:
+    def response(mode: Tensor, pushed: Tensor) -> Pair:
         peak = math.sqrt((1 if bool((mode == mode.flatten()[0]).all()) else 2) / mode.numel())
         shift = step * (mode / peak) * pushed
-        return (denoiser(x + shift, sigma) - denoiser(x - shift, sigma)) * (peak / (2 * step))
+        above, below = x + shift, x - shift
+        return denoiser(above, sigma) - denoiser(below, sigma), above - below
 
     return _project(response, x, shells, by_channel)
 
@@ -100,9 +104,9 @@ def jvp_gains(
         by_channel: Whether to push one channel at a time.
     """
 
-    def response(mode: Tensor, pushed: Tensor) -> Tensor:
-        tangent: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (x,), ((mode * pushed).expand_as(x),))[1]
-        return tangent
+    def response(mode: Tensor, pushed: Tensor) -> Pair:
+        push = (mode * pushed).expand_as(x)
+        return torch.func.jvp(lambda z: denoiser(z, sigma), (x,), (push,))[1], push
 
     return _project(response, x, shells, by_channel)
 
@@ -140,17 +144,21 @@ def multiplexed_gains(
     # each mode has the amplitude 1 in a push, hence the norm sqrt(N / 2)
     amplitude = math.sqrt(lattice.sites / 2)
 
-    def response(push: Tensor, pushed: Tensor) -> Tensor:
+    def response(push: Tensor, pushed: Tensor) -> tuple[Tensor, Tensor]:
         shift = step * push.unflatten(-1, lattice.shape) * pushed
-        return (denoiser(x + shift, sigma) - denoiser(x - shift, sigma)).flatten(2) / (2 * step.flatten(1)[:, None])
+        above, below = x + shift, x - shift
+        answer, made = denoiser(above, sigma) - denoiser(below, sigma), above - below
+        return answer.flatten(2).double(), made.flatten(2).double()
 
     columns = []
     for pushed in _pushes(x, by_channel):
         column = x.new_empty(len(x), *modes.shape[:3], x.shape[1])
-        column[:, 0] = response(x.new_ones(1, 1, lattice.sites), pushed).mean(2)[:, None, None]
+        answer, made = response(x.new_ones(1, 1, lattice.sites), pushed)
+        column[:, 0] = (answer.mean(2) / _of_pushed(made.mean(2), pushed))[:, None, None]
         if shells:
-            projected = signs * (response(amplitude * signs @ others, pushed) @ others.T) / amplitude
-            column[:, 1:] = projected.mT.unflatten(1, modes[1:].shape[:3])
+            answer, made = (each @ others.T.double() for each in response(amplitude * signs @ others, pushed))
+            gain = answer / _of_pushed(made, pushed)
+            column[:, 1:] = gain.mT.unflatten(1, modes[1:].shape[:3])
         columns.append(column.mean(3))
     return _gains(columns, by_channel)
 
@@ -231,10 +239,16 @@ def _gains(columns: Sequence[Tensor], by_channel: bool) -> Tensor:
     return torch.stack(list(columns), -1) if by_channel else columns[0].mean(-1)
 
 
+def _of_pushed(made: Float[Tensor, "batch channel *mode"], pushed: Tensor) -> Float[Tensor, "batch 1 *mode"]:
+    """Return the mean displacement of the channels that were pushed."""
+    of = pushed.reshape(1, -1, *[1] * (made.ndim - 2)).to(made)
+    return (made * of).sum(1, keepdim=True) / of.sum()
+
+
 def _project(
-    response: Callable[[Tensor, Tensor], Tensor], x: Tensor, shells: int, by_channel: bool
+    response: Callable[[Tensor, Tensor], Pair], x: Tensor, shells: int, by_channel: bool
 ) -> Float[Tensor, "batch shell axis *channels"]:
-    """Return v.response(v, pushed channels) for every unit mode, the two phases averaged."""
+    """Return v.answer / v.displacement of response(v, pushed channels) for every unit mode, the two phases averaged."""
     modes = Lattice.of(x).modes(shells, x.dtype, x.device)
     columns = []
     for pushed in _pushes(x, by_channel):
@@ -244,7 +258,8 @@ def _project(
                 column[:, 0, axis, phase] = column[:, 0, 0, 0]
                 continue
             mode = modes[n, axis, phase]
-            column[:, n, axis, phase] = (mode * response(mode, pushed)).flatten(2).sum(2)
+            answer, made = ((mode * each).flatten(2).double().sum(2) for each in response(mode, pushed))
+            column[:, n, axis, phase] = answer / _of_pushed(made, pushed)
         columns.append(column.mean(3))
     return _gains(columns, by_channel)
 

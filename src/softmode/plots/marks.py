@@ -20,7 +20,7 @@ LINE = 0.09
 SIZE = 12
 # an alpha at which curves stay visible through a band
 BAND = 0.15
-DOUBT = "?: in fewer than 95 % of bootstrap resamples"
+DOUBT = "?: in doubt, as the report says"
 
 
 class Style(NamedTuple):

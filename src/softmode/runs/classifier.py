@@ -7,12 +7,12 @@ from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import load_weights
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.load import DINOV2, load_classifier
+from softmode.networks.load import DINOV2, classifier_inputs, load_classifier
 from softmode.networks.shipped import CLASSIFIER, find_weights
 
-# states whose classes the default classifier tells
-FASHION_MNIST = (1, 28, 28)
-NONE = "none"
+# data whose classes the shipped classifier tells, as a model's card names them
+FASHION_MNIST = "Fashion-MNIST"
+NONE, AUTO = "none", "auto"
 
 
 def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Classify | None, str, str]:
@@ -24,13 +24,20 @@ def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Cla
 def find_classifier(name: str, model: Model, device: torch.device) -> tuple[ImageClassifier | None, str, str]:
     """Return the classifier of a name or path, or None, its data set, and a note for the summary.
 
+    Args:
+        name: `auto` for that of the data that the model's card names.
+        model: The model.
+        device: Where to load it.
+
     Raises:
         ValueError: If there is no such classifier, or it is for other states.
     """
     if name == NONE:
         return None, "", "no agreement of classes: left out on request"
-    if name == CLASSIFIER and model.shape != FASHION_MNIST:
-        return None, "", f"no agreement of classes: {name} tells those of states {FASHION_MNIST}, not {model.shape}"
+    if name == AUTO:
+        if getattr(model.card, "data", "") != FASHION_MNIST:
+            return None, "", f"no agreement of classes: no classifier is known for the data of {quote(model.name)}"
+        name = CLASSIFIER
     if name.partition(":")[0] == DINOV2:
         return _dinov2(name, model, device), "imagenet", ""
     try:
@@ -47,6 +54,11 @@ def find_classifier(name: str, model: Model, device: torch.device) -> tuple[Imag
     foreign = model.binary and card.values != "binary"
     note = f"{name} was trained on {card.values} images, the states are binary" if foreign else ""
     return network, card.data, note
+
+
+def named_inputs(name: str) -> dict[str, str]:
+    """Return the digests of the files of a classifier that `find_classifier` found."""
+    return classifier_inputs(CLASSIFIER if name == AUTO else name)
 
 
 def _dinov2(name: str, model: Model, device: torch.device) -> ImageClassifier:

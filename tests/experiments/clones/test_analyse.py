@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from helpers.clones import SMALL, clones, uniform
@@ -17,7 +18,10 @@ from softmode.estimate import bootstrap
 from softmode.experiments.clones import analyse
 from softmode.experiments.clones.analyse import THRESHOLD, agreement_estimates, rise_time
 from softmode.experiments.clones.config import Config
+from softmode.model import Model
+from softmode.networks.load import load_model
 from softmode.process import VE, VP
+from softmode.runs.classifier import find_classifier
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.schedule import Custom
@@ -110,13 +114,16 @@ def test_a_class_that_never_changes_has_no_time_and_the_answer_says_so(tmp_path:
     assert "In class, their mean agreement stays above 0.775: it is at least 1.000" in run.results.answer
 
 
-def test_the_default_classifier_is_left_out_of_other_states_with_a_note(tmp_path: Path) -> None:
+def test_no_classifier_judges_data_that_it_does_not_know(tmp_path: Path) -> None:
     run = clones(replace(SMALL, classifier=Config(model="m").classifier), tmp_path / "run")
     assert "class_agreement" not in run.dataset
     assert list(run.results.values["agreement"]) == ["sign"]
     assert [q.kind for q in run.results.quantities] == ["sign_agreement_time", "sign_agreement_level"]
     (note,) = run.results.notes
-    assert "fashion-mnist-classifier tells those of states (1, 28, 28), not (1, 2, 2)" in note
+    assert "no agreement of classes: no classifier is known for the data of" in note
+    digits = Model("digits", VP(), (1, 28, 28), lambda _label: lambda x, sigma: x, classes=10)
+    assert find_classifier("auto", digits, torch.device("cpu"))[0] is None, "states of the same shape say nothing"
+    assert find_classifier("auto", load_model("fashion-mnist"), torch.device("cpu"))[0] is not None
 
 
 @pytest.mark.parametrize(

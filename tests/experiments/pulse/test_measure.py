@@ -25,12 +25,13 @@ from helpers.models import Classifier
 from softmode.estimate import Estimate
 from softmode.experiments.call import experiment
 from softmode.experiments.pulse.config import Config
-from softmode.experiments.pulse.critical import Critical, check_same_model
+from softmode.experiments.pulse.critical import Critical, check_same_model, level_of
 from softmode.experiments.pulse.measure import TrialsPlan, prepare
 from softmode.experiments.pulse.sampling import path_places, weight_table
 from softmode.model import Model
 from softmode.process import VE
 from softmode.runs.engine import execute
+from softmode.runs.results import Results
 from softmode.runs.run import Run
 
 NINE = [name for name in CONDITIONS if name != "window"]
@@ -247,7 +248,7 @@ def test_models_that_cannot_be_guided_are_refused() -> None:
 
 def test_classifiers_that_cannot_judge_are_refused() -> None:
     for config, given, message in (
-        (PULSE, None, "classifier: no agreement of classes: fashion-mnist-classifier tells those of"),
+        (PULSE, None, "classifier: no agreement of classes: no classifier is known for the data of"),
         (replace(PULSE, classifier="none"), None, "classifier: got none; alignment needs one"),
         (PULSE, lambda x: x, "classifier: got function; expected one with channels, classes, features and head"),
         (PULSE, Classifier(nearest().features, nearest().head, 2), "classifier: .* tells 2 classes; labels has 2"),
@@ -266,12 +267,16 @@ def test_a_plan_writes_nothing_and_has_no_open_field(tmp_path: Path, monkeypatch
 
 
 def test_the_window_is_softmode_window_s_own(tmp_path: Path) -> None:
-    """Not the cheap one: it is measured, it says of this model that there is none, and that ends the experiment."""
+    """It is measured first, and sigma_c is where half of the label is known; without any, that ends the experiment."""
     config = replace(PULSE, sigma_c=None, trials=1, dtype="float64")
-    with refused("sigma_c: no critical window found: .* give one with --sigma-c"):
-        guide("pulse", config, tmp_path / "run")
+    run = guide("pulse", config, tmp_path / "run")
     window = Run(tmp_path / "run" / "window", experiment("window"))
-    assert window.results.values["verdict"] == "none"
     assert window.config["labels"] == [0, 1, 2]
+    assert (window.results.values["verdict"], window.results.values["by"]) == ("found", "label")
+    low, high = (window.results[end].estimate.value for end in ("sigma_lo", "sigma_hi"))
+    assert Critical.stored(run) == Critical(window.results["sigma_c"].estimate, (low, high))
     given = plan(window=str(window.directory))
-    assert given.critical == Critical(Estimate.exact(3.0), None)
+    assert given.critical == Critical(Estimate.exact(3.0), (low, high))
+    none = Results("no critical window found: there is none", values={"verdict": "none"})
+    with refused("sigma_c: no critical window found: there is none; give one with --sigma-c"):
+        level_of(config, none)

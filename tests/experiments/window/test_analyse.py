@@ -13,11 +13,10 @@ from helpers.errors import refused
 from helpers.models import cosine_field, null_model, ornstein_zernike, two_states
 from helpers.probes import by_mean
 from helpers.runs import run
-from softmode.critical import highest_window, peak_windows
+from softmode.critical import highest_window, peak_windows, prominences
 from softmode.exact.gaussian import GaussianDenoiser
-from softmode.experiments.window import analyse as analysis
 from softmode.experiments.window import criteria
-from softmode.experiments.window.analyse import analyse, null_softness
+from softmode.experiments.window.softness import critical_window, null_softness, p_value, resolved, simulated_null
 from softmode.model import Model
 from softmode.process import VE, VP, Process, log_grid
 from softmode.runs.run import Run
@@ -68,7 +67,7 @@ def test_sigma_c_covers_the_truth_with_its_error() -> None:
     for _ in range(40):
         shift = rng.normal(0, 0.3, 24)
         curves = np.stack([bump(3 * math.exp(s)) for s in shift])
-        sigma_c, low, high = criteria.critical_window(curves, LEVELS)
+        sigma_c, low, high = critical_window(curves, LEVELS)
         assert low.value < sigma_c.value < high.value
         values.append(math.log(sigma_c.value))
         errors.append(sigma_c.stderr / sigma_c.value)
@@ -82,7 +81,7 @@ def test_a_peak_of_few_trajectories_is_doubtful() -> None:
     """Where a resample often has no peak, the estimate says in how many it has."""
     flat = np.zeros_like(LEVELS)
     curves = np.stack([bump(3.0)] * 4 + [flat] * 3)
-    sigma_c, _, _ = criteria.critical_window(curves, LEVELS)
+    sigma_c, _, _ = critical_window(curves, LEVELS)
     assert sigma_c.value == pytest.approx(3.0, rel=0.01)
     assert "of bootstrap resamples" in sigma_c.reason
 
@@ -95,22 +94,24 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_two_states_have_a_window_around_their_decision(found: Run) -> None:
-    """The peak lies where the two fields become distinguishable, |field| = sigma within a factor of two."""
+    """Unlabelled: from |field| = sigma, where the first states are unstable, down; clones agree near it."""
     results, norm = found.results, float(cosine_field(12).norm())
     sigma_c, low, high = (value(found, name) for name in ENDS)
-    assert results.values["verdict"] == "found"
-    assert norm / 2.5 < sigma_c < 2.5 * norm
-    assert low < sigma_c < high
+    assert (results.values["verdict"], results.values["by"]) == ("found", "softest modes")
+    assert high == pytest.approx(norm, rel=0.05)
+    assert norm / 4 < low < sigma_c < high
     assert results.answer.startswith("guide where ")
     by_name = {row["name"]: row for row in results.values["criteria"]}
     assert set(by_name) == {
         "growth_of_xi_x", "departure_from_null", "clone_sign_agreement", "clone_class_agreement",
-        "posterior_class_entropy", "peak_without_constant_mode",
+        "posterior_class_entropy", "peak_of_xi_eq", "peak_without_constant_mode", "first_unstable_state",
+        "half_of_states_unstable",
     }  # fmt: skip
+    assert by_name["first_unstable_state"]["sigma"].value == pytest.approx(norm, rel=0.03)
     clones = by_name["clone_sign_agreement"]
     assert norm / 4 < clones["sigma"].value < 4 * norm
     assert clones["distance"].value == pytest.approx(math.log(clones["sigma"].value / sigma_c))
-    assert len(results.tables["criteria"].rows) == 7
+    assert len(results.tables["criteria"].rows) == 10
 
 
 def test_a_criterion_outside_the_window_is_said_to_disagree_and_how_far(found: Run) -> None:
@@ -125,27 +126,48 @@ def test_a_criterion_outside_the_window_is_said_to_disagree_and_how_far(found: R
 
 
 def test_a_gaussian_has_no_window(tmp_path: Path) -> None:
-    """The null itself: no number, and the answer says so."""
-    found = run("window", tmp_path / "run", model=gaussian(), **SMALL)
+    """The null itself, in the default floating type: no number, and the answer says so."""
+    found = run("window", tmp_path / "run", model=gaussian(), **SMALL | {"dtype": "float32"})
     assert found.results.values["verdict"] == "none"
     assert found.results.answer.startswith("no critical window found")
     assert all(math.isnan(value(found, name)) for name in ENDS)
     assert found.results.tables["units"].rows == ()
 
 
-def test_a_peak_that_the_null_has_too_is_no_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("window", tmp_path / "run", model=two(), **SMALL)
-    assert found.results.values["verdict"] == "found"
-    peak, levels = value(found, "sigma_c"), found.dataset["noise_level"].to_numpy()
-    same = np.exp(-0.5 * np.log(levels / peak) ** 2)
-    monkeypatch.setattr(analysis, "null_softness", lambda *_: (same, "data"))
-    shared = analyse(found)
-    assert shared.values["verdict"] == "none"
-    assert math.isnan(shared["sigma_c"].estimate.value)
-    assert "so has the Gaussian null model" in shared.answer
-    far = np.exp(-0.5 * (np.log(levels / peak / 100) / 0.3) ** 2)
-    monkeypatch.setattr(analysis, "null_softness", lambda *_: (far, "data"))
-    assert analyse(found).values["verdict"] == "found"
+def test_the_null_is_measured_as_the_model_is(tmp_path: Path) -> None:
+    """A Gaussian's gains and those of its simulated null agree to the noise of single precision, which both have."""
+    found = run("window", tmp_path / "run", model=gaussian(), **SMALL | {"dtype": "float32"})
+    levels = found.dataset["noise_level"].to_numpy()
+    own, null = found.dataset["gain"].to_numpy(), simulated_null(found, levels)
+    assert null is not None
+    assert null.shape == (99, *own.shape)
+    noise, simulated = own.std(0), null.std(1).mean(0)
+    low = levels < 0.1
+    np.testing.assert_array_less(0, noise[low])
+    assert 0.4 < float(np.median(noise[low] / simulated[low])) < 2.5
+    assert float(np.abs(own.mean(0) - null.mean((0, 1))).max()) < 1e-3
+
+
+def test_a_peak_that_the_null_often_has_has_a_large_p() -> None:
+    """Against peaks of 0.1 one of 0.8 has the least p that 99 of them can give; against its like p is about a half."""
+    rng = np.random.default_rng(0)
+    curves = 0.2 + 0.8 * np.stack([bump(3.0) for _ in range(8)]) + 0.05 * rng.standard_normal((8, len(LEVELS)))
+    height = float(prominences(np.median(curves, 0), LEVELS).max())
+    assert height == pytest.approx(0.8, abs=0.1)
+    assert p_value(curves, LEVELS, 3.0, np.full(99, 0.1)) == pytest.approx(0.01)
+    assert 0.2 < p_value(curves, LEVELS, 3.0, np.linspace(height - 0.2, height + 0.2, 99)) < 0.8
+    flat = np.where(np.arange(8)[:, None] < 5, curves, 0.2)
+    assert p_value(flat, LEVELS, 3.0, np.full(99, 0.1)) > 0.1, "resamples that lose the peak count against it"
+
+
+def test_low_noise_where_nothing_is_resolved_is_left_out() -> None:
+    """1 - G = sigma^2 with rounding of 1e-4: from sigma of about 0.01 down there is nothing to see."""
+    k = np.array([[0.0], [0.5], [1.0], [1.5]])
+    rounding = 1e-4 * np.random.default_rng(0).standard_normal((16, len(LEVELS), 4, 1))
+    rate = LEVELS[:, None, None] ** 2 / (1 + LEVELS[:, None, None] ** 2) * np.ones((4, 1))
+    seen = resolved(1 - rate + rounding, k, "constant mode")
+    assert 0.006 < LEVELS[seen - 1] < 0.03
+    assert resolved(1 - rate + 0 * rounding, k, "constant mode") == len(LEVELS)
 
 
 def test_without_data_the_null_is_that_of_the_samples(tmp_path: Path) -> None:

@@ -49,11 +49,12 @@ def test_every_figure_keeps_to_the_rules(found: Run, name: str) -> None:
 def test_the_band_and_the_line_are_the_window(found: Run) -> None:
     sigma_c, low, high = (found.results[name].estimate.value for name in ("sigma_c", "sigma_lo", "sigma_hi"))
     _, curve, criteria = panels(window(found))
+    assert curve.get_ylabel() == "top eigenvalue of $dD/dx$"
     for ax in (curve, criteria):
         (band,) = (patch for patch in ax.patches if patch.get_gid() == "window")
         assert sorted((band.get_x(), band.get_x() + band.get_width())) == pytest.approx([low, high])
     assert [mark.get_xdata()[0] for mark in vertical_lines(curve)] == [sigma_c]
-    assert line(curve, "null")
+    assert len(line(curve, "median").get_xdata()) == 20
     assert curve.get_xlim()[0] > curve.get_xlim()[1], "generation runs to the right"
 
 
@@ -69,7 +70,7 @@ def test_every_criterion_has_a_row(found: Run) -> None:
 
 def test_without_a_window_nothing_is_marked(found: Run) -> None:
     missing = tuple(replace(q, estimate=Estimate.missing(4, "none")) for q in found.results.quantities)
-    none = changed(found, quantities=missing, values=dict(found.results.values) | {"verdict": "none"})
+    none = changed(found, quantities=missing, values=dict(found.results.values) | {"verdict": "none", "windows": []})
     _, curve, criteria = panels(window(none))
     for ax in (curve, criteria):
         assert not [item for item in [*ax.patches, *ax.lines] if item.get_gid() in ("sigma_c", "critical")]
@@ -105,7 +106,14 @@ def test_an_edm2_network_of_two_classes_goes_through_everything(tmp_path: Path) 
     model = Model(
         "edm2", VE(), (3, 8, 8), lambda label: lambda x, sigma: network(x, sigma, label), classes=5
     )  # fmt: skip
-    settings = TINY | {"labels": (1, 4), "clones": 2, "clone_steps": 120, "steps": 9, "precision": "bfloat16"}
+    settings = TINY | {
+        "labels": (1, 4),
+        "clones": 2,
+        "trajectories": 2,
+        "clone_steps": 120,
+        "steps": 9,
+        "precision": "bfloat16",
+    }
     run = run_of("window", tmp_path / "run", model=model, **settings)
     assert run.results.values["null"]["from"] == "samples"
     names = {path.name for look in looks(run.directory) for path in look.draw()}

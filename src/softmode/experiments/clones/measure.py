@@ -20,12 +20,12 @@ from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
-from softmode.networks.load import classifier_inputs, load_model
+from softmode.networks.load import load_model
 from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
 from softmode.runs.classes import by_label, dealt_labels
-from softmode.runs.classifier import named_classifier
+from softmode.runs.classifier import named_classifier, named_inputs
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
@@ -118,7 +118,7 @@ def _told(config: Config, model: Model, classify: Classify | None, device: torch
     if classify is not None:
         return Told(classify)
     told = Told(*named_classifier(config.classifier, model, device))
-    return told if told.classify is None else replace(told, inputs=classifier_inputs(config.classifier))
+    return told if told.classify is None else replace(told, inputs=named_inputs(config.classifier))
 
 
 @dataclass(frozen=True, eq=False)

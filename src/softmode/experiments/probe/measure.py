@@ -156,6 +156,10 @@ class ProbePlan(Plan):
             rate = self.process.eigenvalue(gain, at[0][:, None, None], self.sampler.convention)
             what = "gain S/(S + sigma^2) of the null model, which bounds the model's"
             arrays["null_gain"] = constant(gain, MODES, what)
+            arrays["null_spectrum"] = constant(
+                torch.stack([each.null.spectrum for each in self.classes.values() if each.null is not None]).mean(0),
+                self._space, "variance S of the data along each Fourier mode, mean over classes",
+            )  # fmt: skip
             arrays["null_eigenvalue"] = constant(rate, MODES, "drift eigenvalue of the null model", "1 / process time")
         return arrays
 

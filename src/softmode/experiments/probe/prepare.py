@@ -18,9 +18,8 @@ from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
-from softmode.networks.load import classifier_inputs
 from softmode.process import Process
-from softmode.runs.classifier import named_classifier
+from softmode.runs.classifier import named_classifier, named_inputs
 from softmode.runs.identity import inputs_of
 from softmode.samplers import check_start, measured_steps, nearest_steps, sampler_for
 
@@ -113,7 +112,7 @@ def find_classify(
     classify: Classify | None = given.get("classifier")
     if classify is None:
         classify, _, _ = named_classifier(config.classifier, model, device)
-        inputs = {} if classify is None else classifier_inputs(config.classifier)
+        inputs = {} if classify is None else named_inputs(config.classifier)
     if classify is not None:
         check_classifier(classify, model, dtype, device)
     return classify, inputs_of(classifier=inputs)

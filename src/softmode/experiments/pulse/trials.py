@@ -22,10 +22,10 @@ from softmode.levels import flow_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.load import classifier_inputs, load_model
+from softmode.networks.load import load_model
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
-from softmode.runs.classifier import NONE, find_classifier
+from softmode.runs.classifier import NONE, find_classifier, named_inputs
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
 from softmode.samplers import Heun
 
@@ -225,7 +225,7 @@ def _classifier(
         raise refusal(
             f"classifier: {quote(config.classifier)} tells {found.classes} classes; labels has {highest}: use another"
         )
-    return found, {} if given is not None else classifier_inputs(config.classifier)
+    return found, {} if given is not None else named_inputs(config.classifier)
 
 
 def _real(

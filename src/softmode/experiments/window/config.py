@@ -14,6 +14,8 @@ class Config(ProbeConfig):
 
     Example: softmode window fashion-mnist-binary --out runs/window
 
+    Example: softmode window fashion-mnist --quick --out runs/quick
+
     Example: softmode window runs/window --format json
 
     MODEL may be the directory of a finished run of softmode probe or softmode window: then that one is analysed, and
@@ -21,13 +23,18 @@ class Config(ProbeConfig):
     """
 
     trajectories: Count = 16
-    """Independent trajectories, or data of --states forward."""
+    """Independent trajectories, or data of --states forward. What the answer is of takes four times as many: images
+    that are noised for what is known of the labels, or states whose softest modes are found where there are none."""
+    quick: bool = False
+    """Give a first answer, of fewer states and noise levels, without clones."""
+    share: Annotated[float, Bounds(above=0, below=1)] = 0.8
+    """Share of the information about the labels that the window gains."""
     sampler: Literal["auto", "euler-maruyama", "heun"] = "heun"
     """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
     levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
-    classifier: str = "fashion-mnist-classifier"
+    classifier: str = "auto"
     """Tells the class of D(x) and of clones: a name or a path of softmode models, dinov2 or dinov2:PATH for RGB images;
-    none leaves classes out. A classifier of Fashion-MNIST is left out by itself where the states are others."""
+    none leaves classes out; auto is that of the data which the model's card names, none where it names none."""
     clones: Annotated[int, Bounds(0, 10**9)] = 16
     """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
     clone_steps: Steps = 300

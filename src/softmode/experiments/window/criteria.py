@@ -1,8 +1,8 @@
 """Every published criterion of when a generation is critical, as noise levels, from a probe and its clones."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,23 +10,22 @@ from softmode.critical import (
     PROMINENCE,
     crossing_times,
     estimate_times,
-    fit_dispersion,
     growth_rate,
-    highest_window,
     onset_time,
     peak_time,
-    peak_windows,
     smooth,
 )
 from softmode.estimate import Array, Estimate, bootstrap, median
+from softmode.experiments.window.decided import INFORMATION, INSTABILITY, KNOWN_IN, SOFT_IN, beside
+from softmode.experiments.window.softness import Intercept, peak_of
 from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
 from softmode.runs.store import is_run
 
-Intercept = Literal["constant mode", "free"]
-
 PROBE = Experiment("probe", "softmode.experiments.probe")
 CLONES = Experiment("clones", "softmode.experiments.clones")
+# p above which a peak may be one of the null model's
+SIGNIFICANT = 0.05
 # directory of the clones in that of their probe
 CLONES_IN = "clones"
 # a fall of the entropy is marked where it is done by half, its interval by these shares
@@ -46,6 +45,7 @@ class Criterion:
         source: Equation, section or key of the publication.
         low: Lower end of the interval that the criterion itself gives; NaN without one.
         high: Its upper end.
+        p: Probability of such a one without any transition; NaN where it has none.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Criterion:
     source: str
     low: float = math.nan
     high: float = math.nan
+    p: float = math.nan
 
     @property
     def title(self) -> str:
@@ -71,59 +72,8 @@ class Criterion:
         """Return the criterion as results keep it, with its distance from sigma_c in log sigma."""
         return {
             "name": self.name, "sigma": self.sigma, "definition": self.definition, "source": self.source,
-            "interval": [self.low, self.high], "distance": self.distance(sigma_c),
+            "interval": [self.low, self.high], "p": self.p, "distance": self.distance(sigma_c),
         }  # fmt: skip
-
-
-def softness(run: Run, intercept: Intercept = "constant mode") -> Array:
-    """Return the convention-free softness log(1 + xi_eq^2) of every trajectory, [trajectory, time].
-
-    Args:
-        run: A probe.
-        intercept: Whether the fit of Eq. 69 uses the constant mode, or only shells n >= 1.
-    """
-    return softness_of(run.dataset["gain"].to_numpy(), run.dataset["k"].to_numpy(), intercept)
-
-
-def softness_of(gain: Array, k: Array, intercept: Intercept) -> Array:
-    """Return the softness of gains [..., shell, axis] at wavenumbers k [shell, axis], [...]."""
-    return fit_dispersion(1 - gain, k, intercept).softness(math.pi / k[1].min())
-
-
-def critical_window(curves: Array, levels: Array) -> tuple[Estimate, Estimate, Estimate]:
-    """Estimate (sigma_c, sigma_lo, sigma_hi): the highest peak of the median softness and its window.
-
-    A resample's window is that of its peak nearest to the median's own, if it is not nearer to another of these.
-
-    Args:
-        curves: Softness [trajectory, level].
-        levels: Falling noise levels [level].
-
-    Source: paper G.7 and H.3; the window is ours, at half the prominence.
-    """
-    centre = median(curves)
-    reference, every = highest_window(centre, levels), peak_windows(centre, levels)
-    if np.isnan(reference[0]):
-        none = Estimate.missing(len(curves), "the median xi_eq has no peak that stands out")
-        return none, none, none
-
-    def statistic(curve: Array) -> Array:
-        found = peak_windows(curve, levels)
-        if curve is not centre and len(found):
-            nearest = found[np.abs(np.log(found[:, 0] / reference[0])).argmin()]
-            of = every[np.abs(np.log(every[:, 0] / nearest[0])).argmin()]
-            found = nearest[None] if of[0] == reference[0] else found[:0]
-        if curve is centre:
-            found = reference[None]
-        return found[0] if len(found) else np.full(3, np.nan)
-
-    sigma_c, high, low = bootstrap(curves, statistic, centre=lambda rows: centre if rows is curves else median(rows))
-    return sigma_c, low, high
-
-
-def argmax_level(curves: Array, levels: Array) -> Estimate:
-    """Estimate where the smoothed median softness is highest, the ends included: the literal reading of H.3."""
-    return bootstrap(curves, lambda curve: np.array([levels[int(smooth(curve, levels).argmax())]]))[0]
 
 
 def growth_criterion(run: Run, levels: Array) -> Criterion:
@@ -138,14 +88,17 @@ def growth_criterion(run: Run, levels: Array) -> Criterion:
     )  # fmt: skip
 
 
-def peak_criterion(run: Run, levels: Array, intercept: Intercept) -> Criterion:
-    """Return the peak of xi_eq with its window, by one of the two fits."""
-    sigma, low, high = critical_window(softness(run, intercept), levels)
+def peak_criterion(run: Run, levels: Array, intercept: Intercept, null: Array | None) -> Criterion:
+    """Return the peak of xi_eq with its window, by one of the two fits, in doubt where the null model may have it."""
+    peak = peak_of(run, levels, intercept, null)
     name, what = {
         "constant mode": ("peak_of_xi_eq", "peak of xi_eq from all shells (Eq. 69)"),
         "free": ("peak_without_constant_mode", "peak of xi_eq from shells n >= 1 alone"),
     }[intercept]
-    return Criterion(name, sigma, what, "paper G.7, H.3", low.value, high.value)
+    sigma = peak.sigma_c
+    if math.isfinite(peak.p) and peak.p > SIGNIFICANT:
+        sigma = replace(sigma, reason=f"the Gaussian null model has one as high with p = {peak.p:.2g}")
+    return Criterion(name, sigma, what, "paper G.7, H.3", peak.low.value, peak.high.value, peak.p)
 
 
 def departure_criterion(curves: Array, null: Array, levels: Array) -> Criterion:
@@ -201,6 +154,37 @@ def _between(curve: Array, levels: Array, i: int, height: float) -> float:
         return float(levels[i])
     share = (curve[i] - height) / (curve[i] - curve[i + 1])
     return float(levels[i] * (levels[i + 1] / levels[i]) ** share)
+
+
+def information_criteria(run: Run) -> list[Criterion]:
+    """Return by which noise level half of each of several labels is known, with the interval that gains most of it."""
+    known = beside(run, KNOWN_IN, INFORMATION)
+    if known is None or len(known.results.values["windows"]) == 1:
+        return []
+    share, found = float(known.config["share"]), []
+    for name, window in known.results.values["windows"].items():
+        what = f"half of all that is known of {name} is known; interval: where {share:.0%} of it is gained"
+        ends = window["sigma_lo"].value, window["sigma_hi"].value
+        found.append(Criterion(f"half_of_{name}_known", window["sigma_half"], what, "path posterior, guo2005", *ends))
+    return found
+
+
+def instability_criteria(run: Run) -> list[Criterion]:
+    """Return at which noise level the first states are unstable, and half of them."""
+    soft = beside(run, SOFT_IN, INSTABILITY)
+    if soft is None:
+        return []
+    rows = (
+        ("first_unstable_state", "sigma_first", "the first state has"),
+        ("half_of_states_unstable", "sigma_c", "half of the states have"),
+    )
+    return [
+        Criterion(
+            name, soft.results[quantity].estimate, f"{what} an eigenvalue of dD/dx above 1",
+            "r = 0 of any mode: paper Eq. 4",
+        )
+        for name, quantity, what in rows
+    ]  # fmt: skip
 
 
 def clone_criteria(run: Run) -> list[Criterion]:

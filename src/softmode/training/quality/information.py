@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from softmode.estimate import Estimate
-from softmode.information import label_information, label_score, noising_path, path_log_posterior, square_error_rates
+from softmode.posterior import label_information, label_score, noising_path, path_log_posterior, square_error_rates
 from softmode.runs.results import Cell, Quantity, Table
-from softmode.training.quality.subject import Part, Subject, Target, mean
+from softmode.targets import Target
+from softmode.training.quality.subject import Part, Subject, mean
 
 # noise levels of the paths
 PATH_LEVELS, FIRST, LAST = 40, 80.0, 0.05
@@ -24,7 +25,8 @@ def information(subject: Subject) -> Part:
         return [], {}
     x = subject.images.tensor()
     levels = torch.tensor(np.geomspace(FIRST, LAST, PATH_LEVELS))
-    path = noising_path(x, levels, subject.generator("information"))
+    stream = subject.generator("information")
+    path = noising_path(x, levels, lambda out: torch.randn(out.shape, generator=stream, dtype=out.dtype).to(out))
     without = [subject.denoiser()(state.float(), sigma) for state, sigma in zip(path, levels.tolist(), strict=True)]
     curves = [_curves(subject, target, path, levels, without) for target in subject.targets]
     quantities = [

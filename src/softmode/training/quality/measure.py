@@ -17,11 +17,12 @@ from softmode.networks.load import load_classifier, load_model
 from softmode.networks.shipped import AVATARS_CLASSIFIER, CLASSIFIER, find_weights
 from softmode.runs.progress import progress_bar
 from softmode.runs.results import Quantity, Results, Table
+from softmode.targets import targets
 from softmode.training.quality import errors, information, samples
 from softmode.training.quality.config import QualityConfig
 from softmode.training.quality.cost import outlook
 from softmode.training.quality.sheet import check_path
-from softmode.training.quality.subject import Subject, targets
+from softmode.training.quality.subject import Subject
 
 SUMMARY = ("name", "what", "value")
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
 from softmode.runs.results import Quantity, Table
 from softmode.streams import stream_seed, tag
+from softmode.targets import Target, targets
 from softmode.training.quality.config import QualityConfig
 
 # images that go through the network at once
@@ -25,24 +25,6 @@ AT_ONCE = 50
 COMBINATIONS = 20
 
 Part = tuple[list[Quantity], dict[str, Table]]
-
-
-class Target(NamedTuple):
-    """A label whose information is measured: the class, or one attribute.
-
-    Args:
-        name: What it is called.
-        labels: How each of its values is asked for, the others left open.
-        column: Its column of the images' labels.
-    """
-
-    name: str
-    labels: tuple[Label, ...]
-    column: int
-
-    def truth(self, images: Images) -> Tensor:
-        """Return the value of each image, [image]."""
-        return images.labels.reshape(len(images), -1)[:, self.column]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +76,6 @@ class Subject:
             rows = self.real.labels[:COMBINATIONS].tolist()
             return [("+".join(map("{}={}".format, self.model.attributes, row)), tuple(row)) for row in rows]
         return [(label, (label,)) for label in range(self.model.classes)] or [(None, ())]
-
-
-def targets(model: Model) -> tuple[Target, ...]:
-    """Return the labels that a model takes."""
-    if model.attributes:
-        return tuple(
-            Target(name, tuple(f"{name}={value}" for value in range(len(values))), column)
-            for column, (name, values) in enumerate(model.attributes.items())
-        )
-    return (Target("class", tuple(range(model.classes)), 0),) if model.classes else ()
 
 
 def parts(count: int) -> Iterator[slice]:

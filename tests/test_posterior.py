@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softmode.exact.mixture import GaussianMixture
-from softmode.information import (
+from softmode.posterior import (
     label_information,
     label_score,
     noising_path,
@@ -25,6 +25,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def normal(seed: int = 0) -> Callable[[Tensor], Tensor]:
+    """What fills tensors with the next numbers of one stream."""
+    stream = generator(seed)
+    return lambda out: out.normal_(generator=stream)
+
+
 def point(value: float) -> Callable[[Tensor, Tensor | float], Tensor]:
     return lambda x, sigma: torch.full_like(x, value)
 
@@ -33,7 +39,7 @@ def test_a_path_has_independent_increments_of_the_right_variance() -> None:
     """At each level the noise has variance sigma^2, and what two levels do not share is independent of the lower."""
     x = torch.full((4000, 1, 2), 0.7)
     falling = torch.tensor([5.0, 2.0, 0.5], dtype=torch.float64)
-    noise = (noising_path(x, falling, generator()) - 0.7).flatten(1)
+    noise = (noising_path(x, falling, normal()) - 0.7).flatten(1)
     count = noise.shape[1]
     for each, sigma in zip(noise, falling.tolist(), strict=True):
         assert abs(float(each.var()) / sigma**2 - 1) < 4 * math.sqrt(2 / count)
@@ -48,7 +54,7 @@ def test_the_posterior_of_single_points_is_exact_at_any_number_of_levels() -> No
     values = (-1.0, 0.5, 2.0)
     x = torch.tensor(values)[torch.arange(60) % 3].reshape(60, 1, 1)
     falling = levels(4, 3.0, 0.3)
-    path = noising_path(x, falling, generator())
+    path = noising_path(x, falling, normal())
     found = path_log_posterior([point(v) for v in values], path, falling)
 
     def log_likelihood(state: Tensor, sigma: float) -> Tensor:
@@ -74,7 +80,7 @@ def test_the_posterior_of_gaussian_classes_converges() -> None:
     errors = []
     for steps in (20, 40, 80):
         falling = levels(steps)
-        path = noising_path(x.float(), falling, generator(2))
+        path = noising_path(x.float(), falling, normal(2))
         found = path_log_posterior([exact.denoiser(0), exact.denoiser(1)], path, falling)
         expected = exact.log_posterior(path[-1], falling[-1])
         errors.append(float((found[-1].exp() - expected.exp()).abs().mean()))
@@ -88,7 +94,7 @@ def test_information_is_bounded_and_calibrated() -> None:
     exact, count, falling = mixture(), 600, levels(60)
     labels = torch.arange(count) % 2
     x = exact.means[labels] + torch.randn(count, 1, 2, generator=generator(3), dtype=torch.float64)
-    path = noising_path(x.float(), falling, generator(4))
+    path = noising_path(x.float(), falling, normal(4))
     posterior = path_log_posterior([exact.denoiser(0), exact.denoiser(1)], path, falling)
     information, score = label_information(posterior), label_score(posterior, labels)
     assert float(information.min()) > -1e-12
