@@ -8,7 +8,8 @@ from torch import Tensor
 
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.mixture import GaussianMixture
-from softmode.observe.softest import lanczos, participation, softening_level, softest_modes
+from softmode.formulas.guided_flow import critical_level
+from softmode.observe.softest import gain_along, lanczos, participation, softest_modes
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 START = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -68,7 +69,7 @@ def test_two_classes_soften_at_their_level_in_any_mode(wave: str, dtype: torch.d
     }[wave]
     mu = (3 * shape / shape.norm())[None].to(dtype)
     denoiser = GaussianMixture(torch.stack([mu, -mu]), spread=0.5).denoiser()
-    level = softening_level(3.0, 0.5)
+    level = critical_level(3.0, 0.5)
     x = torch.zeros(1, 1, 4, 4, dtype=dtype)
     for sigma, above in ((0.98 * level, True), (1.02 * level, False)):
         found = softest_modes(denoiser, x, sigma, START[:1].to(dtype), tolerance=1e-5)
@@ -87,7 +88,16 @@ def test_no_gaussian_softens() -> None:
     for sigma in (0.1, 1.0, 10.0):
         found = softest_modes(gaussian, X, sigma, START, most=16, tolerance=0.0)
         torch.testing.assert_close(found.values[:, 0], (spectrum / (spectrum + sigma**2)).max().expand(3))
-    assert math.isnan(softening_level(0.4, 0.5))
+    assert math.isnan(critical_level(0.4, 0.5))
+
+
+def test_the_gain_along_one_direction_is_that_of_the_dense_jacobian() -> None:
+    """v.(dD/dx)v of a linear denoiser, the same at every state."""
+    matrix = torch.randn(16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    direction = START[0] / START[0].norm()
+    found = gain_along(lambda x, sigma: (x.flatten(1) @ matrix.T).reshape(x.shape), X, 1.0, direction)
+    v = direction.flatten()
+    torch.testing.assert_close(found, (v @ matrix @ v).expand(3))
 
 
 def test_the_extent_of_a_mode_in_sites() -> None:

@@ -211,18 +211,3 @@ def _unit(v: Vectors, otherwise: Vectors) -> Vectors:
     norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
     found = torch.where(norm > 0, v, otherwise)
     return found / torch.where(norm > 0, norm, torch.linalg.vector_norm(otherwise, dim=1, keepdim=True))
-
-
-def softening_level(mean_norm: float, spread: float) -> float:
-    r"""Return the noise level of the first instability of two equal classes of means +-mu, $\sqrt{|\mu|^2 - s^2}$.
-
-    Args:
-        mean_norm: |mu|.
-        spread: Standard deviation s of a class.
-
-    Returns:
-        NaN where the classes are too near each other for any.
-
-    Source: paper Eq. 4 for classes of finite width.
-    """
-    return math.sqrt(mean_norm**2 - spread**2) if mean_norm > spread else math.nan

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 import softmode as sm
-from softmode.experiments.instability.analyse import crossing
+from softmode.experiments.instability.analyse import Curves, crossing
 from softmode.experiments.instability.growth import growth
 from softmode.process import VE
 
@@ -71,6 +71,15 @@ def test_no_log_concave_model_has_an_unstable_state(denoiser: sm.Denoiser) -> No
     assert run.results.values["verdict"] == "none"
     assert run.results.answer.startswith("None of 16 states is unstable at any noise level")
     assert not (run.dataset["eigenvalue"].to_numpy() - run.dataset["residual"].to_numpy()[..., None] > 1).any()
+
+
+def test_a_mean_gain_that_no_score_has_is_noticed() -> None:
+    """D = 1.02 x exceeds the linear bound wherever its states are; two exact classes never do."""
+    wrong = sm.Model("wrong", VE(), (1, SIDE, SIDE), lambda label: lambda x, sigma: 1.02 * x)
+    assert Curves.of(softest(wrong, levels=6)).wrong.all()
+    right = Curves.of(softest(two_classes("diagonal", 8.0, 1.0), levels=12, lowest=3.0))
+    assert not right.wrong.any()
+    assert right.certain.any()
 
 
 def test_independent_pixels_are_unstable_below_one_in_modes_of_one_site() -> None:

@@ -50,7 +50,7 @@ class GuidedSampling(Compute):
 class Config(GuidedSampling):
     """Guide in a short pulse at sigma_c, at random places and in other ways, and compare the samples (H.4 to H.7).
 
-    Example: softmode pulse fashion-mnist --sigma-c 5 --out runs/pulse
+    Example: softmode pulse fashion-mnist --out runs/pulse
 
     Example: softmode pulse edm2:s.safetensors --guide edm2:xs.safetensors --classifier dinov2 --out runs/fig4
 
