@@ -243,7 +243,7 @@ PARTS = {
     ),
     "patch": Part(("patch", "small"), patch, {"critical_dynamics": ("patch", "critical_dynamics")}),
     "clones": Part(("clones",), clones, {"clones": ("clones", "clones")}),
-    "window": Part(("grey", "window"), window, {"window": ("grey", "window"), "window_binary": ("window", "window")}),
+    "window": Part(("grey", "window"), window, {"window": ("grey", "window")}),
     "decisions": Part(
         ("grey", "window"), decisions,
         {"information": ("grey/information", "information"), "pairs": ("grey/information", "pairs"),

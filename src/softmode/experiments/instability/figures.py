@@ -74,6 +74,8 @@ def modes(run: Run) -> Figure | None:
     for row, state in enumerate(fields):
         for ax, place in zip(panels[row], places, strict=True):
             field = state[place].sum(0, keepdims=True)
+            if np.isnan(curves.extents[row, place]):  # of nothing there is no softest mode
+                field = np.zeros_like(field)
             limit = float(np.abs(field).max()) or 1.0
             ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
             ax.set_axis_off()
@@ -84,7 +86,7 @@ def modes(run: Run) -> Figure | None:
                     color=VERMILLION if unstable else "black")  # fmt: skip
             if row == 0:
                 ax.set_title(rf"$\sigma$ = {curves.levels[place]:.2g}", fontsize=TEXT)
-    figure.suptitle(f"{_caption(run)}\nred: unstable", parse_math=False, fontsize="medium", wrap=True)
+    figure.suptitle(f"{_caption(run)}\nin colour: sites of an unstable state", parse_math=False, fontsize="medium", wrap=True)
     return figure
 
 
