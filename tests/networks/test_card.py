@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from helpers.errors import refused
 from softmode.networks import card as module
 from softmode.networks.card import Card, check_state, load_weights, read_tensors, save_weights, write_tensors
 from softmode.networks.classifier import Classifier
@@ -88,6 +89,20 @@ def test_the_file_holds_half_precision(tmp_path: Path) -> None:
     assert set(metadata) == {"softmode"}
     assert {value.dtype for value in original.state_dict().values()} == {torch.float32}
     assert original.training
+
+
+def test_weights_that_changed_on_disk_are_refused(tmp_path: Path) -> None:
+    """One byte of a tensor, still a number, is enough; a file of before, without a digest, loads as it is."""
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"x": torch.linspace(1, 2, 64), "y": torch.zeros(())}, {})
+    content = bytearray(path.read_bytes())
+    place = content.index(torch.linspace(1, 2, 64).numpy().tobytes()[:16])
+    content[place + 40] ^= 1
+    path.write_bytes(content)
+    with refused("weights: .* is damaged: its tensors are not those that were written"):
+        read_tensors(path)
+    save_file({"x": torch.ones(3)}, path)
+    assert torch.equal(read_tensors(path)[0]["x"], torch.ones(3))
 
 
 def test_any_layout_of_memory_is_stored_alike(tmp_path: Path) -> None:

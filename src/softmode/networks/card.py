@@ -1,5 +1,6 @@
 """Weights on disk: a safetensors file whose metadata hold the model card. Loading never unpickles anything."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -28,6 +29,8 @@ NUMBERS = ("t_min", "t_max", "epochs", "sigma_data")
 LISTS = ("size", "attention", "levels")
 MOST_ATTRIBUTES, MOST_VALUES = 64, 1000
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# the tensor that holds the digest of all others; files of before have none
+DIGEST = "sha256"
 # tensors of the file that are statistics of the data, not weights
 DATA = "data."
 
@@ -99,9 +102,10 @@ class Card:
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically: a reader finds the old file or the new one, never half of one."""
+    """Write a safetensors file with its digest, atomically: a reader finds the old file or the new one."""
     path = Path(path)
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(kept | {DIGEST: _digest(kept)}, dict(metadata))
     staged = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         with staged.open("wb") as file:
@@ -121,15 +125,31 @@ def read_tensors(path: str | Path, name: str = "weights") -> tuple[dict[str, Ten
         name: What messages call it.
 
     Raises:
-        ValueError: If the file is missing, truncated or not safetensors.
+        ValueError: If the file is missing, truncated, not safetensors, or no longer what was written.
     """
     path = regular_file(name, path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {each: file.get_tensor(each) for each in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # a safe_open has keys() and no iteration
+            tensors = {each: file.get_tensor(each) for each in file.keys()}  # noqa: SIM118  # a safe_open has keys() and no iteration
+            metadata = dict(file.metadata() or {})
     # beside its own error, safetensors lets through those of the types of numbers that torch lacks
     except Exception as error:
         raise refusal(f"{name}: {quote(str(path))} is truncated or no safetensors file ({first_line(error)})") from None
+    written = tensors.pop(DIGEST, None)
+    if written is not None and not torch.equal(written, _digest(tensors)):
+        raise refusal(
+            f"{name}: {quote(str(path))} is damaged: its tensors are not those that were written; get it anew"
+        )
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the SHA-256 of some tensors, their names and types, as 32 bytes."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return torch.frombuffer(bytearray(found.digest()), dtype=torch.uint8)
 
 
 def save_weights(path: str | Path, network: nn.Module, card: Card, statistics: Mapping[str, Tensor]) -> None:

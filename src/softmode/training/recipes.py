@@ -76,6 +76,8 @@ def check(config: TrainConfig) -> tuple[TrainConfig, Network]:
     if not config.t_min < config.t_max:
         raise ValueError(f"t_max: got {config.t_max:g}; expected a time above t_min = {config.t_min:g}")
     network = NETWORKS[config.network]
+    if config.recipe == "paper" and network.architecture == "unet" and network.data == "avatars":
+        raise ValueError(f"recipe: got paper for {config.network}; expected edm: F.4 knows no attributes")
     chosen: dict[str, Any] = dict(PAPER) if config.recipe == "paper" else {"epochs": network.epochs, **EDM}
     return replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}), network
 

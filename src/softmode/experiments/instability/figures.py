@@ -86,7 +86,9 @@ def modes(run: Run) -> Figure | None:
                     color=VERMILLION if unstable else "black")  # fmt: skip
             if row == 0:
                 ax.set_title(rf"$\sigma$ = {curves.levels[place]:.2g}", fontsize=TEXT)
-    figure.suptitle(f"{_caption(run)}\nin colour: sites of an unstable state", parse_math=False, fontsize="medium", wrap=True)
+    figure.suptitle(
+        f"{_caption(run)}\nin colour: sites of an unstable state", parse_math=False, fontsize="medium", wrap=True
+    )
     return figure
 
 
