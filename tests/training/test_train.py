@@ -252,7 +252,7 @@ def test_python_is_told_which_setting_is_unknown(tmp_path: Path) -> None:
     """By name, with the names that there are."""
     with pytest.raises(ValueError, match=r"^epoch: is no setting; expected one of network, recipe, epochs"):
         sm.train("fashion-mnist-binary", epoch=1, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="^recipe: got paper for avatars; expected edm: F.4 knows no attributes"):
+    with pytest.raises(ValueError, match=r"^recipe: got paper for avatars; expected edm: F.4 knows no attributes"):
         sm.train("avatars", recipe="paper", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
