@@ -17,6 +17,7 @@ import softmode.cli
 from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
 from softmode.cli import main
 from softmode.data import fashion_mnist
+from softmode.experiments.window.quick import QUICK
 from softmode.networks.shipped import ALIASES, SHIPPED
 from softmode.runs import draw, run
 from softmode.training import held_out
@@ -24,7 +25,9 @@ from softmode.training.quality import information, samples
 
 # what makes a documented command tiny: the last of an option's values counts. {out} is the command's directory
 TINY = {
-    "window": "--trajectories 3 --steps 14 --shells 3 --snapshots 1 --clones 2 --clone-steps 8",
+    "window": "--quick --shells 3",
+    "information": "--trajectories 2 --levels 8",
+    "instability": "--trajectories 2 --levels 3 --no-growth",
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
     "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
@@ -34,8 +37,10 @@ TINY = {
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
 }  # fmt: skip
+# the same of the parts of a window
+TINY_WINDOW = {"probe": {"steps": 14}, "known": {"levels": 8}, "soft": {"levels": 3}}
 # what the command would have made first, at full size
-BEFORE = {"susceptibility": "window {model} --out {out}/window --trajectories 2 --steps 8 --clones 0 --snapshots 1"}
+BEFORE = {"susceptibility": "window {model} --out {out}/window --quick --shells 3"}
 # what a command leaves that is no run of its own
 LEFT = {"train": "weights.safetensors", "window": "window.json"}
 TEXTS = {page.name: list(block_commands(page.read_text())) for page in PAGES} | {"help": list(help_commands())}
@@ -101,6 +106,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setattr(held_out, "LEVELS", 2)
     monkeypatch.setattr(information, "PATH_LEVELS", 8)
     monkeypatch.setattr(samples, "SAMPLER_STEPS", 4)
+    for part, settings in QUICK.items():
+        monkeypatch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -85,7 +85,8 @@ def softest_modes(
         with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
             forward: Tensor = torch.func.jvp(of_states, (x,), (field,))[1]
         (backward,) = transposed(field)
-        return forward.flatten(1).to(v), backward.flatten(1).to(v)
+        # the weights of a network may still be trained
+        return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
 
     def symmetric(v: Vectors) -> Vectors:
         forward, backward = products(v)

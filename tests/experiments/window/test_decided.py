@@ -161,11 +161,12 @@ def test_quick_is_a_smaller_one(tmp_path: Path) -> None:
 
 
 def test_intervals_are_interpolated_and_open_at_the_first_level() -> None:
-    """Between levels in log sigma; one that begins above the grid has no upper end."""
-    levels = np.array([1000.0, 100.0, 10.0, 1.0, 0.1])
-    assert intervals(np.array([-1.0, 1, 1, -1, -1]), levels) == [pytest.approx((10**2.5, 10**0.5))]
-    assert intervals(np.array([1.0, -1, -1, 1, 1]), levels) == [pytest.approx((10**0.5, 0.1))]
-    assert intervals(np.array([-1.0, -1, -2, -1, -1]), levels) == []
+    """A parabola in log sigma crosses 0 at 100 and 1; one that begins above the grid has no upper end."""
+    levels = np.geomspace(1000, 0.1, 18)
+    curve = 1 - (np.log10(levels) - 1) ** 2
+    assert intervals(curve, levels) == [pytest.approx((100, 1), rel=0.01)]
+    assert intervals(-curve, levels) == [pytest.approx((1, 0.1), rel=0.01)]
+    assert intervals(curve - 2, levels) == []
 
 
 def test_steps_of_information_are_separate_only_if_the_valley_is_sure() -> None:

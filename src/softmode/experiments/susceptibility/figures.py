@@ -110,10 +110,10 @@ def _chi(ax: Axes, centres: Array, curve: Sequence[Estimate], color: str) -> Non
 
 
 def _lengths(ax: Axes, found: Run) -> None:
-    """Draw xi_eq, convention-free, of the window's probe, by the fit that the window is of."""
+    """Draw xi_eq, convention-free, of the probe of the window (Eq. 69)."""
     data = found.dataset
     gain, k = data["gain"].to_numpy(), data["k"].to_numpy()
-    softness = fit_dispersion(1 - gain, k, found.results.values["intercept"]).softness(math.pi / k[1].min())
+    softness = fit_dispersion(1 - gain, k).softness(math.pi / k[1].min())
     levels, curves = data["noise_level"].to_numpy(), np.sqrt(np.expm1(softness))
     trajectories_and_median(ax, levels, curves, GAIN, GAIN)
     middle = median(curves)
