@@ -31,6 +31,7 @@ MOST_ATTRIBUTES, MOST_VALUES = 64, 1000
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # the tensor that holds the digest of all others; files of before have none
 DIGEST = "sha256"
+CHANGED = "its tensors are not those that were written"
 # tensors of the file that are statistics of the data, not weights
 DATA = "data."
 
@@ -137,9 +138,7 @@ def read_tensors(path: str | Path, name: str = "weights") -> tuple[dict[str, Ten
         raise refusal(f"{name}: {quote(str(path))} is truncated or no safetensors file ({first_line(error)})") from None
     written = tensors.pop(DIGEST, None)
     if written is not None and not torch.equal(written, _digest(tensors)):
-        raise refusal(
-            f"{name}: {quote(str(path))} is damaged: its tensors are not those that were written; get it anew"
-        )
+        raise refusal(f"{name}: {quote(str(path))} is damaged: {CHANGED}")
     return tensors, metadata
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from softmode.bounds import shown, shown_path
-from softmode.networks.card import read_tensors, write_tensors
+from softmode.networks.card import CHANGED, read_tensors, write_tensors
 from softmode.training.config import MOST_EPOCHS
 from softmode.training.directory import writing
 
@@ -60,8 +60,9 @@ class Checkpoint:
         """
         try:
             tensors, metadata = read_tensors(path)
-        except ValueError:
-            raise damaged(path, "it is truncated or no safetensors file") from None
+        except ValueError as error:
+            words = CHANGED if CHANGED in str(error) else "it is truncated or no safetensors file"
+            raise damaged(path, words) from None
         try:
             stored = json.loads(metadata["softmode"])
         except (KeyError, ValueError, RecursionError):
@@ -69,7 +70,7 @@ class Checkpoint:
         if problem := _problem_of_description(stored):
             raise damaged(path, problem)
         if "tensors" in stored and stored["tensors"] != _digest_by_name(tensors):
-            raise damaged(path, "its tensors are not those that were written")
+            raise damaged(path, CHANGED)
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             part, _, name = key.partition("/")

@@ -98,7 +98,7 @@ def test_the_strip_is_the_denoised_trajectory(found: Run) -> None:
 
 
 def test_an_edm2_network_of_two_classes_goes_through_everything(tmp_path: Path) -> None:
-    """A random small one in colour: probe, clones, window and all of its figures."""
+    """A random small one in colour: probe, information, window and all of its figures."""
     torch.manual_seed(0)
     shape = EDM2Config(8, 3, 5, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(4,),
                        channels_per_head=8)  # fmt: skip
@@ -106,14 +106,7 @@ def test_an_edm2_network_of_two_classes_goes_through_everything(tmp_path: Path) 
     model = Model(
         "edm2", VE(), (3, 8, 8), lambda label: lambda x, sigma: network(x, sigma, label), classes=5
     )  # fmt: skip
-    settings = TINY | {
-        "labels": (1, 4),
-        "clones": 2,
-        "trajectories": 2,
-        "clone_steps": 120,
-        "steps": 9,
-        "precision": "bfloat16",
-    }
+    settings = TINY | {"labels": (1, 4), "quick": True, "precision": "bfloat16"}
     run = run_of("window", tmp_path / "run", model=model, **settings)
     assert run.results.values["null"]["from"] == "samples"
     names = {path.name for look in looks(run.directory) for path in look.draw()}
