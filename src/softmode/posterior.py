@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.lattice import Lattice
 
 Data = Float[Tensor, "image channel *space"]
 Fill = Callable[[Tensor], Tensor]
@@ -156,8 +157,5 @@ def error_power(x: Data, denoised: Data, sigma: float, bands: Int[Tensor, "*spac
 
 def wave_bands(shape: Sequence[int]) -> Int[Tensor, "*space"]:
     """Return the band of each Fourier mode of a lattice: its wavenumber in units of the lowest, rounded."""
-    square = torch.zeros(tuple(shape), dtype=torch.float64)
-    for axis, side in enumerate(shape):
-        n = torch.fft.fftfreq(side, dtype=torch.float64) * max(shape)
-        square = square + n.square().reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    return square.sqrt().round().long()
+    lattice = Lattice(tuple(shape))
+    return (lattice.wave_vectors().norm(dim=-1) / min(lattice.k_min)).round().long()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.lattice import Lattice
 
 Vectors = Float[Tensor, "batch site"]
 Apply = Callable[[Vectors], Vectors]
@@ -178,10 +179,7 @@ def wavenumber(modes: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " 
     """Return the rms wavenumber of modes, in radians per site: 0 for a constant one."""
     axes = tuple(range(2, modes.ndim))
     power = torch.fft.fftn(modes, dim=axes).abs().square().sum(1)
-    square = torch.zeros(modes.shape[2:], dtype=modes.dtype, device=modes.device)
-    for axis, side in enumerate(modes.shape[2:]):
-        k = 2 * math.pi * torch.fft.fftfreq(side, dtype=modes.dtype, device=modes.device)
-        square = square + k.square().reshape([-1 if axis == i else 1 for i in range(modes.ndim - 2)])
+    square = Lattice.of(modes).wave_vectors().square().sum(-1).to(power)
     return ((power * square).flatten(1).sum(1) / power.flatten(1).sum(1)).sqrt()
 
 

@@ -153,7 +153,7 @@ def test_quick_is_a_smaller_one(tmp_path: Path) -> None:
     model = mixture_model(two_gaussians(8 * wave(2, 1), 1.0))
     quick = found(model, tmp_path, quick=True, clones=4)
     assert quick.results["sigma_c"].estimate.value == pytest.approx(8, rel=0.5)
-    assert quick.dataset.sizes["trajectory"] == 4
+    assert quick.dataset.sizes["trajectory"] == 3
     assert not (quick.directory / "clones").exists()
     (note,) = (note for note in quick.results.notes if "first answer" in note)
     assert "the full one takes about" in note

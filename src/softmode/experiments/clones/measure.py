@@ -13,14 +13,12 @@ from torch import Tensor
 from softmode.bounds import check
 from softmode.contract import Classify, check_classifier, check_denoiser
 from softmode.denoiser import Denoiser
-from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.clones.config import Config
 from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.levels import check_levels, default_times
 from softmode.model import Model
-from softmode.networks.load import load_model
 from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
@@ -29,6 +27,7 @@ from softmode.runs.classifier import named_classifier, named_inputs
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
+from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state, nearest_steps
 from softmode.simulate import clone
@@ -54,10 +53,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ClonesPl
     """
     check(config)
     given = given or {}
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model: Model = given.get("model") or load_model(
-        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
-    )
+    model, device, dtype = open_model(config, given)
     Lattice(model.shape[1:])
     first, last = default_times(model, TIMES)
     config = replace(

@@ -9,10 +9,11 @@ from torch import Tensor
 from softmode.data import read_images
 from softmode.experiments.information.config import Config
 from softmode.labels import Label
+from softmode.levels import flow_levels
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.process import VE
-from softmode.samplers import FLOW_LEVELS, Heun
+from softmode.samplers import Heun
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, stream_seed, tag
 from softmode.targets import Target
@@ -53,8 +54,7 @@ class Noised:
 
     def _sampled(self, trajectories: list[int]) -> Tensor:
         """Return samples of the model, those of each label together."""
-        lowest, highest = self.model.levels or (0.0, FLOW_LEVELS[0])
-        first, last = min(FLOW_LEVELS[0], highest), max(FLOW_LEVELS[1], lowest)
+        first, last = flow_levels(self.model)
         times = Heun().grid(VE(), first, last, STEPS)
         found = torch.empty(len(trajectories), *self.model.shape, dtype=self.dtype)
         for label in dict.fromkeys(self.labels[i] for i in trajectories):
@@ -94,10 +94,7 @@ def noised_images(
         return Noised(SAMPLES if sampled else DATA, model, labels, truth, found, config.seed, device, dtype)
     if sampled:
         truth = _random_values(config, targets)
-        labels = [
-            "+".join(str(t.labels[v]) for t, v in zip(targets, row, strict=True)) or None for row in truth.tolist()
-        ]
-        return Noised(SAMPLES, model, labels, truth, None, config.seed, device, dtype)
+        return Noised(SAMPLES, model, _together(targets, truth), truth, None, config.seed, device, dtype)
     assert own is not None
     assert model.images is not None
     _check_count(config, len(own))

@@ -13,7 +13,6 @@ from softmode.bounds import check
 from softmode.contract import check_denoiser
 from softmode.data import CLASSES, read_images
 from softmode.denoiser import Denoiser
-from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.exact.gaussian import GaussianDenoiser, null_model
 from softmode.experiments.information.config import Config
@@ -23,13 +22,13 @@ from softmode.labels import Label
 from softmode.levels import settled_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
-from softmode.networks.load import load_model
 from softmode.observe.state import Variable
 from softmode.posterior import error_power, first_log_likelihood, noising_path, path_log_likelihood, wave_bands
 from softmode.runs.classes import dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import check_state_fits, fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import constant, layout
+from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.streams import TrajectoryNoise, tag
 from softmode.targets import Target, targets
@@ -50,11 +49,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     """
     check(config)
     given = given or {}
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model: Model = given.get("model") or load_model(
-        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
-    )
-    check_state_fits(model, dtype)
+    model, device, dtype = open_model(config, given)
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
     config = replace(config, highest=highest, lowest=lowest)
     if config.labels:

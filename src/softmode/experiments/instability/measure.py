@@ -14,26 +14,25 @@ from softmode.bounds import check
 from softmode.contract import check_denoiser
 from softmode.data import read_images
 from softmode.denoiser import Denoiser
-from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
 from softmode.experiments.instability.config import Config
 from softmode.experiments.instability.growth import growth
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import settled_levels
+from softmode.levels import flow_levels, settled_levels
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
-from softmode.networks.load import load_model
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
 from softmode.process import VE
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import check_state_fits, fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
+from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
-from softmode.samplers import FLOW_LEVELS, Heun
+from softmode.samplers import Heun
 from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, tag
 
@@ -70,11 +69,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
     """
     check(config)
     given = given or {}
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model: Model = given.get("model") or load_model(
-        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
-    )
-    check_state_fits(model, dtype)
+    model, device, dtype = open_model(config, given)
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
     config = replace(config, highest=highest, lowest=lowest)
     labels = dealt_labels(config.labels, model, config.trajectories)
@@ -280,8 +275,7 @@ class InstabilityPlan(Plan):
 
     def _sampled(self, label: Label, trajectories: list[int]) -> list[Tensor]:
         """Return states of the probability flow at every level."""
-        _, highest = self.model.levels or FLOW_LEVELS[::-1]
-        first = max(min(FLOW_LEVELS[0], highest), float(self.levels[0]))
+        first = max(flow_levels(self.model)[0], float(self.levels[0]))
         flow = Heun().grid(VE(), first, float(self.levels[-1]), FLOW_STEPS)
         times = torch.cat([flow, self.levels]).unique().flip(0)
         wanted = [int((times - level).abs().argmin()) for level in self.levels]

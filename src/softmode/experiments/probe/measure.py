@@ -12,7 +12,6 @@ from torch import Tensor
 from softmode.bounds import check
 from softmode.contract import Classify, check_denoiser
 from softmode.denoiser import Autocast, Denoiser
-from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.probe.config import Config
 from softmode.experiments.probe.cost import evaluations_each
@@ -29,7 +28,6 @@ from softmode.experiments.probe.prepare import (
 from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.model import Model
-from softmode.networks.load import load_model
 from softmode.observe.correlation import SecondMoment, SignLength
 from softmode.observe.critical_curves import CRITICAL_CURVES, MODES, critical_curves
 from softmode.observe.gains import ModeGains, exact_gains, luminance_and_chroma
@@ -39,8 +37,9 @@ from softmode.observe.state import Observable, State, Variable, along
 from softmode.process import Process, process_name
 from softmode.runs.classes import by_label, dealt_labels, label_of
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, state_bytes
+from softmode.runs.identity import fingerprint, fingerprints, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
+from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import Noising, Sampler, initial_state, sampler_for
 from softmode.simulate import Trajectory, simulate
@@ -59,11 +58,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     """
     check(config)
     given = given or {}
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model = given.get("model") or load_model(
-        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
-    )
-    check_state_fits(model, dtype)
+    model, device, dtype = open_model(config, given)
     config = settle(config, model)
     lattice = Lattice(model.shape[1:])
     lattice.wavenumbers(config.shells)

@@ -15,8 +15,8 @@ from softmode.runs.run import Run
 STATES = 4
 # settings of the probe, of what is known of the labels, of the softest modes
 QUICK: dict[str, dict[str, Any]] = {
-    "probe": {"trajectories": 4, "steps": 24, "snapshots": ()},
-    "known": {"trajectories": 30, "levels": 16},
+    "probe": {"trajectories": 3, "steps": 16, "snapshots": ()},
+    "known": {"trajectories": 20, "levels": 14},
     "soft": {"trajectories": 16, "levels": 8},
 }
 # evaluations of a trajectory's copies, about
