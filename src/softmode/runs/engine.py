@@ -92,7 +92,9 @@ def _finish(run: Run) -> Run:
 
 def outlook(home: Path) -> str:
     """Return what the same command does after a run has ended early."""
-    done = sum(len(Store(each).blocks(done=True)) for each in (home, home / "clones", home / "window") if is_run(each))
+    # a run keeps those that it needs below its own directory
+    homes = [home, *home.glob("*/"), *home.glob("*/*/")]
+    done = sum(len(Store(each).blocks(done=True)) for each in homes if is_run(each))
     return (
         f"the same command goes on, with {done} block(s) kept" if done else "no block was finished, so it begins anew"
     )
