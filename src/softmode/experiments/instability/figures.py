@@ -46,8 +46,8 @@ def cascade(run: Run) -> Figure:
     bottom.set_yscale("log")
     bottom.set_ylim(0.8, 1.3 * curves.sites)
     bottom.set_ylabel("sites of the softest mode")
-    bottom.text(0.015, 0.06, "blue: unstable states, grey: stable ones\nline: median, dotted: a tenth of the sites", transform=bottom.transAxes,
-                fontsize=TEXT)  # fmt: skip
+    key = "blue: unstable states, grey: stable ones\nline: median, dotted: a tenth of the sites"
+    bottom.text(0.015, 0.06, key, transform=bottom.transAxes, fontsize=TEXT)
     for ax in (top, bottom):
         _mark(ax, results["sigma_c"].estimate)
     if math.isfinite(results["sigma_c"].estimate.value):
