@@ -3,5 +3,15 @@
 # name -> package of config.py, measure.py, analyse.py and figures.py
 EXPERIMENTS = {
     name: f"softmode.experiments.{name}"
-    for name in ("window", "probe", "instability", "information", "clones", "pulse", "susceptibility", "patch")
+    for name in (
+        "window",
+        "probe",
+        "instability",
+        "information",
+        "clones",
+        "pulse",
+        "susceptibility",
+        "patch",
+        "validate",
+    )
 }

@@ -23,6 +23,9 @@ from softmode.observe.state import State, Variable
 from softmode.process import VP
 
 Method = Literal["multiplexed", "difference", "jvp", "exact"]
+# measured times from one at which gains are measured with two steps to the next
+STEPPED = 4
+GAIN_CHANGE = "gain with twice the step less that with one; NaN at three of four times, and of derivatives"
 # what a denoiser answered to a push, and the displacement that was really made
 Pair = tuple[Tensor, Tensor]
 
@@ -56,6 +59,19 @@ def paper_step(sigma: Tensor | float) -> Tensor:
     return (1e-3 * vp.sigma(t).square()).clamp(min=5e-5) / vp.alpha(t)
 
 
+def probe_step(x: Float[Tensor, "batch channel *space"], sigma: Tensor | float) -> Float[Tensor, " batch"]:
+    r"""Return the paper's step, or a larger one where single precision asks for it (data units).
+
+    Rounding makes an error of $\epsilon|x|/h$ in a gain, the curvature of D one of $(h/\sigma)^2$: they balance near
+    $h = \frac13(\epsilon|x|\sigma^2)^{1/3}$, where $|x|$ is the rms of the state and $\epsilon$ half the spacing at 1.
+    In double precision the paper's step is the larger one.
+    """
+    scale = x.detach().double().flatten(1).square().mean(1).sqrt()
+    rounding = 0.5 * torch.finfo(x.dtype).eps * scale
+    level = torch.as_tensor(sigma, dtype=torch.float64, device=x.device)
+    return torch.maximum(paper_step(level), (rounding * level.square()).pow(1 / 3) / 3)
+
+
 def difference_gains(
     denoiser: Denoiser,
     x: Tensor,
@@ -74,13 +90,13 @@ def difference_gains(
         x: States in EDM coordinates [batch, channel, *space].
         sigma: Noise level, scalar or [batch].
         shells: Highest shell.
-        step: Largest displacement of a site in EDM coordinates, scalar or [batch]; `paper_step(sigma)` when omitted.
+        step: Largest displacement of a site in EDM coordinates, scalar or [batch]; `probe_step(x, sigma)` when omitted.
             The error is of second order in it: about 1e-4 relative on a 5x5 patch model at the paper's step.
         by_channel: Whether to push one channel at a time.
 
     Source: paper Eq. 64, divided by v.v (as printed it is unnormalised).
     """
-    step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
+    step = per_sample(probe_step(x, sigma) if step is None else step, x).to(x.dtype)
 
     def response(mode: Tensor, pushed: Tensor) -> Pair:
         peak = math.sqrt((1 if bool((mode == mode.flatten()[0]).all()) else 2) / mode.numel())
@@ -133,10 +149,10 @@ def multiplexed_gains(
         sigma: Noise level, scalar or [batch].
         shells: Highest shell.
         signs: ±1 for every state and every mode of shells 1..shells, in the order shell, axis, phase.
-        step: Largest displacement of a site by one mode; `paper_step(sigma)` when omitted.
+        step: Largest displacement of a site by one mode; `probe_step(x, sigma)` when omitted.
         by_channel: Whether to push one channel at a time.
     """
-    step = per_sample(paper_step(sigma) if step is None else step, x).to(x.dtype)
+    step = per_sample(probe_step(x, sigma) if step is None else step, x).to(x.dtype)
     lattice = Lattice.of(x)
     modes = lattice.modes(shells, x.dtype, x.device)
     others = modes[1:].flatten(0, 2).flatten(1)
@@ -227,6 +243,12 @@ def evaluations(method: str, shells: int, dimensions: int, channels: int = 1) ->
     return channels * {"multiplexed": 4 if shells else 2, "difference": 2 * modes, "jvp": modes}[method]
 
 
+def all_evaluations(method: str, shells: int, dimensions: int, channels: int, times: int) -> int:
+    """Return the evaluations of one trajectory's gains at all measured times, those with two steps included."""
+    twice = 0 if method == "jvp" else -(-times // STEPPED)
+    return (times + twice) * evaluations(method, shells, dimensions, channels)
+
+
 def _pushes(x: Tensor, by_channel: bool) -> Tensor:
     """Return which channels each push moves, [push, channel, 1...]: all of them, or one at a time."""
     rows = torch.eye(x.shape[1]) if by_channel else torch.ones(1, x.shape[1])
@@ -285,22 +307,31 @@ class ModeGains:
     @property
     def variables(self) -> Mapping[str, Variable]:
         """Description of what it returns."""
-        channels = ("channel", "pushed") if self.by_channel else ()
-        return {"gain": Variable(("shell", "axis", *channels), "mode gain G_n", "1", "v.(dD/dx)v", "state")}
+        dims = ("shell", "axis", *(("channel", "pushed") if self.by_channel else ()))
+        return {
+            "gain": Variable(dims, "mode gain G_n", "1", "v.(dD/dx)v", "state"),
+            "gain_change": Variable(dims, GAIN_CHANGE, "1", "v.(dD/dx)v", "state"),
+        }
 
     def __call__(self, state: State) -> Mapping[str, Tensor]:
-        """Return the gains of every trajectory."""
+        """Return the gains of every trajectory, and how they change with the step."""
+        place = state.step if self.places is None else self.places[state.step]
+        gain = self._gains(state, place, None)
+        if self.method in ("jvp", "exact") or place % STEPPED:
+            return {"gain": gain, "gain_change": torch.full_like(gain, math.nan)}
+        return {"gain": gain, "gain_change": self._gains(state, place, 2 * probe_step(state.edm, state.sigma)) - gain}
+
+    def _gains(self, state: State, place: int, step: Tensor | None) -> Tensor:
         seen = state.denoiser, state.edm, state.sigma, self.shells
         if self.method == "difference":
-            return {"gain": difference_gains(*seen, by_channel=self.by_channel)}
+            return difference_gains(*seen, step, self.by_channel)
         if self.method == "jvp":
-            return {"gain": jvp_gains(*seen, self.by_channel)}
+            return jvp_gains(*seen, self.by_channel)
         if self.method == "exact":
-            return {"gain": exact_gains(cast(ExactDenoiser, state.denoiser), *seen[1:])}
-        place = state.step if self.places is None else self.places[state.step]
+            return exact_gains(cast(ExactDenoiser, state.denoiser), *seen[1:])
         modes = 2 * Lattice.of(state.x).dimensions * self.shells
         signs = mode_signs(modes, state.trajectories, place, self.seed)
-        return {"gain": multiplexed_gains(*seen, signs, by_channel=self.by_channel)}
+        return multiplexed_gains(*seen, signs, step, self.by_channel)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from softmode.critical import (
 )
 from softmode.estimate import Array, Estimate, median
 from softmode.runs.clock import Clock
+from softmode.runs.resolved import resolved_times
 from softmode.runs.results import Quantity, Table
 from softmode.runs.run import Run
 
 LENGTHS = ("xi_eq_drift", "xi_eq_gain", "xi_eq_free")
+# fewest times among which a peak is looked for
+LEAST = 3
 # trajectories from which on an interval of a median can cover 95 %
 ENOUGH = 6
 
@@ -38,7 +41,7 @@ def measured_times(run: Run, convention: str = "sde") -> list[Quantity]:
     drift = "probability flow's" if convention == "ode" else "reverse SDE's"
 
     def several(kind: str, curves: Array, feature: Feature, what: str, symbol: str, source: str) -> list[Quantity]:
-        found = estimate_times(curves, times, feature)
+        found = estimate_times(curves, times[: curves.shape[1]], feature) if curves.shape[1] >= LEAST else []
         if not found:
             return [Quantity(kind, 1, Estimate.missing(len(curves), "the median curve has none"), what, symbol, source)]
         return [Quantity(kind, i, e, what, symbol, source, clock.level(e.value)) for i, e in enumerate(found, 1)]
@@ -54,8 +57,9 @@ def measured_times(run: Run, convention: str = "sde") -> list[Quantity]:
     )
     for name, rate, intercept, convention_free, short in variants:
         softness = fit_dispersion(rate, k, intercept).softness(math.pi / k[1].min())
+        seen = resolved_times(run, intercept)
         quantities += several(
-            f"xi_eq_{name}_peak", softness, peak_times, f"peak of xi_eq from {convention_free}",
+            f"xi_eq_{name}_peak", softness[:, :seen], peak_times, f"peak of xi_eq from {convention_free}",
             rf"peak of $\xi_{{\mathrm{{eq}}}}$, {short}", "Eq. 69",
         )  # fmt: skip
     return [
@@ -78,15 +82,22 @@ def first_of_each(quantities: Sequence[Quantity], kinds: Sequence[str]) -> Table
 
 
 def undefined(run: Run) -> dict[str, list[tuple[float, float]]]:
-    """Return the bands of time (first, last; falling) in which the median of each xi_eq is undefined."""
-    data = run.dataset
-    return {name: undefined_bands(median(data[name].to_numpy()), data["time"].to_numpy()) for name in LENGTHS}
+    """Return the bands of time (first, last; falling) in which the median of each xi_eq is undefined, or in doubt."""
+    data, found = run.dataset, {}
+    for name in LENGTHS:
+        curve = median(data[name].to_numpy())
+        curve[resolved_times(run, "free" if name == "xi_eq_free" else "constant mode") :] = math.nan
+        found[name] = undefined_bands(curve, data["time"].to_numpy())
+    return found
 
 
 def undefined_table(bands: dict[str, list[tuple[float, float]]]) -> Table:
     """Return those bands as a table."""
     rows = tuple((name, float(first), float(last)) for name, found in bands.items() for first, last in found)
-    why = "lambda_0 (or 1 - G_0) <= 0, or negative curvature: the ratio of Eq. 69 has no meaning there"
+    why = (
+        "lambda_0 (or 1 - G_0) <= 0, or negative curvature: the ratio of Eq. 69 has no meaning there; or, down to the "
+        "last time, 1 - G is lost in its own error, by sampling and by the step of the difference"
+    )
     return Table("Where the median xi_eq is undefined", ("xi_eq", "from t", "down to t"), rows, why)
 
 

@@ -19,6 +19,7 @@ from softmode.runs.critical_times import (
     undefined,
     undefined_table,
 )
+from softmode.runs.resolved import systematic
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -61,13 +62,17 @@ def network_evaluations(run: Run) -> dict[str, int]:
 
 
 def gain_table(run: Run) -> dict[str, Any]:
-    """Return the median gain of every mode at every time with its standard error, [time, shell, axis]."""
-    gains = run.dataset["gain"].to_numpy()
+    """Return the median gain of every mode at every time with its errors, [time, shell, axis].
+
+    `stderr` is that of sampling, `wrong` how far all trajectories may be off together by the step of the difference.
+    """
+    gains, change = (run.dataset[name].to_numpy() for name in ("gain", "gain_change"))
     estimates = bootstrap(gains, np.ravel, resamples=200)
     shape = gains.shape[1:]
     return {
         "median": np.reshape([e.value for e in estimates], shape).tolist(),
         "stderr": np.reshape([e.stderr for e in estimates], shape).tolist(),
+        "wrong": systematic(change).tolist(),
         "samples": len(gains),
     }
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmode.observe.gains import evaluations
+from softmode.observe.gains import all_evaluations
 from softmode.observe.response import response_evaluations
 from softmode.process import log_grid
 from softmode.samplers import SAMPLERS
@@ -27,7 +27,7 @@ def evaluations_each(
     sampling = int(SAMPLERS[config["sampler"]].calls(grid).sum()) if config["states"] == "reverse" else 0
     return {
         "sampling": sampling,
-        "gains": times * evaluations(config["method"], config["shells"], axes, channels),
+        "gains": all_evaluations(config["method"], config["shells"], axes, channels, times),
         # and D(x) itself, which is kept
         "locality": snapshots * (response_evaluations(channels) + 1),
         "classes": times if classes else 0,

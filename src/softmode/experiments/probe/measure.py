@@ -30,7 +30,7 @@ from softmode.lattice import Lattice
 from softmode.model import Model
 from softmode.observe.correlation import SecondMoment, SignLength
 from softmode.observe.critical_curves import CRITICAL_CURVES, MODES, critical_curves
-from softmode.observe.gains import ModeGains, exact_gains, luminance_and_chroma
+from softmode.observe.gains import GAIN_CHANGE, ModeGains, exact_gains, luminance_and_chroma
 from softmode.observe.order import ClassEntropy
 from softmode.observe.response import Denoised, Response
 from softmode.observe.state import Observable, State, Variable, along
@@ -172,7 +172,10 @@ class ProbePlan(Plan):
             "distance": min(sides) // 2 + 1,
             **space_sizes(self.lattice.shape),
         }
-        own = {"snapshots": Variable(("snapshot", "channel", *self._space), "state x_t", "1", "Fig. 2", "state")}
+        own = {
+            "snapshots": Variable(("snapshot", "channel", *self._space), "state x_t", "1", "Fig. 2", "state"),
+            "gain_change": Variable(MODES, GAIN_CHANGE, "1", "v.(dD/dx)v"),
+        }
         if channels > 1:
             own["channel_gain"] = Variable((*MODES, "channel"), "mode gain of each channel", "1", "v.(dD/dx)v")
         if channels == 3:
@@ -241,6 +244,7 @@ class ProbePlan(Plan):
         observables = [*self._lengths, self._gains, *self._entropy]
         trajectory = self._follow(trajectories, moved_by, denoiser, data, observables, advance)
         gain = _split_channels(trajectory.values.pop("gain"))
+        gain |= {"gain_change": _split_channels(trajectory.values.pop("gain_change"))["gain"]}
         values = {name: value.numpy() for name, value in trajectory.values.items()}
         values |= {name: value.double().numpy() for name, value in gain.items()}
         k = self.lattice.wavenumbers(config.shells)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from softmode.cumulative import rates, shortest, simultaneous
-from softmode.estimate import Array, Estimate, bootstrap
+from softmode.estimate import Array, Estimate, bootstrap, bootstrap_draws
 from softmode.experiments.information.analyse import Known, labels_of
 from softmode.experiments.instability.analyse import EXTENDED, TINY, Curves
 from softmode.runs.experiment import Experiment
@@ -28,6 +28,8 @@ Verdict = Literal["found", "doubtful", "none"]
 FIRST = 0.05
 # nats of information that are none
 NOTHING = 1e-3
+# share of resamples that must show a valley between two steps: in a flat rate, the worst case, 2 % have one by chance
+SURE = 0.995
 # levels that are averaged where separate steps of a decision are looked for
 COARSE = 3
 
@@ -134,22 +136,27 @@ def separations(
 ) -> list[int]:
     """Return the places of levels between which information is gained in separate steps.
 
-    There the rate of gain is below that on either side, with a simultaneous band of 95 % between them.
+    There the rate of gain is below its highest on either side, in SURE of the resamples of the trajectories.
     """
     places = np.arange(0, len(levels), COARSE)
     if len(places) < 4:
         return []
-    band = simultaneous(rates(information[:, places], levels[places]), groups)
+    rate = rates(information[:, places], levels[places])
+    mean, resampled = rate.mean(0), np.stack([rate[draw].mean(0) for draw in bootstrap_draws(len(rate), groups)])
 
     def split(first: int, last: int) -> list[int]:
         """Return the steps of a stretch at which it falls apart."""
-        for valley in sorted(range(first + 1, last), key=lambda i: float(band.mean[i])):
-            sides = band.low[first:valley].max(), band.low[valley + 1 : last + 1].max()
-            if min(sides) > band.high[valley]:
+        for valley in sorted(range(first + 1, last), key=lambda i: float(mean[i])):
+            before, after = (
+                first + int(mean[first:valley].argmax()),
+                valley + 1 + int(mean[valley + 1 : last + 1].argmax()),
+            )
+            lower = np.minimum(resampled[:, before], resampled[:, after])
+            if float((lower > resampled[:, valley]).mean()) >= SURE:
                 return [*split(first, valley - 1), valley, *split(valley + 1, last)]
         return []
 
-    return [int(places[step] + COARSE // 2) for step in split(0, len(band.mean) - 1)]
+    return [int(places[step] + COARSE // 2) for step in split(0, len(mean) - 1)]
 
 
 def _mean(curves: Array) -> Array:

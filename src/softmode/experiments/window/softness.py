@@ -13,6 +13,7 @@ from softmode.exact.gaussian import GaussianDenoiser, null_model
 from softmode.observe.gains import ModeGains, exact_gains
 from softmode.observe.state import State
 from softmode.process import VE
+from softmode.runs.resolved import resolved, resolved_times
 from softmode.runs.run import Run
 from softmode.streams import null_data_seed
 
@@ -24,8 +25,6 @@ NULLS, RESAMPLES = 99, 200
 LEAST_LEVELS = 8
 # sites of all states of the null that are measured at once
 AT_ONCE = 2_000_000
-# standard errors over trajectories by which 1 - G must be above 0 to be resolved
-RESOLVED = 4.0
 
 
 class Peak(NamedTuple):
@@ -57,18 +56,6 @@ def softness(run: Run, intercept: Intercept = "constant mode") -> Array:
 def softness_of(gain: Array, k: Array, intercept: Intercept) -> Array:
     """Return the softness of gains [..., shell, axis] at wavenumbers k [shell, axis], [...]."""
     return fit_dispersion(1 - gain, k, intercept).softness(math.pi / k[1].min())
-
-
-def resolved(gain: Float[Array, "trajectory time shell axis"], k: Array, intercept: Intercept) -> int:
-    """Return how many levels, from the highest down, come before the low noise where lambda_0 is lost in its error.
-
-    There 1 - G is below the rounding of a network's answer, which looks like a softening.
-    """
-    rate = fit_dispersion(1 - gain, k, intercept).rate
-    if len(rate) < 2:
-        return rate.shape[1]
-    seen = np.flatnonzero(rate.mean(0) > RESOLVED * rate.std(0, ddof=1) / math.sqrt(len(rate)))
-    return int(seen[-1]) + 1 if len(seen) else 0
 
 
 def critical_window(curves: Array, levels: Array) -> tuple[Estimate, Estimate, Estimate]:
@@ -114,7 +101,7 @@ def peak_of(
         null: Gains of `simulated_null`.
     """
     k = run.dataset["k"].to_numpy()
-    seen = resolved(run.dataset["gain"].to_numpy(), k, intercept)
+    seen = resolved_times(run, intercept)
     if seen < LEAST_LEVELS:
         lost = Estimate.missing(run.dataset.sizes["trajectory"], "1 - G is lost in its error")
         return Peak(lost, lost, lost, math.nan)
@@ -124,7 +111,7 @@ def peak_of(
         return Peak(sigma_c, low, high, math.nan)
     heights = []
     for gain in null:
-        own = min(resolved(gain, k, intercept), seen)
+        own = min(resolved(fit_dispersion(1 - gain, k, intercept).rate), seen)
         curve = median(softness_of(gain[:, :own], k, intercept))
         heights.append(prominences(curve, levels[:own]).max() if own >= LEAST_LEVELS else 0.0)
     return Peak(sigma_c, low, high, p_value(curves, levels, sigma_c.value, np.array(heights)))

@@ -1,0 +1,1 @@
+"""Score every criterion on models whose answer is known."""

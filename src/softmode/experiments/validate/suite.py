@@ -1,0 +1,206 @@
+"""The models whose answer is known: such without any transition, and such with one or several."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softmode.denoiser import Denoiser
+from softmode.exact.gaussian import GaussianDenoiser
+from softmode.exact.mixture import GaussianMixture
+from softmode.experiments.validate.flaws import FLAWS
+from softmode.lattice import Lattice
+from softmode.model import Model
+from softmode.networks.load import load_model
+from softmode.networks.preconditioned import Preconditioned
+from softmode.networks.unet import UNet
+from softmode.process import VE
+
+SIDE = 16
+SITES = SIDE * SIDE
+# norms of class means
+NORMS = (4.0, 40.0)
+# coarsest level of a tree, and the ratio of one level to the next
+COARSEST, RATIO = 30.0, 10.0
+# network whose training data's spectrum is taken
+DATA = "fashion-mnist"
+
+
+class Case(NamedTuple):
+    """A model with a known answer.
+
+    Attributes:
+        kind: What it is.
+        flaw: What is wrong with it.
+        model: The model.
+        mixture: Its law, where it has a transition.
+        labelled: Whether it has classes.
+        levels: Norms of the differences of a tree, from the coarsest on; empty of any other model.
+    """
+
+    kind: str
+    flaw: str
+    model: Model
+    mixture: GaussianMixture | None = None
+    labelled: bool = False
+    levels: tuple[float, ...] = ()
+
+
+class Law(NamedTuple):
+    """What a null model is: its denoiser, the standard deviation of its data, and what else a model tells of them."""
+
+    denoiser: Denoiser
+    scale: float
+    told: Mapping[str, Any] = {}
+
+
+def _gaussian(spectrum: Tensor) -> Law:
+    """Return a Gaussian field, which tells its spectrum as a model with data does."""
+    told = {"spectrum": spectrum[None], "mean": torch.zeros(1, 1, SIDE, SIDE)}
+    return Law(GaussianDenoiser(spectrum), math.sqrt(float(spectrum.mean())), told)
+
+
+def _square() -> Tensor:
+    """Return the squared wavenumbers of the lattice, 2 - 2 cos k summed over the axes."""
+    return (2 - 2 * Lattice((SIDE, SIDE)).wave_vectors().cos()).sum(-1).double()
+
+
+def _white(rng: np.random.Generator) -> Law:
+    return _gaussian(torch.full((SIDE, SIDE), float(rng.uniform(0.3, 30)), dtype=torch.float64))
+
+
+def _power_law(rng: np.random.Generator) -> Law:
+    spectrum = (_square() + _square()[0, 1]) ** -float(rng.uniform(0.5, 1.5))
+    return _gaussian(float(rng.uniform(0.3, 30)) * spectrum / spectrum.mean())
+
+
+def _ornstein_zernike(rng: np.random.Generator) -> Law:
+    return _gaussian(float(rng.uniform(1, 30)) / (10 ** float(rng.uniform(-2, 0)) + _square()))
+
+
+def _ring(rng: np.random.Generator) -> Law:
+    """Return a field with a preferred wavelength."""
+    off = _square() - float(rng.uniform(0.3, 3))
+    return _gaussian(float(rng.uniform(1, 30)) / (0.05 + off.square()))
+
+
+def _data_like(rng: np.random.Generator) -> Law:
+    """Return a field with the lowest waves of the spectrum of the shipped network's data."""
+    spectrum = load_model(DATA).spectrum
+    assert spectrum is not None
+    wave = torch.fft.fftfreq(SIDE, 1 / SIDE).long()
+    # the highest wave of an even lattice is its own mirror image
+    wave = torch.where(wave == -SIDE // 2, SIDE // 2, wave)
+    low = spectrum[-1].double()[wave][:, wave]
+    mirrored = low.flip((0, 1)).roll((1, 1), (0, 1))
+    return _gaussian(float(rng.uniform(0.5, 20)) * (low + mirrored) / 2)
+
+
+def _near_classes(rng: np.random.Generator) -> Law:
+    """Return two classes nearer than their width, whose law is log-concave along any line."""
+    spread = float(rng.uniform(0.5, 5))
+    mean = float(rng.uniform(0.3, 0.95)) * spread * direction(rng)
+    return Law(GaussianMixture(torch.stack([mean, -mean]), spread).denoiser(), spread)
+
+
+def _pixels(rng: np.random.Generator) -> Law:
+    """Return independent pixels of two values: unstable in modes of one site, so no window."""
+    size = float(rng.uniform(0.5, 5))
+    return Law(lambda x, sigma: size * torch.tanh(size * x / sigma**2), size)
+
+
+def _untrained(rng: np.random.Generator) -> Law:
+    """Return a network with random weights: the U-Net of softmode train, or a few convolutions."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        if rng.random() < 0.25:
+            network = UNet(1, width=16).eval().requires_grad_(False)
+            white = GaussianDenoiser(torch.full((SIDE, SIDE), 0.5, dtype=torch.float64))
+            return Law(Preconditioned(network, white, 0.7), 0.7)
+        first, last = torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.Conv2d(8, 1, 3, padding=1)
+        inner = torch.nn.Sequential(first, torch.nn.SiLU(), last).requires_grad_(False)
+
+    def denoiser(x: Tensor, sigma: Tensor | float) -> Tensor:
+        square = torch.as_tensor(sigma, dtype=x.dtype) ** 2
+        wide = (1 + square).sqrt()
+        return x / (1 + square) + square.sqrt() / wide * inner(x / wide)
+
+    return Law(denoiser, 1.0)
+
+
+NULLS: dict[str, Callable[[np.random.Generator], Law]] = {
+    "white field": _white, "power-law field": _power_law, "Ornstein-Zernike field": _ornstein_zernike,
+    "ring field": _ring, "data-like field": _data_like, "near classes": _near_classes,
+    "independent pixels": _pixels, "untrained network": _untrained,
+}  # fmt: skip
+
+
+def null_case(index: int, seed: int) -> Case:
+    """Return a model without a transition of the next kind; all flaws of a kind come before its next model."""
+    rng = np.random.default_rng([seed, index, 0])
+    kinds, flaws = list(NULLS), list(FLAWS)
+    kind, flaw = kinds[index % len(kinds)], flaws[index // len(kinds) % len(flaws)]
+    law = NULLS[kind](rng)
+    denoiser = FLAWS[flaw](law.denoiser, law.scale)
+    return Case(kind, flaw, Model(kind, VE(), (1, SIDE, SIDE), lambda _label: denoiser, **law.told))
+
+
+def direction(rng: np.random.Generator) -> Tensor:
+    """Return a unit field [1, side, side]: a plane wave, most of them in no shell, or a random field."""
+    if rng.random() < 0.5:
+        k, site = rng.integers(0, SIDE // 2 + 1, 2), torch.arange(SIDE, dtype=torch.float64)
+        phase = 2 * math.pi * (float(k[0]) * site[:, None] + float(k[1]) * site) / SIDE
+        field = torch.cos(phase)
+    else:
+        field = torch.from_numpy(rng.standard_normal((SIDE, SIDE)))
+    return (field / field.norm())[None]
+
+
+def _norm(rng: np.random.Generator) -> float:
+    low, high = np.log(NORMS)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def _two(rng: np.random.Generator) -> GaussianMixture:
+    mean = _norm(rng) * direction(rng)
+    return GaussianMixture(torch.stack([mean, -mean]), float(rng.uniform(0.05, 1)))
+
+
+def _several(rng: np.random.Generator) -> GaussianMixture:
+    """Return three to eight classes whose means are independent fields."""
+    fields = torch.from_numpy(rng.standard_normal((int(rng.integers(3, 9)), 1, SIDE, SIDE)))
+    return GaussianMixture(_norm(rng) * fields / math.sqrt(SITES), float(rng.uniform(0.05, 1)))
+
+
+def _tree(depth: int, rng: np.random.Generator) -> tuple[GaussianMixture, tuple[float, ...]]:
+    """Return the leaves of a binary tree whose levels differ along orthogonal waves."""
+    levels = tuple(float(COARSEST * rng.uniform(0.8, 1.25)) / RATIO**level for level in range(depth))
+    waves = torch.linalg.qr(torch.stack([direction(rng).flatten() for _ in levels], 1))[0].T
+    steps = [size * wave for size, wave in zip(levels, waves, strict=True)]
+    signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0], dtype=torch.float64)] * depth).reshape(-1, depth)
+    means = (signs @ torch.stack(steps)).reshape(-1, 1, SIDE, SIDE)
+    return GaussianMixture(means, 0.1 * levels[-1]), levels
+
+
+# kinds of laws; every other model of each has labels
+TRANSITIONS = ("two classes", "two classes, elsewhere", "several classes", "tree of two levels", "tree of three levels")
+
+
+def transition_case(index: int, seed: int) -> Case:
+    """Return a model with a transition of the next kind, with labels or without, and the next flaw."""
+    rng = np.random.default_rng([seed, index, 1])
+    kind, flaws = TRANSITIONS[index % len(TRANSITIONS)], list(FLAWS)
+    labelled, flaw = index // len(TRANSITIONS) % 2 == 1, flaws[index // (2 * len(TRANSITIONS)) % len(flaws)]
+    levels: tuple[float, ...] = ()
+    if kind.startswith("tree"):
+        mixture, levels = _tree(2 if "two" in kind else 3, rng)
+    else:
+        mixture = _several(rng) if kind.startswith("several") else _two(rng)
+    scale = math.sqrt(mixture.spread**2 + float(mixture.means.var(0, correction=0).mean()))
+    bound = {label: FLAWS[flaw](mixture.denoiser(label), scale) for label in (None, *range(len(mixture.means)))}
+    told: dict[str, Any] = {"classes": len(mixture.means)} if labelled else {}
+    model = Model(kind, VE(), (1, SIDE, SIDE), lambda label: bound[label], **told)
+    return Case(kind.partition(",")[0], flaw, model, mixture, labelled, levels)
