@@ -176,7 +176,7 @@ def test_pulses_and_the_susceptibility_of_a_shipped_network(terminal: Terminal) 
     printed = terminal.run("pulse", *few, "--half-width", "2")
     assert shown(printed).startswith("answer ")
     assert "figures  runs/pulse/figures: " in printed
-    probed = ["--labels", "1,8", "--steps", "12", "--trajectories", "4", "--clones", "0"]
+    probed = ["--labels", "1,8", "--quick", "--shells", "3"]
     terminal.run("window", "fashion-mnist-labelled", *probed, "--out", "window")
     terminal.run("susceptibility", *few, "--centres", "3", "--width", "3", "--window", "window")
     printed = terminal.run("window", "window", "--check", "runs/chi")

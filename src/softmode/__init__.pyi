@@ -38,6 +38,7 @@ from .experiments.call import probe as probe
 from .experiments.call import pulse as pulse
 from .experiments.call import susceptibility as susceptibility
 from .experiments.call import theory as theory
+from .experiments.call import validate as validate
 from .experiments.call import window as window
 from .guidance.weights import AtLevels as AtLevels
 from .guidance.weights import Interval as Interval

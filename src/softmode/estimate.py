@@ -103,10 +103,34 @@ def bootstrap(
     trajectories = curves.shape[0]
     values = np.atleast_1d(statistic(centre(curves)))
     if trajectories < 2:
-        return [Estimate(float(v), math.nan, trajectories, reason="one trajectory has no error bar") for v in values]
+        return [_alone(float(v), trajectories) for v in values]
     draws = bootstrap_draws(trajectories, groups, resamples, seed)
     replicates = np.stack([np.atleast_1d(statistic(centre(curves[draw]))) for draw in draws])
     return [_from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
+
+
+def bootstrap_mean(
+    columns: Array, statistic: Callable[[Array], Array], resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Estimate a number computed from means over trajectories, as `bootstrap` does, all resamples at once.
+
+    Args:
+        columns: What is averaged, [trajectory, column].
+        statistic: Maps means [resample, column] to numbers [resample]; NaN where one is undefined.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Source: efron1993.
+    """
+    value = float(statistic(columns.mean(0, keepdims=True))[0])
+    if len(columns) < 2:
+        return _alone(value, len(columns))
+    draws = bootstrap_draws(len(columns), resamples=resamples, seed=seed)
+    return _from_replicates(value, statistic(columns[draws].mean(1)), len(columns))
+
+
+def _alone(value: float, trajectories: int) -> Estimate:
+    return Estimate(value, math.nan, trajectories, reason="one trajectory has no error bar")
 
 
 def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RESAMPLES, seed: int = 0) -> Array:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -22,6 +23,7 @@ from softmode.runs.store import Store
 from softmode.settings import as_config
 
 every_experiment = pytest.mark.parametrize("name", NAMES)
+every_reader = pytest.mark.parametrize("name", [name for name in NAMES if tiny(name).option])
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,12 @@ def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
 ) -> None:
     """Each sitting stores one block, computes the next one, and dies before it is written."""
     honest, stored = Store.write, 0
+    monkeypatch.setenv("TMPDIR", str(tmp_path.parent))
 
     def dies(store: Store, *arguments: object) -> None:
         nonlocal stored
+        if tmp_path not in store.directory.parents and store.directory != tmp_path:
+            return honest(store, *arguments)  # type: ignore[arg-type]
         if stored == 1:
             raise KeyboardInterrupt
         stored += 1
@@ -150,7 +155,7 @@ def test_every_array_says_what_it_is(name: str, runs: dict[str, Run]) -> None:
     assert {"experiment", "config", "inputs", "versions"} <= runs[name].identity.keys()
 
 
-@every_experiment
+@every_reader
 def test_another_input_file_is_refused_by_name(
     name: str, runs: dict[str, Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +250,7 @@ def test_every_bad_setting_is_refused_in_one_line(name: str, tmp_path: Path, mon
         with refused(rf"^{field}: got .*expected"):
             call(experiment(name), tmp_path / "run", **settings | {field: value})
         tried.add(field)
-    assert len(tried) > 10
+    assert tried >= get_type_hints(experiment(name).config).keys() - {"model", "guide", "classifier"}
     assert contents(tmp_path) == before
 
 

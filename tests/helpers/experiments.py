@@ -39,18 +39,20 @@ class Tiny(NamedTuple):
 
     Attributes:
         settings: Its settings, as `experiments.call.plan` takes them.
-        option: Setting that names a file.
+        option: Setting that names a file; empty where none does.
         file: Name of that file.
         write: Writes one such file for every seed.
     """
 
     settings: Callable[[], dict[str, Any]]
-    option: str
-    file: str
-    write: Callable[[Path, int], None]
+    option: str = ""
+    file: str = ""
+    write: Callable[[Path, int], None] = lambda path, seed: None
 
     def made(self, folder: Path) -> dict[str, Any]:
         """Return the settings with the file, which is written if it is missing."""
+        if not self.option:
+            return self.settings()
         path = folder / self.file
         if not path.exists():
             self.write(path, 0)
@@ -96,6 +98,7 @@ TINY = {
         lambda: _guided() | {"centres": 3, "highest": 20.0, "lowest": 0.1, "width": 3.0}, "data", "images.npz",
         _write_images,
     ),
+    "validate": Tiny(lambda: {"nulls": 1, "transitions": 2, "trajectories": 2, "quick": True, "block": 1}),
 }  # fmt: skip
 
 

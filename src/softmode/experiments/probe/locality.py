@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmode.estimate import Array, Estimate, bootstrap
+from softmode.estimate import Array, Estimate, bootstrap_mean
 from softmode.observe.jacobian import effective_omega, effective_radius
 from softmode.runs.clock import Clock
 from softmode.runs.results import Table
@@ -56,10 +56,5 @@ def locality_table(rows: list[dict[str, Any]]) -> Table:
 
 def _of_means(columns: Mapping[str, Array], names: tuple[str, ...], function: Callable[..., Tensor]) -> Estimate:
     """Estimate a function of the means of some columns over trajectories; NaN where it has no real value."""
-
-    def statistic(means: Array) -> Array:
-        return function(*torch.tensor(means)).reshape(1).numpy()
-
-    columns_of = np.stack([columns[name] for name in names], 1)
-    (estimate,) = bootstrap(columns_of, statistic, centre=lambda rows: np.asarray(rows.mean(0)))
-    return estimate
+    stacked = np.stack([columns[name] for name in names], 1)
+    return bootstrap_mean(stacked, lambda means: function(*torch.from_numpy(means).T).numpy())

@@ -177,7 +177,8 @@ def _several(rng: np.random.Generator) -> GaussianMixture:
 
 def _tree(depth: int, rng: np.random.Generator) -> tuple[GaussianMixture, tuple[float, ...]]:
     """Return the leaves of a binary tree whose levels differ along orthogonal waves."""
-    levels = tuple(float(COARSEST * rng.uniform(0.8, 1.25)) / RATIO**level for level in range(depth))
+    coarsest = COARSEST * float(rng.uniform(0.8, 1.25))
+    levels = tuple(coarsest / RATIO**level for level in range(depth))
     waves = torch.linalg.qr(torch.stack([direction(rng).flatten() for _ in levels], 1))[0].T
     steps = [size * wave for size, wave in zip(levels, waves, strict=True)]
     signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0], dtype=torch.float64)] * depth).reshape(-1, depth)

@@ -246,6 +246,11 @@ def _why_none(curves: Curves, found: Sequence[tuple[float, float]]) -> str:
     if unstable.max() < FIRST:
         return f"at most {unstable.max():.0%} of {count} states are unstable"
     extent = float(np.nanmedian(np.where(curves.unstable, curves.extents, np.nan)))
+    if extent >= EXTENDED * curves.sites:
+        return (
+            f"at most {unstable.max():.0%} of {count} states are unstable, in modes of {extent:.3g} of {curves.sites} "
+            "sites: too few of them, or for too few noise levels, to be sure"
+        )
     return f"decisions are local: unstable modes take {extent:.3g} of {curves.sites} sites"
 
 
