@@ -13,6 +13,7 @@ from typing import get_type_hints
 
 import pytest
 
+from helpers import resamples
 from helpers.errors import refused
 from helpers.experiments import NAMES, bad_settings, contents, digests, tiny
 from softmode.experiments.call import call, experiment, looks, plan
@@ -24,6 +25,14 @@ from softmode.settings import as_config
 
 every_experiment = pytest.mark.parametrize("name", NAMES)
 every_reader = pytest.mark.parametrize("name", [name for name in NAMES if tiny(name).option])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Spend little time on intervals, which have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        resamples.few_resamples(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import bootstrap
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import TwoStatePatch
-from softmode.experiments.probe import locality
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
 from softmode.process import VE, VP
@@ -59,8 +58,7 @@ def model(name: str) -> Model:
 def few_resamples() -> Iterator[None]:
     """Spend little time on intervals, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (critical, locality):
-            patch.setattr(module, "bootstrap", partial(bootstrap, resamples=50))
+        patch.setattr(critical, "bootstrap", partial(bootstrap, resamples=50))
         yield
 
 
