@@ -58,9 +58,21 @@ def length_by_convention(ax: Axes, run: Run) -> None:
     for name, values in curves.items():
         label, color, linestyle = LENGTHS[name]
         ax.plot(times, values, color=color, linestyle=linestyle, linewidth=2.0, label=label, gid=name)
+    _weighted(ax, run)
     _shade(ax, run, "xi_eq_drift", f"the drift's is undefined ({_why(run)})")
     ax.set_ylim(0, length_limit(curves["xi_eq_gain"], curves["xi_eq_drift"]))
     ax.set_ylabel(LABEL)
+
+
+def _weighted(ax: Axes, run: Run) -> None:
+    """Draw the length of the weighted fit with its 95 % interval, where there is one."""
+    fit = run.results.values.get("fit")
+    if fit is None:
+        return
+    times = run.dataset["time"].to_numpy()
+    value, low, high = (np.array([getattr(e, name) for e in fit["xi_eq"]]) for name in ("value", "low", "high"))
+    ax.fill_between(times, low, high, color="0.75", linewidth=0, zorder=0.5)
+    ax.plot(times, value, color="black", linewidth=1.2, label="weighted fit, 95 %", gid="weighted_fit", zorder=1)
 
 
 def length_limit(curve: Array, beside: Array | None) -> float:

@@ -116,7 +116,11 @@ def analyse(run: Run) -> Results:
     return Results(
         answer=_answer(curves, found, verdict),
         quantities=_quantities(found),
-        tables={"levels": _table(run, curves), "between": _between(run, curves.levels)},
+        tables={
+            "levels": _table(run, curves),
+            "waves": _waves(run, curves),
+            "between": _between(run, curves.levels),
+        },
         notes=(),
         values={"verdict": verdict, "extended_from": EXTENDED * curves.sites},
     )
@@ -227,6 +231,45 @@ def _table(run: Run, curves: Curves) -> Table:
         columns = (*columns, "growth / random")
         note += "; growth of a push along the mode until the end, and of one in a random direction"
     return Table("The softest mode by noise level", columns, rows, note)
+
+
+def _waves(run: Run, curves: Curves) -> Table:
+    """Return the softest plane wave beside the softest mode, at few enough noise levels."""
+    gains = run.dataset["wave_gain"].to_numpy()
+    rows: list[tuple[Cell, ...]] = []
+    for i in shown_levels(len(curves.levels), ROWS):
+        k, gain = softest_wave(gains[:, i])
+        eigenvalue = round(float(np.median(curves.values[:, i])), 3)
+        rows.append((float(curves.levels[i]), ", ".join(map(str, k)), gain, eigenvalue))
+    note = (
+        "wave vectors in units of the lowest; each gain is of states that had no part in the choice of its wave, with "
+        "its standard error over states; a wave's gain cannot exceed the eigenvalue"
+    )
+    return Table("The softest plane wave", ("sigma", "wave vector", "mean gain", "eigenvalue"), tuple(rows), note)
+
+
+def softest_wave(gains: Float[Array, "state *space"]) -> tuple[tuple[int, ...], Estimate]:
+    """Return the wave vector of the largest mean gain, in units of the lowest, and that gain.
+
+    The largest of many noisy means is too large: the gain is that of each half of the states at the wave that the
+    other half has chosen.
+    """
+    sides, count = gains.shape[1:], len(gains)
+    flat = gains.reshape(count, -1)
+    place = int(flat.mean(0).argmax())
+    k = tuple(
+        int(i) - side * (2 * int(i) > side) for i, side in zip(np.unravel_index(place, sides), sides, strict=True)
+    )
+    # of k and -k, which are one wave, the one whose first component that is not 0 is positive
+    k = max(k, tuple(-i for i in k))
+    if count < 4:
+        return k, Estimate(float(flat.mean(0)[place]), math.nan, count, reason="too few states for an error")
+    halves = [flat[half::2][:, int(flat[1 - half :: 2].mean(0).argmax())] for half in (0, 1)]
+    both = np.concatenate(halves)
+    error = float(both.std(ddof=1)) / math.sqrt(count)
+    return k, Estimate(
+        float(both.mean()), error, count, float(both.mean()) - 1.96 * error, float(both.mean()) + 1.96 * error
+    )
 
 
 def _between(run: Run, levels: Array) -> Table:

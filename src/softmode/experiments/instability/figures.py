@@ -16,6 +16,8 @@ from softmode.runs.run import Run
 
 # modes in a row of the picture, and states in a column
 COLUMNS, STATES = 8, 3
+# noise levels at which the gains of all waves are mapped
+MAPS = 4
 TEXT = 13
 
 
@@ -92,6 +94,39 @@ def modes(run: Run) -> Figure | None:
     return figure
 
 
+def waves(run: Run) -> Figure | None:
+    """Draw the mean gain of every plane wave at a few noise levels, where it is above 0 by two standard errors.
+
+    Args:
+        run: A finished run of images; a chain's waves are no map, and one state has no error.
+
+    Source: paper Eq. 64 for every wave vector.
+    """
+    gains = run.dataset["wave_gain"].to_numpy().astype(float)
+    if gains.ndim != 4 or len(gains) < 2:
+        return None
+    levels, axes = run.dataset["level"].to_numpy(), (1, 2)
+    mean, error = gains.mean(0), gains.std(0, ddof=1) / math.sqrt(len(gains))
+    seen = np.fft.fftshift(np.where(mean > 2 * error, mean, np.nan), axes=axes)
+    places = shown_levels(len(levels), MAPS)
+    figure = Figure(figsize=(3.1 * len(places) + 0.8, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(places), squeeze=False)[0]
+    top, (height, width) = float(np.nanmax(seen[places], initial=0.0)), seen.shape[1:]
+    # wave vectors in units of the lowest
+    ends = (-(width // 2) - 0.5, width - width // 2 - 0.5, -(height // 2) - 0.5, height - height // 2 - 0.5)
+    for ax, place in zip(panels, places, strict=True):
+        drawn = ax.imshow(seen[place], vmin=0, vmax=top or 1.0, extent=ends, origin="lower", interpolation="nearest")
+        ax.set_title(rf"$\sigma$ = {levels[place]:.2g}", fontsize=TEXT)
+        ax.set_xlabel(r"$k_x$")
+    panels[0].set_ylabel(r"$k_y$ (lowest wave = 1)")
+    figure.colorbar(drawn, ax=panels.tolist(), label=r"mean gain $G_k$", shrink=0.8)
+    text = (
+        f"gains of all plane waves: {_caption(run).removeprefix('softest modes of ')}\nwhite: below two standard errors"
+    )
+    figure.suptitle(text, parse_math=False, fontsize="medium", wrap=True)
+    return figure
+
+
 def _mark(ax: Axes, sigma_c: Estimate) -> None:
     if not math.isfinite(sigma_c.value):
         return
@@ -106,4 +141,4 @@ def _caption(run: Run) -> str:
     return f"softest modes of {run.identity['model']['name']} at {count} {states}, seed {run.config['seed']}"
 
 
-FIGURES = {"cascade": cascade, "modes": modes}
+FIGURES = {"cascade": cascade, "modes": modes, "waves": waves}

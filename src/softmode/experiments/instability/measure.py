@@ -25,6 +25,7 @@ from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
+from softmode.observe.wave_gains import wave_gains
 from softmode.process import VE
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
@@ -190,6 +191,13 @@ class InstabilityPlan(Plan):
                     "gain along the softest mode of the first state; NaN of that itself", source="MMSE <= linear MMSE"
                 ),
                 "first_part": _along("part of the state along that mode", "data unit"),
+                "wave_gain": Variable(
+                    ("level", *SPACE[-len(sides) :]),
+                    "gain of every wave, in the order of an FFT",
+                    "1",
+                    "Eq. 64",
+                    "state",
+                ),
                 "growth": _along("growth of a push along the mode until the end; NaN at two of three levels"),
                 "growth_random": _along("growth of a push in a random direction"),
                 "mode": Variable(("level", "channel", *SPACE[-len(sides) :]), "softest mode", "1", SOURCE, "state"),
@@ -204,7 +212,8 @@ class InstabilityPlan(Plan):
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
-        each = len(self.levels) * PRODUCTS * TYPICAL
+        # and the gains of all waves, by one more product forward
+        each = len(self.levels) * (PRODUCTS * TYPICAL + 2)
         each += -(-len(self.levels) // PUSHED) * 2 * pushes.EVALUATIONS if self.config.growth else 0
         each += 2 * FLOW_STEPS if self.config.states == "reverse" else 0
         return each * self.call_seconds * sum(len(block.trajectories) for block in pending)
@@ -237,6 +246,7 @@ class InstabilityPlan(Plan):
                 "kept": torch.full_like(found.antisymmetric, math.nan) if before is None else overlap(mode, before),
                 "first_gain": others + gain_along(denoiser, x, sigma, self._first_modes[place]).cpu(),
                 "first_part": (x * self._first_modes[place]).flatten(1).sum(1),
+                "wave_gain": wave_gains(denoiser, x, sigma, self._noise(trajectories, f"instability waves {place}")),
                 "growth": self._growth(place, denoiser, x, mode),
                 "growth_random": self._growth(place, denoiser, x, direction),
                 "mode": mode,

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from softmode.critical import fit_dispersion, peak_times, undefined_bands
-from softmode.estimate import Estimate, bootstrap
+from softmode.estimate import Estimate, bootstrap, median
 from softmode.experiments.probe.cost import evaluations_each
 from softmode.experiments.probe.locality import locality_rows, locality_table
 from softmode.runs.clock import Clock
@@ -19,12 +19,15 @@ from softmode.runs.critical_times import (
     undefined,
     undefined_table,
 )
-from softmode.runs.resolved import systematic
+from softmode.runs.resolved import resolved_times, systematic
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
+from softmode.weighted_fit import weighted_fit
 
 # standard errors beyond which a gain above the bound is the score's error; one-sided, as a normal distribution's
 BOUND_STDERRS = 4.0
+# fewest trajectories whose covariance can weigh a fit, and levels in its table
+FITTED, ROWS = 4, 8
 # error of a gain measured by differences in float32
 ROUNDING = 2e-3
 # what the terminal shows, the first of each
@@ -42,6 +45,9 @@ def analyse(run: Run) -> Results:
         "undefined": undefined_table(bands),
     }
     values = {"undefined": bands, "gain": gain_table(run), "locality": rows, "evaluations": spent}
+    if run.dataset.sizes["trajectory"] >= FITTED:
+        values["fit"] = fit = fitted_lengths(run)
+        tables["fit"] = _fit_table(run, fit)
     peaks, notes = None, few_trajectories(run.dataset.sizes["trajectory"])
     if "null_gain" in run.dataset:
         peaks, bound = null_peaks(run), bound_check(run)
@@ -75,6 +81,33 @@ def gain_table(run: Run) -> dict[str, Any]:
         "wrong": systematic(change).tolist(),
         "samples": len(gains),
     }
+
+
+def fitted_lengths(run: Run) -> dict[str, list[Any]]:
+    """Return xi_eq from 1 - G_n by generalised least squares at every time, undefined where 1 - G is lost in its error.
+
+    `misfit` is the chi square per degree of freedom.
+    """
+    data, seen = run.dataset, resolved_times(run)
+    fit = weighted_fit(1 - data["gain"].to_numpy(), data["k"].to_numpy())
+    lost = Estimate.missing(data.sizes["trajectory"], "1 - G is lost in its error")
+    lengths = [fit.length(place) if place < seen else lost for place in range(data.sizes["time"])]
+    return {"xi_eq": lengths, "misfit": fit.misfit.tolist()}
+
+
+def _fit_table(run: Run, fit: dict[str, list[Any]]) -> Table:
+    """Return those lengths beside the median of Eq. 69, at few enough noise levels."""
+    data = run.dataset
+    levels, seen = data["noise_level"].to_numpy(), resolved_times(run)
+    of_medians = median(data["xi_eq_gain"].to_numpy())
+    places = sorted({round(float(i)) for i in np.linspace(0, seen - 1, min(ROWS, seen))})
+    rows = tuple(
+        (float(levels[i]), fit["xi_eq"][i], fit["xi_eq"][i].interval, float(of_medians[i]), round(fit["misfit"][i], 2))
+        for i in places
+    )
+    columns = ("sigma/alpha", "xi_eq, weighted fit", "95 % interval", "median of Eq. 69", "misfit")
+    note = "misfit: chi square per degree of freedom; far above 1 the rates are not quadratic in k, whatever the length"
+    return Table("xi_eq by generalised least squares (sites)", columns, rows, note)
 
 
 def null_peaks(run: Run) -> dict[str, list[float]]:
