@@ -66,8 +66,8 @@ class AnyModel:
     labels: Labels = ()
     """Classes, for example 207,388, dealt out to the trajectories in turn; or attributes, hat=1,hat=0, of which several
     are asked for at once by hat=1+glasses=0. All samples together when left out."""
-    prompt: str | None = None
-    """Prompt of every trajectory, for a model of text."""
+    prompt: tuple[str, ...] = ()
+    """Prompt of every trajectory, for a model of text; several are its classes 0, 1, ..., which --labels takes."""
     schedule: str = ""
     """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
     shape: tuple[Side, ...] = ()

@@ -16,31 +16,31 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "probe": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 4, "labels": (),
-        "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "auto", "t_max": None, "t_min": None,
+        "prompt": (), "schedule": "", "shape": (), "data": "", "sampler": "auto", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut", "classifier": "none",
         "precision": "full", "block": 8, "out": "runs/probe",
     },
     "window": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
         "quick": False, "share": 0.8,
-        "prompt": None, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
+        "prompt": (), "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
         "classifier": "auto", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
         "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
     },
     "instability": COMPUTE | {
-        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": None, "schedule": "",
+        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": (), "schedule": "",
         "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
         "out": "runs/instability",
     },
     "information": COMPUTE | {
-        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": None, "schedule": "",
+        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": (), "schedule": "",
         "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,
         "out": "runs/information",
     },
     "clones": COMPUTE | {
         "model": REQUIRED, "classifier": "auto", "trajectories": 32, "copies": 1, "times": (),
-        "labels": (), "prompt": None, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
+        "labels": (), "prompt": (), "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
         "block": 16, "out": "runs/clones",
     },
     "pulse": COMPUTE | {

@@ -149,6 +149,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unet().save_pretrained(bare)
     make("ddpm-epsilon").save_pretrained(bare / "scheduler")
     save_file({"encoder_hidden_states": torch.randn(1, 3, 6)}, home / "prompt.safetensors")
+    save_file({"encoder_hidden_states": torch.randn(1, 3, 6)}, home / "other.safetensors")
     save_file({"other": torch.randn(1, 3, 6)}, home / "wrong.safetensors")
     return home
 
@@ -182,9 +183,29 @@ def test_classes(saved: Path) -> None:
 
 
 def test_text_is_given_once(saved: Path) -> None:
-    model = load_model(f"diffusers:{saved / 'text'}", prompt=str(saved / "prompt.safetensors"))
+    model = load_model(f"diffusers:{saved / 'text'}", prompt=[str(saved / "prompt.safetensors")])
     x = torch.randn(2, 4, 8, 8)
     assert model.denoiser()(x, 1.0).shape == x.shape
+
+
+def test_several_prompts_are_classes(saved: Path, tmp_path: Path) -> None:
+    """Each is what it is alone; what is known of which one an image is of comes from them, on samples of theirs."""
+    prompts = [str(saved / "prompt.safetensors"), str(saved / "other.safetensors")]
+    model = load_model(f"diffusers:{saved / 'text'}", prompt=prompts)
+    assert (model.classes, sorted(model.inputs)) == (2, ["network", "prompt", "prompt 1", "scheduler"])
+    x = torch.randn(2, 4, 8, 8)
+    for label, prompt in enumerate(prompts):
+        alone = load_model(f"diffusers:{saved / 'text'}", prompt=[prompt]).denoiser()
+        torch.testing.assert_close(model.denoiser(label)(x, 1.0), alone(x, 1.0))
+    with pytest.raises(ValueError, match="2 prompts have no sample of all of them; name theirs: --labels 0,1"):
+        model.denoiser()
+    with pytest.raises(ValueError, match=r"prompt: got one of .* twice; name each once"):
+        load_model(f"diffusers:{saved / 'text'}", prompt=prompts[:1] * 2)
+    found = run(
+        "information", tmp_path / "run", model=f"diffusers:{saved / 'text'}", prompt=prompts, labels=(0, 1),
+        states="samples", trajectories=2, levels=8,
+    )  # fmt: skip
+    assert "of 0.69" in found.results.answer
 
 
 def test_a_prompt_goes_through_the_pipeline_s_own_encoder(tmp_path: Path, saved: Path) -> None:
@@ -215,14 +236,14 @@ def test_a_prompt_goes_through_the_pipeline_s_own_encoder(tmp_path: Path, saved:
         hidden = encoder(tokens).last_hidden_state
     table = noise_table(make("ddim-v"))
     expected = DiffusersDenoiser(text_unet().eval(), table, {"encoder_hidden_states": hidden})(x, 1.0)
-    found = load_model(f"diffusers:{home}", prompt="a b").denoiser()(x, 1.0)
+    found = load_model(f"diffusers:{home}", prompt=["a b"]).denoiser()(x, 1.0)
     torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["free", "classes", "dit", "text", "flow"])
 def test_forward_derivatives_agree_with_differences(name: str, saved: Path) -> None:
     """Through attention and group norm, in float64."""
-    prompt = str(saved / "prompt.safetensors") if name == "text" else None
+    prompt = [str(saved / "prompt.safetensors")] if name == "text" else []
     model = load_diffusers(str(saved / name), dtype=torch.float64, prompt=prompt)
     denoiser = model.denoiser(0 if model.classes else None)
     x = torch.randn(2, *model.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -260,7 +281,7 @@ def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path) -> None:
 )
 def test_bad_input(source: str, prompt: str | None, message: str, saved: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        load_model(f"diffusers:{saved / source}", prompt=prompt and prompt.format(home=saved))
+        load_model(f"diffusers:{saved / source}", prompt=[prompt.format(home=saved)] if prompt else [])
 
 
 def test_pickles_and_foreign_classes_are_refused(tmp_path: Path) -> None:

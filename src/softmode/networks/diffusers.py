@@ -86,7 +86,7 @@ def load_diffusers(
     shape: Sequence[int] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    prompt: str | None = None,
+    prompt: Sequence[str] = (),
 ) -> Model:
     """Return the model of a diffusers pipeline, or of a network with a folder `scheduler` in or beside its own.
 
@@ -97,7 +97,7 @@ def load_diffusers(
         device: Device of the weights.
         dtype: Floating type of the weights.
         prompt: Text of a text-conditional model, or a file.safetensors with the network's own arguments, such as
-            encoder_hidden_states and pooled_projections [1, ...].
+            encoder_hidden_states and pooled_projections [1, ...]; several are the classes of the model.
 
     Raises:
         ValueError: If diffusers is not installed, the model cannot be read, or lacks what it needs.
@@ -115,14 +115,17 @@ def load_diffusers(
             # its forward derivative rejects the strides that attention leaves behind
             module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(),))
     trained = _shape(network, source, tuple(shape))
-    found, told = _text_condition(source, network, parts, prompt)
-    text = {name: value.to(device, dtype) for name, value in found.items()}
+    found, told = _text_conditions(source, network, parts, prompt)
+    texts = [{name: value.to(device, dtype) for name, value in each.items()} for each in found]
+    many = len(texts) > 1
+    if many and _classes(network):
+        raise refusal(f"prompt: got {len(texts)}; {quote(source)} has classes beside: give one prompt")
     return Model(
         name=f"diffusers:{source}",
         process=parse_process(schedule or "ve"),
         shape=trained,
-        bind=lambda label: _bind(network, table, text, label),
-        classes=_classes(network),
+        bind=lambda label: _bind_text(network, table, texts, label) if many else _bind(network, table, texts[0], label),
+        classes=len(texts) if many else _classes(network),
         levels=table.range,
         inputs=inputs | told,
     )
@@ -161,17 +164,42 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
     return DiffusersDenoiser(network, table, {**text, "class_labels": torch.tensor([label], device=device)})
 
 
-def _text_condition(
-    source: str, network: nn.Module, parts: Parts, prompt: str | None
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the arguments that a text-conditional network needs, computed once, and the digests of their files."""
+def _bind_text(
+    network: nn.Module, table: NoiseTable, texts: Sequence[Mapping[str, Tensor]], label: int | None
+) -> Denoiser:
+    """Return the denoiser of one of several prompts."""
+    if label is None:
+        few = ",".join(map(str, range(len(texts))))
+        raise refusal(f"labels: {len(texts)} prompts have no sample of all of them; name theirs: --labels {few}")
+    return DiffusersDenoiser(network, table, texts[label])
+
+
+def _text_conditions(
+    source: str, network: nn.Module, parts: Parts, prompts: Sequence[str]
+) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
+    """Return the arguments that a network needs for each prompt, computed once, and the digests of their files."""
     needed = _needed(network)
     if not needed:
-        if prompt is not None:
-            raise refusal(f"prompt: got {quote(prompt)}; {quote(source)} is no model of text: leave it out")
-        return {}, {}
-    if prompt is None:
+        if prompts:
+            raise refusal(f"prompt: got {quote(prompts[0])}; {quote(source)} is no model of text: leave it out")
+        return [{}], {}
+    if not prompts:
         raise refusal(f"prompt: {quote(source)} is a model of text; give --prompt, a text or a file.safetensors")
+    if len(set(prompts)) < len(prompts):
+        raise refusal(f"prompt: got one of {quote(prompts)} twice; name each once")
+    found, digested = list[dict[str, Tensor]](), dict[str, str]()
+    for place, prompt in enumerate(prompts):
+        condition, inputs = _text_condition(source, needed, parts, prompt)
+        found.append(condition)
+        # each prompt may be a file of its own
+        digested |= {f"{name} {place}" if name == "prompt" and place else name: each for name, each in inputs.items()}
+    return found, digested
+
+
+def _text_condition(
+    source: str, needed: Sequence[str], parts: Parts, prompt: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the arguments of one prompt, and the digests of what they are from."""
     if prompt.endswith(".safetensors"):
         condition, inputs = read_tensors(prompt, "prompt")[0], {"prompt": sha256(prompt)}
     elif further := [name for name in needed if name in FURTHER]:

@@ -52,7 +52,7 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
-    prompt: str | None = None,
+    prompt: Sequence[str] = (),
 ) -> Model:
     """Return the model that a user names.
 
@@ -64,17 +64,17 @@ def load_model(
         shape: Shape of a state, channel and sides; the card's when left out.
         device: Device of its weights.
         dtype: Floating type of its weights.
-        prompt: Text for a model of text.
+        prompt: Texts for a model of text; several are its classes.
 
     Raises:
         ValueError: If there is no such model, or its weights cannot be used.
     """
     prefix, colon, _ = source.partition(":")
     family = MODELS.get(prefix, SHIPPED) if colon else SHIPPED
-    if prompt is not None and not family.text:
-        raise refusal(f"prompt: got {quote(prompt)}; {quote(source)} is no model of text: leave it out")
+    if prompt and not family.text:
+        raise refusal(f"prompt: got {quote(prompt[0])}; {quote(source)} is no model of text: leave it out")
     asked = (source, schedule, tuple(shape), device, dtype)
-    model: Model = family.function(family.load)(*asked, *((prompt,) if family.text else ()))
+    model: Model = family.function(family.load)(*asked, *((tuple(prompt),) if family.text else ()))
     return model
 
 

@@ -158,3 +158,22 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         sm.information(two(4.0, 0.1), **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_an_unlabelled_denoiser_has_that_of_its_labels() -> None:
+    """E[x_0 | x] is the posterior's mean of E[x_0 | x, z]: the errors are those of the exact mixture."""
+    whole = two(4.0, 0.1)
+
+    def only(label: int | None) -> sm.Denoiser:
+        if label is None:
+            raise ValueError("labels: name one")
+        return whole.denoiser(label)
+
+    settings: dict[str, Any] = {"trajectories": 40, "levels": 96, "block": 40}
+    labelled = sm.Model("only", VE(), whole.shape, only, classes=2)
+    expected, found = (sm.information(model, labels=(0, 1), **settings) for model in (whole, labelled))
+    # whose path posterior is exact up to the width of a step
+    ours, theirs = (run.dataset["error"].to_numpy().sum(-1).mean(0) for run in (found, expected))
+    np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.05)
+    total = found.results["information"].estimate
+    assert total.value == pytest.approx(math.log(2), rel=0.01)

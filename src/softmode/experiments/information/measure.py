@@ -1,6 +1,6 @@
 """Noise images along paths, and follow what each value of a label, and no label, makes of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -65,12 +65,22 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     images = noised_images(config, model, asked, device, dtype)
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     labels = dict.fromkeys(label for target in asked for label in target.labels)
-    denoisers = {label: model.denoiser(label) for label in (None, *labels)}
+    denoisers = _without(model, asked) | {label: model.denoiser(label) for label in labels}
     middle = float(levels[len(levels) // 2])
     seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
     return InformationPlan(
         config, model, asked, denoisers, images, _null(config, model), levels, dtype, device, seconds
     )
+
+
+def _without(model: Model, asked: Sequence[Target]) -> dict[Label, Denoiser]:
+    """Return the denoiser without a label; none where the model lacks it, and the values of one target make it up."""
+    try:
+        return {None: model.denoiser()}
+    except ValueError:
+        if len(asked) == 1:
+            return {}
+        raise
 
 
 def _null(config: Config, model: Model) -> GaussianDenoiser | None:
@@ -94,7 +104,7 @@ class InformationPlan(Plan):
         config: The config.
         model: The model.
         targets: What its labels are about.
-        denoisers: Its denoiser of every label, and of none.
+        denoisers: Its denoiser of every label, and of none where it has one.
         images: What is noised.
         null: The Gaussian model of the data; None where that is not known.
         levels: Falling noise levels.
@@ -188,18 +198,22 @@ class InformationPlan(Plan):
         columns: dict[str, list[Tensor]] = {"error": [], "null_error": [], "likelihood": []}
         for place, sigma in enumerate(self.levels.tolist()):
             state = path[place].to(self.dtype)
-            without, *given = (denoiser(state, sigma) for denoiser in self.denoisers.values())
-            columns["error"].append(error_power(x, without, sigma, bands))
-            if self.null is not None:
-                columns["null_error"].append(error_power(x, self.null(state, sigma), sigma, bands))
-            if given:
-                denoised = torch.stack(given, 1)
+            answers = {label: denoiser(state, sigma) for label, denoiser in self.denoisers.items()}
+            without = answers.pop(None, None)
+            if answers:
+                denoised = torch.stack(list(answers.values()), 1)
                 if place == 0:
                     likelihood = first_log_likelihood(path[0], denoised, sigma)
                 columns["likelihood"].append(likelihood)
-                if place + 1 < len(self.levels):
-                    below = float(self.levels[place + 1])
-                    likelihood = likelihood + path_log_likelihood(path[place], path[place + 1], denoised, sigma, below)
+                if without is None:  # E[x_0 | x] is the mean of E[x_0 | x, z] over the posterior of z
+                    without = torch.einsum("il,il...->i...", likelihood.softmax(1).to(denoised), denoised)
+            assert without is not None
+            columns["error"].append(error_power(x, without, sigma, bands))
+            if self.null is not None:
+                columns["null_error"].append(error_power(x, self.null(state, sigma), sigma, bands))
+            if answers and place + 1 < len(self.levels):
+                below = float(self.levels[place + 1])
+                likelihood = likelihood + path_log_likelihood(path[place], path[place + 1], denoised, sigma, below)
             advance()
         found = {name: torch.stack(values, 1).cpu().numpy() for name, values in columns.items() if values}
         return found | {"truth": truth.numpy()} if self.targets else found
