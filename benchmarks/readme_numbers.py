@@ -51,7 +51,15 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 _GUIDED = {"classes": 2, "trials": 2, "steps": 8, "sigma_c": 3.0, "window": ""}
 SMALL: dict[str, dict[str, Any]] = {
     "probe": {"trajectories": 2, "steps": 60, "t_max": 2.0, "measure_every": 30, "shells": 3, "snapshots": (1.0,)},
-    "window": {"model": "fashion-mnist-guide", "labels": (1, 8), "quick": True, "shells": 3},
+    "window": {
+        "model": "fashion-mnist-guide",
+        "labels": (1, 8),
+        "trajectories": 2,
+        "steps": 14,
+        "shells": 3,
+        "snapshots": (1.0,),
+        "clones": 0,
+    },
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
     "pulse": {**_GUIDED, "half_width": 2.0},

@@ -109,7 +109,7 @@ def analyse(run: Run) -> Results:
     unstable, or of the first where fewer ever are.
     """
     curves = Curves.of(run)
-    found = {name: _levels(curves, quantile) for name, quantile in SHARES.items()}
+    found = {name: levels_of(curves, quantile) for name, quantile in SHARES.items()}
     decided = next((each for each in (found["half"], found["first"]) if math.isfinite(each[0].value)), None)
     extended = decided is not None and decided[1].value >= EXTENDED * curves.sites
     verdict = "none" if decided is None else "extended" if extended else "local"
@@ -141,7 +141,7 @@ def crossing(curve: Array, levels: Array) -> float:
     return float(np.exp(logs[place - 1] + share * (logs[place] - logs[place - 1])))
 
 
-def _levels(curves: Curves, quantile: float) -> tuple[Estimate, Estimate]:
+def levels_of(curves: Curves, quantile: float) -> tuple[Estimate, Estimate]:
     """Return the level from which on a share of the states is unstable, and the median extent of modes there."""
     stacked = np.stack([curves.sure, curves.extents], 2)
     logs = np.log(curves.levels)[::-1]
