@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 import softmode as sm
-from softmode.experiments.instability.analyse import Curves, crossing
+from softmode.experiments.instability.analyse import Curves, crossing, softest_wave
 from softmode.experiments.instability.growth import growth
 from softmode.process import VE
 
@@ -162,3 +162,34 @@ def test_a_model_without_derivative_is_refused() -> None:
     with pytest.raises(ValueError, match="model: 'opaque' cannot be differentiated") as caught:
         softest(model)
     assert "\n" not in str(caught.value)
+
+
+def test_the_softest_plane_wave_is_found_beside_the_softest_mode() -> None:
+    """Classes along a diagonal wave: it has the largest gain, which is not that of the noise in so many of them."""
+    site = torch.arange(8, dtype=torch.float64)
+    wave = torch.cos(2 * math.pi * (site[:, None] - 2 * site) / 8)
+    mixture = sm.GaussianMixture(torch.stack([8 * wave, -8 * wave])[:, None] / wave.norm(), 1.0)
+    model = sm.Model("diagonal", VE(), (1, 8, 8), lambda _label: mixture.denoiser())
+    run = sm.instability(model, states="reverse", trajectories=64, levels=8, highest=20.0, lowest=2.0, growth=False)
+    gains = run.dataset["wave_gain"].to_numpy()
+    exact = 1 / (1 + run.dataset["level"].to_numpy() ** 2)
+    # a wave across mu has the gain of white data
+    error = gains[:, :, 0, 3].std(0, ddof=1) / 8
+    assert (np.abs(gains[:, :, 0, 3].mean(0) - exact) < 4 * error + 1e-4).all()
+    level = int(np.argmin(abs(run.dataset["level"].to_numpy() - 8)))
+    k, gain = softest_wave(gains[:, level])
+    assert k == (1, -2)
+    # half of its power is along mu, whose gain is near the top eigenvalue there
+    top = run.dataset["eigenvalue"].to_numpy()[:, level, 0]
+    assert gain.value == pytest.approx(top.mean() / 2, abs=4 * gain.stderr + 0.05)
+    assert "1, -2" in {row[1] for row in run.results.tables["waves"].rows}
+
+
+def test_the_largest_of_many_noisy_gains_is_not_too_large() -> None:
+    """Noise alone: the mean over many sets is 0 within 4 standard errors, where the plain maximum is far above it."""
+    rng = np.random.default_rng(0)
+    sets = rng.standard_normal((200, 32, 8, 8))
+    found = np.array([softest_wave(each)[1].value for each in sets])
+    assert abs(found.mean()) < 4 * found.std() / math.sqrt(200)
+    assert np.mean(sets.mean(1).reshape(200, -1).max(1)) > 0.3
+    assert math.isnan(softest_wave(sets[0][:3])[1].stderr)

@@ -186,6 +186,34 @@ def test_steps_of_information_are_separate_only_if_the_valley_is_sure() -> None:
     assert separations(noisy(2 * step(4, 0.6)), LEVELS) == []
 
 
+def of_class(norm: float, spread: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return what noising paths tell of one of two classes, in closed form, [path, level]."""
+    x = norm * rng.choice([-1, 1], count) + spread * rng.standard_normal(count)
+    widths = np.sqrt(np.diff(np.append(LEVELS, 0.0)[::-1] ** 2))
+    path = x[:, None] + np.cumsum(widths * rng.standard_normal((count, len(LEVELS))), 1)[:, ::-1]
+    odds = 2 * path * norm / (spread**2 + LEVELS**2)
+    posterior = np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], -1)
+    return math.log(2) + np.asarray((np.exp(posterior) * posterior).sum(-1))
+
+
+@pytest.mark.parametrize(
+    ("norms", "fewest", "most"),
+    [
+        # two levels a decade apart, of 64 paths: missed 1 time in 100
+        ((30.0, 3.0), 54, 60),
+        # one decision, and many in a row without a gap: 2 or 3 of 100 have a valley by chance
+        ((8.0,), 0, 2),
+        ((64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5), 0, 8),
+    ],
+    ids=["two", "one", "flat"],
+)
+def test_separate_steps_are_found_and_not_made_up(norms: tuple[float, ...], fewest: int, most: int) -> None:
+    """Of 60 sets of 64 exact paths, as many as a window of 16 trajectories has."""
+    rng = np.random.default_rng(0)
+    split = [len(separations(sum(of_class(norm, 0.1, 64, rng) for norm in norms), LEVELS)) > 0 for _ in range(60)]
+    assert fewest <= sum(split) <= most
+
+
 def test_a_window_in_few_resamples_is_doubtful() -> None:
     """Of 16 states the one that is unstable is often not drawn."""
     levels = np.geomspace(80, 0.1, 20)
