@@ -243,7 +243,7 @@ def _waves(run: Run, curves: Curves) -> Table:
         rows.append((float(curves.levels[i]), ", ".join(map(str, k)), gain, eigenvalue))
     note = (
         "wave vectors in units of the lowest; each gain is of states that had no part in the choice of its wave, with "
-        "its standard error over states; a wave's gain cannot exceed the eigenvalue"
+        "its standard error; at any state no wave's gain exceeds the top eigenvalue, whose median is beside it"
     )
     return Table("The softest plane wave", ("sigma", "wave vector", "mean gain", "eigenvalue"), tuple(rows), note)
 

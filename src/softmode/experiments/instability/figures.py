@@ -18,6 +18,8 @@ from softmode.runs.run import Run
 COLUMNS, STATES = 8, 3
 # noise levels at which the gains of all waves are mapped
 MAPS = 4
+# share of the largest of all gains that a map must reach to be shown
+ANSWERING = 0.1
 TEXT = 13
 
 
@@ -95,7 +97,7 @@ def modes(run: Run) -> Figure | None:
 
 
 def waves(run: Run) -> Figure | None:
-    """Draw the mean gain of every plane wave at a few noise levels, where it is above 0 by two standard errors.
+    """Draw the mean gain of every plane wave at a few noise levels, where it is above 0 by three standard errors.
 
     Args:
         run: A finished run of images; a chain's waves are no map, and one state has no error.
@@ -107,22 +109,23 @@ def waves(run: Run) -> Figure | None:
         return None
     levels, axes = run.dataset["level"].to_numpy(), (1, 2)
     mean, error = gains.mean(0), gains.std(0, ddof=1) / math.sqrt(len(gains))
-    seen = np.fft.fftshift(np.where(mean > 2 * error, mean, np.nan), axes=axes)
-    places = shown_levels(len(levels), MAPS)
+    seen = np.fft.fftshift(np.where(mean > 3 * error, mean, 0.0), axes=axes)
+    # between the highest noise and the lowest, where nothing answers
+    tall = np.flatnonzero(seen.max((1, 2)) >= ANSWERING * max(seen.max(), 1e-9))
+    places = [int(tall[i]) for i in shown_levels(len(tall), MAPS)]
     figure = Figure(figsize=(3.1 * len(places) + 0.8, 4.2), layout="constrained")
     panels = figure.subplots(1, len(places), squeeze=False)[0]
-    top, (height, width) = float(np.nanmax(seen[places], initial=0.0)), seen.shape[1:]
+    top, (height, width) = float(seen[places].max()), seen.shape[1:]
     # wave vectors in units of the lowest
     ends = (-(width // 2) - 0.5, width - width // 2 - 0.5, -(height // 2) - 0.5, height - height // 2 - 0.5)
     for ax, place in zip(panels, places, strict=True):
-        drawn = ax.imshow(seen[place], vmin=0, vmax=top or 1.0, extent=ends, origin="lower", interpolation="nearest")
+        drawn = ax.imshow(seen[place], cmap="Blues", vmin=0, vmax=top or 1.0, extent=ends, origin="lower")
         ax.set_title(rf"$\sigma$ = {levels[place]:.2g}", fontsize=TEXT)
         ax.set_xlabel(r"$k_x$")
     panels[0].set_ylabel(r"$k_y$ (lowest wave = 1)")
     figure.colorbar(drawn, ax=panels.tolist(), label=r"mean gain $G_k$", shrink=0.8)
-    text = (
-        f"gains of all plane waves: {_caption(run).removeprefix('softest modes of ')}\nwhite: below two standard errors"
-    )
+    what = _caption(run).removeprefix("softest modes of ")
+    text = f"gains of all plane waves of {what}\nwhite: none, or below three standard errors"
     figure.suptitle(text, parse_math=False, fontsize="medium", wrap=True)
     return figure
 
