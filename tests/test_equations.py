@@ -134,3 +134,12 @@ def test_rows_say_what_they_claim(row):
         # nothing but paths in the cells, so that none escapes the checks
         for cell in (row.function, row.test):
             assert re.fullmatch(r"`[^`]+`(<br>`[^`]+`)*", cell), cell
+
+
+def test_every_source_that_is_cited_is_listed() -> None:
+    """A key in a docstring or a page that refs.bib lacks would cite nothing."""
+    known = set(re.findall(r"^@\w+\{(\w+),", (PAGE.parents[1] / "refs.bib").read_text(), re.MULTILINE))
+    pages = [*PAGE.parent.glob("*.md"), PAGE.parents[1] / "README.md", *(PAGE.parents[1] / "src").rglob("*.py")]
+    cited = {key for page in pages for key in re.findall(r"\b[a-z]{3,}(?:19|20)\d\d\b", page.read_text())}
+    assert len(cited) > 20
+    assert not cited - known

@@ -10,7 +10,18 @@ from scipy import integrate, optimize, stats
 from softmode.contract import check_denoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.experiments.validate.flaws import FLAWS, HalfPrecision, Noisy
-from softmode.experiments.validate.suite import NULLS, SIDE, TRANSITIONS, direction, null_case, transition_case
+from softmode.experiments.validate.suite import (
+    DEPTH,
+    HIERARCHY,
+    NULLS,
+    RULES,
+    SIDE,
+    SYMBOLS,
+    TRANSITIONS,
+    direction,
+    null_case,
+    transition_case,
+)  # fmt: skip
 from softmode.experiments.validate.truth import information, top_eigenvalues, truth
 
 MEAN, SPREAD = 8.0, 1.0
@@ -35,7 +46,7 @@ def test_the_truth_of_two_classes_is_that_of_the_closed_form() -> None:
         lost, _ = integrate.quad(lambda z: stats.norm.pdf(z) * np.logaddexp(0, -2 * a * (a + z)), -9, 9)
         return math.log(2) - lost
 
-    found = truth(two(), labelled=False, share=0.8)
+    found = truth(two(), None, share=0.8)
     # an error of the share of 4 standard errors of 4000 states moves the ends by 3 %
     assert found["sigma_lo"] == pytest.approx(optimize.brentq(lambda s: unstable(s) - 0.05, 2.0, 5.0), rel=0.03)
     assert found["sigma_hi"] == found["transition"]
@@ -43,8 +54,8 @@ def test_the_truth_of_two_classes_is_that_of_the_closed_form() -> None:
     assert found["first_unstable_state"] == pytest.approx(math.sqrt(MEAN**2 - SPREAD**2), rel=1e-6)
     assert math.isnan(found["half_of_states_unstable"])
     for sigma in (20.0, 8.0, 3.0):
-        assert information(two(), sigma) == pytest.approx(known(sigma), abs=4 * 0.3 / math.sqrt(4000))
-    by_label = truth(two(), labelled=True, share=0.8)
+        assert information(two(), sigma, torch.arange(2)) == pytest.approx(known(sigma), abs=4 * 0.3 / math.sqrt(4000))
+    by_label = truth(two(), torch.arange(2), share=0.8)
     assert known(by_label["sigma_c"]) == pytest.approx(math.log(2) / 2, abs=0.02)
     gained = known(by_label["sigma_lo"]) - known(by_label["sigma_hi"])
     assert gained == pytest.approx(0.8 * math.log(2), abs=0.02)
@@ -87,10 +98,13 @@ def test_the_suite_has_every_kind_with_every_flaw() -> None:
         (kind, flaw) for kind in NULLS for flaw in FLAWS
     }
     cases = [transition_case(i, 0) for i in range(2 * len(TRANSITIONS) * len(FLAWS))]
-    assert len({(case.kind, case.flaw, case.labelled) for case in cases}) == 2 * len(FLAWS) * (len(TRANSITIONS) - 1)
+    found = {(case.kind, case.flaw, case.labels is not None) for case in cases}
+    # the two kinds of two classes are one, and a hierarchy always has its classes
+    assert len(found) == len(FLAWS) * (2 * (len(TRANSITIONS) - 2) + 1)
     for case in cases:
         assert case.mixture is not None
-        assert case.labelled == (case.model.classes == len(case.mixture.means) > 0)
+        classes = 0 if case.labels is None else len(set(case.labels.tolist()))
+        assert case.model.classes == classes
         norms = (case.mixture.means - case.mixture.means.mean(0)).flatten(1).norm(dim=1)
         assert float(norms.min()) > 3
         if case.levels:
@@ -116,3 +130,24 @@ def test_flaws_are_as_large_as_they_say_and_leave_derivatives_alone() -> None:
     wrong = (half(x, 1.0) - smooth(x, 1.0)).abs()
     assert bool((wrong <= part * 2.0**-8 + 1e-6).all())
     assert float((wrong / part.clamp(min=1e-3)).mean()) > 2.0**-11
+
+
+def test_a_hierarchy_has_all_strings_of_its_rules() -> None:
+    """512 of them, 128 of each class; a class is told by its pairs, and of those without noise all of it is known."""
+    case = transition_case(TRANSITIONS.index(HIERARCHY), 0)
+    assert case.mixture is not None
+    assert case.labels is not None
+    assert case.mixture.means.flatten(1).unique(dim=0).shape[0] == SYMBOLS * RULES ** (2**DEPTH - 1) == 512
+    assert torch.bincount(case.labels).tolist() == [128] * 4
+    # each of eight blocks holds one of four patterns
+    blocks = case.mixture.means.reshape(512, 2**DEPTH, -1)
+    assert blocks.flatten(0, 1).unique(dim=0).shape[0] <= SYMBOLS
+    assert information(case.mixture, 0.01, case.labels) == pytest.approx(math.log(4), rel=1e-6)
+    assert information(case.mixture, 80.0, case.labels) < 0.05
+    # the denoiser of all is the mean of the classes' over their posterior
+    x = torch.randn(5, *case.model.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    components = case.mixture.log_posterior(x, 3.0).exp()
+    posterior = torch.stack([components[:, case.labels == label].sum(1) for label in range(4)], 1)
+    each = torch.stack([case.model.denoiser(label)(x, 3.0) for label in range(4)], 1)
+    mixed = torch.einsum("il,il...->i...", posterior, each)
+    torch.testing.assert_close(mixed, case.model.denoiser()(x, 3.0))

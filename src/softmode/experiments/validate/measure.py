@@ -138,7 +138,7 @@ class ValidatePlan(Plan):
         with tempfile.TemporaryDirectory(prefix="softmode-") as folder:
             run = execute(WINDOW, WINDOW.prepare(config, {"model": case.model}), Path(folder) / "window")
             results = run.results
-        known = {} if case.mixture is None else truth(case.mixture, case.labelled, config.share)
+        known = {} if case.mixture is None else truth(case.mixture, case.labels, config.share)
         estimates = _said(results)
         transition = known.get("transition", math.nan)
         wanted = [
@@ -149,7 +149,8 @@ class ValidatePlan(Plan):
             "level": [each.value for each in estimates], "low": [each.low for each in estimates],
             "high": [each.high for each in estimates], "doubt": [bool(each.reason) for each in estimates],
             "truth": wanted, "kind": KINDS.index(case.kind), "flaw": list(FLAWS).index(case.flaw),
-            "labelled": case.labelled, "separate": len(case.levels), "separate_found": _separate(results, case.levels),
+            "labelled": case.labels is not None, "separate": len(case.levels),
+            "separate_found": _separate(results, case.levels),
         }  # fmt: skip
         return {name: np.asarray(value) for name, value in row.items()}
 

@@ -1,5 +1,6 @@
 """The models whose answer is known: such without any transition, and such with one or several."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ SITES = SIDE * SIDE
 NORMS = (4.0, 40.0)
 # coarsest level of a tree, and the ratio of one level to the next
 COARSEST, RATIO = 30.0, 10.0
+# symbols of a random hierarchy model, rules of each, and levels below the class
+SYMBOLS, RULES, DEPTH = 4, 2, 3
 # network whose training data's spectrum is taken
 DATA = "fashion-mnist"
 
@@ -37,7 +40,7 @@ class Case(NamedTuple):
         flaw: What is wrong with it.
         model: The model.
         mixture: Its law, where it has a transition.
-        labelled: Whether it has classes.
+        labels: Class of each component of the law; None where the model takes none.
         levels: Norms of the differences of a tree, from the coarsest on; empty of any other model.
     """
 
@@ -45,7 +48,7 @@ class Case(NamedTuple):
     flaw: str
     model: Model
     mixture: GaussianMixture | None = None
-    labelled: bool = False
+    labels: Tensor | None = None
     levels: tuple[float, ...] = ()
 
 
@@ -186,8 +189,32 @@ def _tree(depth: int, rng: np.random.Generator) -> tuple[GaussianMixture, tuple[
     return GaussianMixture(means, 0.1 * levels[-1]), levels
 
 
-# kinds of laws; every other model of each has labels
-TRANSITIONS = ("two classes", "two classes, elsewhere", "several classes", "tree of two levels", "tree of three levels")
+def _hierarchy(rng: np.random.Generator) -> tuple[GaussianMixture, Tensor]:
+    """Return all strings of a random hierarchy model as images, and their classes.
+
+    A class is a pair of symbols, by one of RULES equally likely rules; each of these is another pair, and so on; at
+    last a symbol is a random pattern on sites of its own. No two symbols of a level share a rule.
+
+    Source: the Random Hierarchy Model, cagnetta2024, with so few strings that their sum is exact.
+    """
+    strings, labels = np.arange(SYMBOLS)[:, None], np.arange(SYMBOLS)
+    pairs = np.stack(np.meshgrid(range(SYMBOLS), range(SYMBOLS)), -1).reshape(-1, 2)
+    for _ in range(DEPTH):
+        rules = rng.permutation(pairs)[: SYMBOLS * RULES].reshape(SYMBOLS, RULES, 2)
+        chosen = np.array(list(itertools.product(range(RULES), repeat=strings.shape[1])))
+        strings = rules[strings[:, None], chosen].reshape(len(strings) * len(chosen), -1)
+        labels = labels.repeat(len(chosen))
+    patterns = rng.standard_normal((SYMBOLS, SITES // strings.shape[1]))
+    patterns *= rng.uniform(4, 8) / np.linalg.norm(patterns, axis=1, keepdims=True)
+    means = torch.from_numpy(patterns[strings].reshape(-1, 1, SIDE, SIDE))
+    return GaussianMixture(means, float(rng.uniform(0.1, 0.5))), torch.from_numpy(labels)
+
+
+# kinds of laws; every other model of each has labels, the last one always
+HIERARCHY = "random hierarchy"
+TRANSITIONS = (
+    "two classes", "two classes, elsewhere", "several classes", "tree of two levels", "tree of three levels", HIERARCHY,
+)  # fmt: skip
 
 
 def transition_case(index: int, seed: int) -> Case:
@@ -196,12 +223,20 @@ def transition_case(index: int, seed: int) -> Case:
     kind, flaws = TRANSITIONS[index % len(TRANSITIONS)], list(FLAWS)
     labelled, flaw = index // len(TRANSITIONS) % 2 == 1, flaws[index // (2 * len(TRANSITIONS)) % len(flaws)]
     levels: tuple[float, ...] = ()
-    if kind.startswith("tree"):
+    labels: Tensor | None = None
+    if kind == HIERARCHY:
+        mixture, labels = _hierarchy(rng)
+    elif kind.startswith("tree"):
         mixture, levels = _tree(2 if "two" in kind else 3, rng)
     else:
         mixture = _several(rng) if kind.startswith("several") else _two(rng)
+    if labelled and labels is None:
+        labels = torch.arange(len(mixture.means))
     scale = math.sqrt(mixture.spread**2 + float(mixture.means.var(0, correction=0).mean()))
-    bound = {label: FLAWS[flaw](mixture.denoiser(label), scale) for label in (None, *range(len(mixture.means)))}
-    told: dict[str, Any] = {"classes": len(mixture.means)} if labelled else {}
-    model = Model(kind, VE(), (1, SIDE, SIDE), lambda label: bound[label], **told)
-    return Case(kind.partition(",")[0], flaw, model, mixture, labelled, levels)
+    classes = 0 if labels is None else int(labels.max()) + 1
+    bound: dict[int | None, Denoiser] = {None: FLAWS[flaw](mixture.denoiser(), scale)}
+    for label in range(classes):
+        of_class = GaussianMixture(mixture.means[labels == label], mixture.spread)
+        bound[label] = FLAWS[flaw](of_class.denoiser(), scale)
+    model = Model(kind, VE(), (1, SIDE, SIDE), lambda label: bound[label], classes=classes)
+    return Case(kind.partition(",")[0], flaw, model, mixture, labels, levels)

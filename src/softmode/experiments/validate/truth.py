@@ -17,18 +17,20 @@ from softmode.experiments.window.decided import FIRST, intervals
 
 # states behind each number, and noise levels of the instability
 STATES, FINE = 4000, 60
+# directions of the span of the means from which on a quarter of the states must do
+MANY = 16
 # seed of the states
 SEED = 20260320
 
 
-def truth(mixture: GaussianMixture, labelled: bool, share: float) -> dict[str, float]:
+def truth(mixture: GaussianMixture, labels: Tensor | None, share: float) -> dict[str, float]:
     """Return the noise levels that the criteria of a window should find, by their names.
 
     `transition` is where a share FIRST of the states becomes unstable, as noise falls.
 
     Args:
         mixture: The law.
-        labelled: Whether the window is that of the label.
+        labels: Class of each component, where the window is that of the class.
         share: Share of the label's information that the window gains.
     """
     soft = np.geomspace(SOFT_LEVELS[0], SOFT_LEVELS[1], FINE)
@@ -40,11 +42,11 @@ def truth(mixture: GaussianMixture, labelled: bool, share: float) -> dict[str, f
     if len(mixture.means) == 2:
         norm = float((mixture.means[0] - mixture.means[1]).norm()) / 2
         found["first_unstable_state"] = math.sqrt(norm**2 - mixture.spread**2)
-    if not labelled:
+    if labels is None:
         inside = [level for level, _ in half if low < level <= high]
         return found | {"sigma_lo": low, "sigma_hi": high, "sigma_c": inside[0] if inside else math.sqrt(low * high)}
     levels = np.geomspace(KNOWN_LEVELS[0], KNOWN_LEVELS[1], Information.levels)
-    known = np.array([information(mixture, sigma) for sigma in levels])
+    known = np.array([information(mixture, sigma, labels) for sigma in levels])
     low, high, middle = shortest(known, levels, share)
     return found | {"sigma_lo": low, "sigma_hi": high, "sigma_c": middle}
 
@@ -63,10 +65,18 @@ def top_eigenvalues(mixture: GaussianMixture, sigma: float) -> Float[Array, " st
     return np.asarray(gain + (1 - gain) * torch.linalg.eigvalsh(covariance)[:, -1] / variance)
 
 
-def information(mixture: GaussianMixture, sigma: float) -> float:
-    """Return what a state tells of its class (nats)."""
-    posterior = _posterior(mixture, sigma)[1]
-    return math.log(posterior.shape[1]) - float(torch.special.entr(posterior).sum(1).mean())
+def information(mixture: GaussianMixture, sigma: float, labels: Tensor) -> float:
+    """Return what a state tells of its class (nats); classes are equally likely.
+
+    Args:
+        mixture: The law.
+        sigma: Noise level.
+        labels: Class of each component.
+    """
+    of_components = _posterior(mixture, sigma)[1]
+    classes = int(labels.max()) + 1
+    posterior = of_components.new_zeros(len(of_components), classes).index_add_(1, labels, of_components)
+    return math.log(classes) - float(torch.special.entr(posterior).sum(1).mean())
 
 
 def _posterior(mixture: GaussianMixture, sigma: float) -> tuple[Tensor, Tensor]:
@@ -76,8 +86,9 @@ def _posterior(mixture: GaussianMixture, sigma: float) -> tuple[Tensor, Tensor]:
     _, sizes, axes = torch.linalg.svd(means, full_matrices=False)
     means = means @ axes[sizes > 1e-9 * sizes[0]].T
     stream = torch.Generator().manual_seed(SEED)
-    noise = torch.randn(STATES, means.shape[1], generator=stream, dtype=means.dtype)
+    states = STATES if means.shape[1] < MANY else STATES // 4
+    noise = torch.randn(states, means.shape[1], generator=stream, dtype=means.dtype)
     width = math.hypot(mixture.spread, sigma)
     # as many states of each class
-    x = means[torch.arange(STATES) % len(means)] + width * noise
+    x = means[torch.arange(states) % len(means)] + width * noise
     return means, (-torch.cdist(x, means).square() / (2 * width**2)).softmax(1)
