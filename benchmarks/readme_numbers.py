@@ -41,6 +41,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "window": ("window", {"model": BINARY}),
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
                           "classifier": "fashion-mnist-classifier"}),
+    "waves": ("instability", {"model": BINARY, "trajectories": 128, "growth": False}),
+    "validate": ("validate", {}),
     "clones": ("clones", {"model": LABELLED}),
     "patch": ("patch", {}),
     "small": ("patch", {"size": 64, "receptive_field": "box:3", "dictionary": "two-state", "t_max": 40.0, "t_min": 0.3,
@@ -60,6 +62,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "snapshots": (1.0,),
         "clones": 0,
     },
+    "instability": {"model": "fashion-mnist-guide", "trajectories": 4, "levels": 3},
+    "validate": {"nulls": 1, "transitions": 2, "trajectories": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
     "pulse": {**_GUIDED, "half_width": 2.0},
@@ -134,6 +138,19 @@ def decisions(runs: Mapping[str, Run]) -> list[str]:
             found += [f"{name}, {part}: {results.answer}", markdown(("quantity", "value", "what"), rows)]
             found += [markdown(table.columns, table.rows) for table in results.tables.values() if len(table.rows) < 10]
     return found
+
+
+def waves(runs: Mapping[str, Run]) -> list[str]:
+    """docs/decisions.md: the softest plane wave of the binary network beside its softest mode."""
+    table = runs["waves"].results.tables["waves"]
+    return [runs["waves"].results.answer, markdown(table.columns, table.rows), table.note]
+
+
+def validate(runs: Mapping[str, Run]) -> list[str]:
+    """docs/window.md: the score card of every criterion."""
+    results = runs["validate"].results
+    tables = [part for table in results.tables.values() for part in (markdown(table.columns, table.rows), table.note)]
+    return [results.answer, *tables, *results.notes]
 
 
 def theirs(runs: Mapping[str, Run]) -> list[str]:
@@ -251,6 +268,8 @@ PARTS = {
         {"information": ("grey/information", "information"), "pairs": ("grey/information", "pairs"),
          "cascade": ("window/instability", "cascade"), "modes": ("window/instability", "modes")},
     ),
+    "waves": Part(("waves",), waves, {"waves": ("waves", "waves")}),
+    "validate": Part(("validate",), validate, {"scores": ("validate", "scores")}),
     "theirs": Part(("theirs",), theirs),
     "pulses": Part(
         ("pulse",), pulses,
@@ -274,7 +293,11 @@ def command(kind: str, settings: Mapping[str, Any], out: Path) -> str:
     words = [] if "model" not in settings else [settings["model"]]
     for key, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
-        words += [] if key == "model" or value == "" else [f"--{key.replace('_', '-')}", *map(str, values)]
+        option = key.replace("_", "-")
+        if isinstance(value, bool):
+            words += [f"--{'' if value else 'no-'}{option}"]
+        else:
+            words += [] if key == "model" or value == "" else [f"--{option}", *map(str, values)]
     return shlex.join(["softmode", kind, *words, "--out", str(out)])
 
 

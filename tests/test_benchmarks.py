@@ -25,7 +25,8 @@ BENCHMARKS = {
     "readme_numbers.py": [
         (
             "",
-            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| `critical`", "| chi of p"),
+            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| the window",
+             "| `critical`", "| chi of p"),
         )
     ],
     "trained_networks.py": [

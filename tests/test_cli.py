@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import softmode as sm
+from helpers import resamples
 from helpers.commands import ZOO, Terminal
 from helpers.options import OPTIONS, REQUIRED
 from softmode.cli import commands, main, options_of
@@ -140,8 +141,9 @@ def test_probe_and_clones_of_ones_own_model(terminal: Terminal) -> None:
         assert f"report   runs/{name}/report.html" in printed
 
 
-def test_a_window_and_its_exports(terminal: Terminal) -> None:
+def test_a_window_and_its_exports(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer and its figure; then each format from the stored run, with nothing else printed."""
+    resamples.few_resamples(monkeypatch)
     tiny = ["--shells", "3", "--trajectories", "4", "--clones", "0"]
     printed = terminal.run("window", "python:zoo:model", *tiny, "--out", "run")
     for words in ("guide where", "--format json", "window"):
@@ -158,26 +160,17 @@ def test_a_window_and_its_exports(terminal: Terminal) -> None:
     assert "sigma_window_guider(pipe.scheduler" in terminal.run("window", "run", "--format", "diffusers")
 
 
-def test_pulses_and_the_susceptibility_of_a_shipped_network(terminal: Terminal) -> None:
+def test_pulses_and_the_susceptibility_of_a_shipped_network(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With as little sampling as there can be; a window is checked against chi, and chi is drawn again."""
-    few = [
-        "fashion-mnist-labelled",
-        "--labels",
-        "1,8",
-        "--trials",
-        "2",
-        "--steps",
-        "10",
-        "--block",
-        "2",
-        "--sigma-c",
-        "3",
-    ]
+    resamples.few_resamples(monkeypatch)
+    few = ["fashion-mnist-guide", "--labels", "1,8", "--trials", "2", "--steps", "10", "--block", "2", "--sigma-c", "3"]
     printed = terminal.run("pulse", *few, "--half-width", "2")
     assert shown(printed).startswith("answer ")
     assert "figures  runs/pulse/figures: " in printed
     probed = ["--labels", "1,8", "--quick", "--shells", "3"]
-    terminal.run("window", "fashion-mnist-labelled", *probed, "--out", "window")
+    terminal.run("window", "fashion-mnist-guide", *probed, "--out", "window")
     terminal.run("susceptibility", *few, "--centres", "3", "--width", "3", "--window", "window")
     printed = terminal.run("window", "window", "--check", "runs/chi")
     assert printed.startswith("window   ")

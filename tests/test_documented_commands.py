@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import softmode.cli
+from helpers import resamples
 from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
 from softmode.cli import main
 from softmode.data import fashion_mnist
@@ -102,6 +103,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(run, "save", quick)
+    resamples.few_resamples(monkeypatch)
     monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
     monkeypatch.setattr(held_out, "IMAGES", 8)
     monkeypatch.setattr(held_out, "LEVELS", 2)

@@ -17,7 +17,18 @@ LAYERS = (
     ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels"),
     ("process", "lattice"),
     ("denoiser", "streams"),
-    ("samplers", "simulate", "critical", "posterior", "cumulative", "exact", "formulas", "observe", "comparison"),
+    (
+        "samplers",
+        "simulate",
+        "critical",
+        "weighted_fit",
+        "posterior",
+        "cumulative",
+        "exact",
+        "formulas",
+        "observe",
+        "comparison",
+    ),
     ("data", "model", "levels", "contract", "networks", "targets"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
@@ -25,7 +36,7 @@ LAYERS = (
 )
 HEIGHT = {group: height for height, layer in enumerate(LAYERS) for group in layer}
 # what one experiment may use of another
-SHARED = {"config", "cost", "measure", "analyse", "trials", "critical", "tables"}
+SHARED = {"config", "cost", "measure", "analyse", "trials", "critical", "decided", "tables"}
 TERMINAL = ("rich", "softmode.runs.report")
 
 SOURCE_LINES, MEDIAN_LINES, TEST_LINES = 350, 150, 400
