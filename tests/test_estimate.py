@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binom, norm
 
-from softmode.estimate import Estimate, bootstrap, median
+from softmode.estimate import Estimate, bootstrap, bootstrap_draws, median
 
 
 def identity(curve):
@@ -178,3 +178,17 @@ def test_exact_estimates():
     """An exact number has no error, no samples, and itself as its interval."""
     e = Estimate.exact(2.5)
     assert (e.value, e.stderr, e.samples, e.low, e.high, e.reason) == (2.5, 0.0, 0, 2.5, 2.5, "")
+
+
+def test_small_groups_are_resampled_with_their_whole_variance():
+    """The mean of ten groups of four has its variance; drawing four of four would cut it by a quarter."""
+    rng = np.random.default_rng(0)
+    groups, ratios = np.repeat(np.arange(10), 4).tolist(), []
+    for _ in range(200):
+        values = rng.standard_normal(40)
+        draws = bootstrap_draws(40, groups, 200)
+        assert draws.shape == (200, 30)
+        ratios.append(values[draws].mean(1).var(ddof=1) / (1 / 40))
+    assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / np.sqrt(200))
+    assert set(np.bincount(np.array(groups)[draws[0]]).tolist()) == {3}
+    assert bootstrap_draws(3, [0, 1, 1]).shape[1] == 2

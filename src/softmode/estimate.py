@@ -134,22 +134,26 @@ def _alone(value: float, trajectories: int) -> Estimate:
 
 
 def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Return which trajectories are in each resample, [resample, trajectory].
+    """Return which trajectories are in each resample, [resample, drawn].
+
+    Of n in a group n - 1 are drawn, or their mean would vary by (n - 1)/n of what it should, which counts in small ones.
 
     Args:
         count: Number of trajectories.
-        groups: Group of each, within which it is replaced; all one when left out.
+        groups: Group of each, within which it is replaced; all one when left out, of which as many are drawn.
         resamples: Number of resamples.
         seed: Seed of the resampling.
+
+    Source: efron1993; rao1988 for groups.
     """
     rng = np.random.default_rng(seed)
     if len(groups) == 0:
         return rng.integers(count, size=(resamples, count))
-    kinds, draws = np.asarray(groups), np.empty((resamples, count), dtype=np.int64)
+    kinds, draws = np.asarray(groups), list[Array]()
     for kind in np.unique(kinds):
         (own,) = np.nonzero(kinds == kind)
-        draws[:, own] = own[rng.integers(len(own), size=(resamples, len(own)))]
-    return draws
+        draws.append(own[rng.integers(len(own), size=(resamples, max(1, len(own) - 1)))])
+    return np.concatenate(draws, 1)
 
 
 def _from_replicates(value: float, replicates: Array, samples: int) -> Estimate:
