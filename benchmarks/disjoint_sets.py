@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 
 import softmode as sm
+from softmode.cumulative import shortest
 from softmode.data import fashion_mnist
-from softmode.estimate import Estimate
+from softmode.estimate import Estimate, bootstrap_draws
 from softmode.experiments.information.analyse import Known, labels_of
 from softmode.experiments.instability.analyse import Curves, levels_of
 from softmode.experiments.window.decided import by_labels
 from softmode.networks.load import load_model
 from softmode.runs.run import Run
 
+PARTITIONS = 60
 LABELLED, BINARY = "fashion-mnist", "fashion-mnist-binary"
 SHARE = 0.8
 
@@ -64,6 +66,29 @@ def windows(run: Run, sets: int) -> None:
         print(f"{name:<8} {'; '.join(map(text, estimates))}: {overlap(estimates)}")
 
 
+def spread(run: Run, sets: int) -> None:
+    """Print how much sigma_c differs between disjoint sets, over many partitions at random, and what intervals say."""
+    levels, (known,) = run.dataset["level"].to_numpy(), labels_of(run)
+    rng, size = np.random.default_rng(0), len(known.information) // sets
+    variances, stated = [], []
+    for _ in range(PARTITIONS):
+        # the classes are dealt out in turn: shuffled within each
+        order = np.empty(len(known.truth), dtype=np.int64)
+        for value in np.unique(known.truth):
+            own = np.flatnonzero(known.truth == value)
+            order[own] = rng.permutation(own)
+        parts = [known.information[order[i * size : (i + 1) * size]] for i in range(sets)]
+        halves = [shortest(each.mean(0), levels, SHARE).half for each in parts]
+        variances.append(np.var(np.log(halves), ddof=1))
+        groups = known.truth[order[:size]].tolist()
+        draws = bootstrap_draws(size, groups, PARTITIONS)
+        stated.append(np.var([np.log(shortest(parts[0][draw].mean(0), levels, SHARE).half) for draw in draws], ddof=1))
+    found, said = (100 * np.sqrt(np.mean(each)) for each in (variances, stated))
+    print(
+        f"spread   of sigma_c between sets, over {PARTITIONS} partitions: {found:.1f} %; by the bootstrap {said:.1f} %"
+    )
+
+
 def instabilities(run: Run, model: str, sets: int) -> None:
     """Print where half of the states are unstable by each set of them, and by all."""
     curves = Curves.of(run)
@@ -87,7 +112,9 @@ def main() -> None:
         tiny: dict[str, Any] = {"trajectories": 8, "levels": 8} if arguments.small else {"trajectories": 256}
         # the shipped excerpt of the test set has too few of some classes
         labelled = replace(load_model(LABELLED), images=fashion_mnist("test", "grey"))
-        windows(sm.information(labelled, out=out / "information", **tiny), 2 if arguments.small else 4)
+        run, sets = sm.information(labelled, out=out / "information", **tiny), 2 if arguments.small else 4
+        windows(run, sets)
+        spread(run, sets)
         tiny = {"trajectories": 4, "levels": 3} if arguments.small else {"trajectories": 128}
         for model in (BINARY, LABELLED):
             run = sm.instability(model, out=out / f"instability-{model}", growth=False, **tiny)

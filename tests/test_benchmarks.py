@@ -34,7 +34,7 @@ BENCHMARKS = {
         ("probe", ("sampling", "ratio, median of")),
         ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "bfloat16:")),
     ],
-    "disjoint_sets.py": [("", ("sigma_c", "low", "high", "sites"))],
+    "disjoint_sets.py": [("", ("sigma_c", "low", "high", "spread", "sites"))],
     "window_intervals.py": [("", ("sigma_lo, softest", "sigma_hi, softest", "sigma_lo, label", "sigma_c, label"))],
 }  # fmt: skip
 PARTS = [(name, *part) for name, parts in BENCHMARKS.items() for part in parts]

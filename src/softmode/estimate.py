@@ -136,7 +136,7 @@ def _alone(value: float, trajectories: int) -> Estimate:
 def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Return which trajectories are in each resample, [resample, drawn].
 
-    Of n in a group n - 1 are drawn, or their mean would vary by (n - 1)/n of what it should, which counts in small ones.
+    Of n in a group n - 1 are drawn: n of them would have (n - 1)/n of the variance, which counts in small groups.
 
     Args:
         count: Number of trajectories.
