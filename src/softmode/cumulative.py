@@ -30,17 +30,19 @@ class Interval(NamedTuple):
 def shortest(curve: Float[Array, " level"], levels: Float[Array, " level"], share: float) -> Interval:
     """Return the shortest interval of log sigma over which a share of all that is gained is gained.
 
+    What is known at the first level already is gained nowhere.
+
     Args:
         curve: What is known down to each level, interpolated in the logarithm of the level.
         levels: Falling noise levels.
-        share: Share of the last value.
+        share: Share of what is gained from the first level to the last.
 
     Returns:
         NaN where nothing is gained.
     """
     logs = np.log(levels)
     fine = np.linspace(logs[0], logs[-1], FINE * (len(logs) - 1) + 1)
-    known = np.interp(fine, logs[::-1], curve[::-1])
+    known = np.interp(fine, logs[::-1], curve[::-1]) - curve[0]
     total = known[-1]
     if not total > 0:
         return Interval(math.nan, math.nan, math.nan)

@@ -10,6 +10,11 @@ from scipy import stats
 from softmode.critical import FIT_SHELLS, Dispersion
 from softmode.estimate import Array, Estimate
 
+# chi square per degree of freedom from which on a fit is none
+MISFIT = 4.0
+# factor to which a length must be known
+KNOWN = 10.0
+
 
 class WeightedFit(NamedTuple):
     """A fit to the mean rates of some trajectories at every time.
@@ -25,14 +30,20 @@ class WeightedFit(NamedTuple):
     misfit: Float[Array, " time"]
 
     def length(self, place: int) -> Estimate:
-        r"""Return $\xi_{\mathrm{eq}} = \sqrt{b/\lambda_0}$ (sites) at a time, its error by the jackknife."""
+        r"""Return $\xi_{\mathrm{eq}} = \sqrt{b/\lambda_0}$ (sites) at a time, its error by the jackknife.
+
+        Where the rates are not quadratic in k, the error is enlarged by the root of the misfit.
+        """
         value, without = float(self.dispersion.length[place]), self.left_out.length[:, place]
         count = len(without)
         if not (math.isfinite(value) and np.isfinite(without).all() and value > 0):
             return Estimate.missing(count, "lambda_0 or the curvature is not positive")
         logs = np.log(without)
         relative = math.sqrt((count - 1) / count * float(np.square(logs - logs.mean()).sum()))
-        reach = math.exp(float(stats.t.ppf(0.975, count - 1)) * relative)
+        relative *= math.sqrt(self.misfit[place]) if self.misfit[place] > MISFIT else 1.0
+        reach = math.exp(min(float(stats.t.ppf(0.975, count - 1)) * relative, 100.0))
+        if reach > KNOWN:
+            return Estimate.missing(count, f"not known to a factor of {KNOWN:g}")
         return Estimate(value, value * relative, count, value / reach, value * reach)
 
 

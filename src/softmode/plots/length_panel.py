@@ -71,8 +71,9 @@ def _weighted(ax: Axes, run: Run) -> None:
         return
     times = run.dataset["time"].to_numpy()
     value, low, high = (np.array([getattr(e, name) for e in fit["xi_eq"]]) for name in ("value", "low", "high"))
-    ax.fill_between(times, low, high, color="0.75", linewidth=0, zorder=0.5)
-    ax.plot(times, value, color="black", linewidth=1.2, label="weighted fit, 95 %", gid="weighted_fit", zorder=1)
+    ax.plot(times, value, color="black", linewidth=1.6, label="weighted fit, dotted: 95 %", gid="weighted_fit")
+    for end in (low, high):
+        ax.plot(times, end, color="black", linewidth=0.9, linestyle=":", gid="weighted_fit_end")
 
 
 def length_limit(curve: Array, beside: Array | None) -> float:

@@ -1,10 +1,10 @@
 """From which noise level down 1 - G is lost in its own error, so that no length can be fitted to it."""
 
-import math
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.ndimage import uniform_filter1d
 
 from softmode.critical import fit_dispersion
 from softmode.estimate import Array
@@ -12,6 +12,8 @@ from softmode.runs.run import Run
 
 # errors by which 1 - G must be above 0
 RESOLVED = 4.0
+# neighbouring times whose errors are averaged: those of few trajectories are hardly known
+POOLED = 5
 
 
 def resolved_times(run: Run, intercept: Literal["constant mode", "free"] = "constant mode") -> int:
@@ -43,7 +45,8 @@ def resolved(rate: Float[Array, "trajectory time"], wrong: Float[Array, " time"]
     """
     if len(rate) < 2:
         return rate.shape[1]
-    error = np.hypot(rate.std(0, ddof=1) / math.sqrt(len(rate)), wrong)
+    pooled = uniform_filter1d(rate.var(0, ddof=1), min(POOLED, rate.shape[1]), mode="nearest")
+    error = np.hypot(np.sqrt(pooled / len(rate)), wrong)
     seen = np.flatnonzero(rate.mean(0) > RESOLVED * error)
     return int(seen[-1]) + 1 if len(seen) else 0
 

@@ -148,5 +148,6 @@ class Run:
     def _title(self) -> str:
         """Return the experiment and what it was made with."""
         config = self.config
-        what = config.get("model") or f"{config.get('dictionary')} patches on {config.get('receptive_field')}"
-        return f"{self.experiment.name} of {what}"
+        if "dictionary" in config:
+            return f"{self.experiment.name} of {config['dictionary']} patches on {config['receptive_field']}"
+        return f"{self.experiment.name} of {config['model']}" if "model" in config else self.experiment.name

@@ -239,11 +239,12 @@ def _waves(run: Run, curves: Curves) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for i in shown_levels(len(curves.levels), ROWS):
         k, gain = softest_wave(gains[:, i])
-        eigenvalue = round(float(np.median(curves.values[:, i])), 3)
-        rows.append((float(curves.levels[i]), ", ".join(map(str, k)), gain, eigenvalue))
+        eigenvalue = round(float(curves.values[:, i].mean()), 3)
+        seen = gain.value > 2 * gain.stderr
+        rows.append((float(curves.levels[i]), ", ".join(map(str, k)) if seen else "none seen", gain, eigenvalue))
     note = (
-        "wave vectors in units of the lowest; each gain is of states that had no part in the choice of its wave, with "
-        "its standard error; at any state no wave's gain exceeds the top eigenvalue, whose median is beside it"
+        "wave vectors in units of the lowest, in the order of the axes (y, x); each gain is of states that had no part "
+        "in the choice of its wave; none seen: below two standard errors; the mean top eigenvalue bounds all gains"
     )
     return Table("The softest plane wave", ("sigma", "wave vector", "mean gain", "eigenvalue"), tuple(rows), note)
 

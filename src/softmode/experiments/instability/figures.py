@@ -18,8 +18,8 @@ from softmode.runs.run import Run
 COLUMNS, STATES = 8, 3
 # noise levels at which the gains of all waves are mapped
 MAPS = 4
-# share of the largest of all gains that a map must reach to be shown
-ANSWERING = 0.1
+# share of the largest of all gains that a map must reach to be shown, and fewest states whose means are no noise
+SHOWN_FROM, FEWEST = 0.1, 8
 TEXT = 13
 
 
@@ -100,19 +100,22 @@ def waves(run: Run) -> Figure | None:
     """Draw the mean gain of every plane wave at a few noise levels, where it is above 0 by three standard errors.
 
     Args:
-        run: A finished run of images; a chain's waves are no map, and one state has no error.
+        run: A finished run of images; a chain's waves are no map, and the means of few states are noise.
 
     Source: paper Eq. 64 for every wave vector.
     """
     gains = run.dataset["wave_gain"].to_numpy().astype(float)
-    if gains.ndim != 4 or len(gains) < 2:
+    if gains.ndim != 4 or len(gains) < FEWEST:
         return None
     levels, axes = run.dataset["level"].to_numpy(), (1, 2)
     mean, error = gains.mean(0), gains.std(0, ddof=1) / math.sqrt(len(gains))
     seen = np.fft.fftshift(np.where(mean > 3 * error, mean, 0.0), axes=axes)
     # between the highest noise and the lowest, where nothing answers
-    tall = np.flatnonzero(seen.max((1, 2)) >= ANSWERING * max(seen.max(), 1e-9))
-    places = [int(tall[i]) for i in shown_levels(len(tall), MAPS)]
+    heights = seen.max((1, 2))
+    tall = np.flatnonzero(heights >= SHOWN_FROM * max(heights.max(), 1e-9))
+    # the highest of all among them
+    others = [int(tall[i]) for i in shown_levels(len(tall), MAPS) if tall[i] != heights.argmax()]
+    places = sorted({int(heights.argmax()), *others[: MAPS - 1]})
     figure = Figure(figsize=(3.1 * len(places) + 0.8, 4.2), layout="constrained")
     panels = figure.subplots(1, len(places), squeeze=False)[0]
     top, (height, width) = float(seen[places].max()), seen.shape[1:]

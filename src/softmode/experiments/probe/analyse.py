@@ -22,7 +22,7 @@ from softmode.runs.critical_times import (
 from softmode.runs.resolved import resolved_times, systematic
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
-from softmode.weighted_fit import weighted_fit
+from softmode.weighted_fit import MISFIT, weighted_fit
 
 # standard errors beyond which a gain above the bound is the score's error; one-sided, as a normal distribution's
 BOUND_STDERRS = 4.0
@@ -98,15 +98,18 @@ def fitted_lengths(run: Run) -> dict[str, list[Any]]:
 def _fit_table(run: Run, fit: dict[str, list[Any]]) -> Table:
     """Return those lengths beside the median of Eq. 69, at few enough noise levels."""
     data = run.dataset
-    levels, seen = data["noise_level"].to_numpy(), resolved_times(run)
-    of_medians = median(data["xi_eq_gain"].to_numpy())
-    places = sorted({round(float(i)) for i in np.linspace(0, seen - 1, min(ROWS, seen))})
+    levels, of_medians = data["noise_level"].to_numpy(), median(data["xi_eq_gain"].to_numpy())
+    known = [place for place, length in enumerate(fit["xi_eq"]) if math.isfinite(length.value)]
+    places = sorted({known[round(float(i))] for i in np.linspace(0, len(known) - 1, min(ROWS, len(known)))})
     rows = tuple(
         (float(levels[i]), fit["xi_eq"][i], fit["xi_eq"][i].interval, float(of_medians[i]), round(fit["misfit"][i], 2))
         for i in places
     )
     columns = ("sigma/alpha", "xi_eq, weighted fit", "95 % interval", "median of Eq. 69", "misfit")
-    note = "misfit: chi square per degree of freedom; far above 1 the rates are not quadratic in k, whatever the length"
+    note = (
+        f"misfit: chi square per degree of freedom; above {MISFIT:g} the rates are not quadratic in k, and the error "
+        "is enlarged by its root; times without a length are left out"
+    )
     return Table("xi_eq by generalised least squares (sites)", columns, rows, note)
 
 

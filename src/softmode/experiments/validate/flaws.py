@@ -20,16 +20,18 @@ class Noisy:
     Args:
         denoiser: The denoiser.
         size: Standard deviation of the error (data units). Derivatives do not see it.
+        phase: Which error: another for each label.
     """
 
     denoiser: Denoiser
     size: float
+    phase: float = 0.0
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return D(x) with its error, the same for the same state."""
         state = x.detach()
         around = state + 0.37 * state.roll(1, -1) + 0.61 * state.roll(1, -2)
-        return self.denoiser(x, sigma) + self.size * math.sqrt(2) * torch.sin(ROUGH * around)
+        return self.denoiser(x, sigma) + self.size * math.sqrt(2) * torch.sin(ROUGH * around + self.phase)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,11 @@ class HalfPrecision:
         return skip * x + size * inner.to(torch.bfloat16).to(x.dtype)
 
 
-# name -> a denoiser with the flaw, from one without and the standard deviation of its data
-FLAWS: dict[str, Callable[[Denoiser, float], Denoiser]] = {
-    "none": lambda denoiser, scale: denoiser,
-    "error of 1e-5": lambda denoiser, scale: Noisy(denoiser, 1e-5 * scale),
-    "error of 1e-4": lambda denoiser, scale: Noisy(denoiser, 1e-4 * scale),
-    "error of 1e-3": lambda denoiser, scale: Noisy(denoiser, 1e-3 * scale),
-    "bfloat16": HalfPrecision,
+# name -> a denoiser with the flaw, from one without, the standard deviation of its data, and the place of its label
+FLAWS: dict[str, Callable[[Denoiser, float, int], Denoiser]] = {
+    "none": lambda denoiser, scale, place: denoiser,
+    "error of 1e-5": lambda denoiser, scale, place: Noisy(denoiser, 1e-5 * scale, place),
+    "error of 1e-4": lambda denoiser, scale, place: Noisy(denoiser, 1e-4 * scale, place),
+    "error of 1e-3": lambda denoiser, scale, place: Noisy(denoiser, 1e-3 * scale, place),
+    "bfloat16": lambda denoiser, scale, place: HalfPrecision(denoiser, scale),
 }

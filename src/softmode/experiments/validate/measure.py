@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from softmode.runs.experiment import Constants, Experiment, Plan
 from softmode.runs.layout import constant, layout
 from softmode.runs.results import Results
 from softmode.runs.store import ArraySpec, Block
+from softmode.streams import stream_seed, tag
 
 WINDOW = Experiment("window", "softmode.experiments.window")
 # the ends of the window, then the other criteria that can be had of such models, as softmode window names them
@@ -32,7 +33,7 @@ CRITERIA = (
     "peak_without_constant_mode", "clone_sign_agreement", "departure_from_null", "growth_of_xi_x",
 )  # fmt: skip
 WINDOWED = CRITERIA[:3]
-KINDS = (*NULLS, *dict.fromkeys(kind.partition(",")[0] for kind in TRANSITIONS))
+KINDS = (*NULLS, *dict.fromkeys(TRANSITIONS))
 # a level of a tree is found by a window around this share of its norm
 INSIDE = 0.7
 # seconds of a window, about
@@ -93,18 +94,20 @@ class ValidatePlan(Plan):
         """What each criterion said, and what is true."""
         sizes = {"trajectory": self.trajectories, "criterion": len(CRITERIA)}
         of_criterion = {
-            "level": Variable(("criterion",), "noise level that the criterion gives; NaN: none"),
+            "level": Variable(("criterion",), f"noise level that a criterion gives, NaN for none: {_listed(CRITERIA)}"),
             "low": Variable(("criterion",), "lower end of its 95 % interval"),
             "high": Variable(("criterion",), "upper end of its 95 % interval"),
             "doubt": Variable(("criterion",), "whether it is in doubt itself", dtype="int64"),
+            "measured": Variable(("criterion",), "whether it was looked for at all", dtype="int64"),
             "truth": Variable(("criterion",), "noise level that it should give; NaN: it should give none"),
         }
         of_model = {
-            "kind": Variable((), "kind of the model, by its place in the suite", dtype="int64"),
-            "flaw": Variable((), "what is wrong with the model, by its place in the suite", dtype="int64"),
+            "kind": Variable((), f"kind of the model: {_listed(KINDS)}", dtype="int64"),
+            "flaw": Variable((), f"what is wrong with the model: {_listed(FLAWS)}", dtype="int64"),
             "labelled": Variable((), "whether the model has classes", dtype="int64"),
             "separate": Variable((), "separate transitions of the model", dtype="int64"),
             "separate_found": Variable((), "those in a window of their own", dtype="int64"),
+            "windows": Variable((), "windows that were found", dtype="int64"),
         }
         return layout(sizes, of_criterion | of_model, "float64")
 
@@ -120,7 +123,7 @@ class ValidatePlan(Plan):
         """Return what is found of every model of a block."""
         rows = []
         for index in block.trajectories:
-            rows.append(self._score(self.case(index)))
+            rows.append(self.score(index))
             advance()
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -129,17 +132,20 @@ class ValidatePlan(Plan):
         nulls, seed = self.config.nulls, self.config.seed
         return null_case(index, seed) if index < nulls else transition_case(index - nulls, seed)
 
-    def _score(self, case: Case) -> dict[str, Array]:
+    def score(self, index: int) -> dict[str, Array]:
         """Return what the window of a model says, beside what is true."""
+        case = self.case(index)
         config = WINDOW.config(
             model=case.kind, classifier="none", trajectories=self.config.trajectories, quick=self.config.quick,
-            seed=self.config.seed, dtype=self.config.dtype, device=self.config.device, block=64,
+            seed=stream_seed(self.config.seed, index, tag("window")) % 2**31, dtype=self.config.dtype,
+            device=self.config.device, block=64,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="softmode-") as folder:
             run = execute(WINDOW, WINDOW.prepare(config, {"model": case.model}), Path(folder) / "window")
             results = run.results
         known = {} if case.mixture is None else truth(case.mixture, case.labels, config.share)
-        estimates = _said(results)
+        said = _said(results)
+        estimates = [said.get(name, Estimate(math.nan)) for name in CRITERIA]
         transition = known.get("transition", math.nan)
         wanted = [
             known.get(name, transition if name not in ("first_unstable_state", *WINDOWED) else math.nan)
@@ -150,16 +156,20 @@ class ValidatePlan(Plan):
             "high": [each.high for each in estimates], "doubt": [bool(each.reason) for each in estimates],
             "truth": wanted, "kind": KINDS.index(case.kind), "flaw": list(FLAWS).index(case.flaw),
             "labelled": case.labels is not None, "separate": len(case.levels),
-            "separate_found": _separate(results, case.levels),
+            "separate_found": _separate(results, case.levels), "windows": len(results.values["windows"]),
+            "measured": [name in said for name in CRITERIA],
         }  # fmt: skip
         return {name: np.asarray(value) for name, value in row.items()}
 
 
-def _said(results: Results) -> list[Estimate]:
-    """Return what each criterion says; undefined where it says nothing."""
+def _said(results: Results) -> dict[str, Estimate]:
+    """Return what each criterion says that was looked for; a first answer has no clones, for example."""
     said = {each["name"]: each["sigma"] for each in results.values["criteria"]}
-    said |= {name: results[name].estimate for name in WINDOWED}
-    return [said.get(name, Estimate(math.nan)) for name in CRITERIA]
+    return said | {name: results[name].estimate for name in WINDOWED}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{place} {name}" for place, name in enumerate(names))
 
 
 def _separate(results: Results, levels: tuple[float, ...]) -> int:

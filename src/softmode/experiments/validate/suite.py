@@ -22,8 +22,8 @@ from softmode.process import VE
 
 SIDE = 16
 SITES = SIDE * SIDE
-# norms of class means
-NORMS = (4.0, 40.0)
+# norms of class means: a label is gained at up to twice of them, which must lie below the highest level, 80
+NORMS = (4.0, 30.0)
 # coarsest level of a tree, and the ratio of one level to the next
 COARSEST, RATIO = 30.0, 10.0
 # symbols of a random hierarchy model, rules of each, and levels below the class
@@ -53,11 +53,19 @@ class Case(NamedTuple):
 
 
 class Law(NamedTuple):
-    """What a null model is: its denoiser, the standard deviation of its data, and what else a model tells of them."""
+    """What a null model is: its denoiser, the standard deviation of its data, and what else a model tells of them.
+
+    Attributes:
+        denoiser: The denoiser.
+        scale: Standard deviation of a site.
+        told: Spectrum and mean of the data, or nothing.
+        classes: Labels that it takes and is deaf to.
+    """
 
     denoiser: Denoiser
     scale: float
     told: Mapping[str, Any] = {}
+    classes: int = 0
 
 
 def _gaussian(spectrum: Tensor) -> Law:
@@ -134,10 +142,15 @@ def _untrained(rng: np.random.Generator) -> Law:
     return Law(denoiser, 1.0)
 
 
+def _deaf(rng: np.random.Generator) -> Law:
+    """Return a field with labels that say nothing, beyond the errors of each."""
+    return _ornstein_zernike(rng)._replace(classes=int(rng.integers(2, 6)))
+
+
 NULLS: dict[str, Callable[[np.random.Generator], Law]] = {
     "white field": _white, "power-law field": _power_law, "Ornstein-Zernike field": _ornstein_zernike,
     "ring field": _ring, "data-like field": _data_like, "near classes": _near_classes,
-    "independent pixels": _pixels, "untrained network": _untrained,
+    "independent pixels": _pixels, "untrained network": _untrained, "labels of nothing": _deaf,
 }  # fmt: skip
 
 
@@ -147,8 +160,9 @@ def null_case(index: int, seed: int) -> Case:
     kinds, flaws = list(NULLS), list(FLAWS)
     kind, flaw = kinds[index % len(kinds)], flaws[index // len(kinds) % len(flaws)]
     law = NULLS[kind](rng)
-    denoiser = FLAWS[flaw](law.denoiser, law.scale)
-    return Case(kind, flaw, Model(kind, VE(), (1, SIDE, SIDE), lambda _label: denoiser, **law.told))
+    labels = (None, *range(law.classes))
+    bound = {label: FLAWS[flaw](law.denoiser, law.scale, place) for place, label in enumerate(labels)}
+    return Case(kind, flaw, Model(kind, VE(), (1, SIDE, SIDE), bound.__getitem__, law.classes, **law.told))
 
 
 def direction(rng: np.random.Generator) -> Tensor:
@@ -179,7 +193,7 @@ def _several(rng: np.random.Generator) -> GaussianMixture:
 
 
 def _tree(depth: int, rng: np.random.Generator) -> tuple[GaussianMixture, tuple[float, ...]]:
-    """Return the leaves of a binary tree whose levels differ along orthogonal waves."""
+    """Return the leaves of a binary tree whose levels differ along orthogonal fields."""
     coarsest = COARSEST * float(rng.uniform(0.8, 1.25))
     levels = tuple(coarsest / RATIO**level for level in range(depth))
     waves = torch.linalg.qr(torch.stack([direction(rng).flatten() for _ in levels], 1))[0].T
@@ -213,7 +227,7 @@ def _hierarchy(rng: np.random.Generator) -> tuple[GaussianMixture, Tensor]:
 # kinds of laws; every other model of each has labels, the last one always
 HIERARCHY = "random hierarchy"
 TRANSITIONS = (
-    "two classes", "two classes, elsewhere", "several classes", "tree of two levels", "tree of three levels", HIERARCHY,
+    "two classes", "several classes", "tree of two levels", "two classes", "tree of three levels", HIERARCHY,
 )  # fmt: skip
 
 
@@ -234,9 +248,9 @@ def transition_case(index: int, seed: int) -> Case:
         labels = torch.arange(len(mixture.means))
     scale = math.sqrt(mixture.spread**2 + float(mixture.means.var(0, correction=0).mean()))
     classes = 0 if labels is None else int(labels.max()) + 1
-    bound: dict[int | None, Denoiser] = {None: FLAWS[flaw](mixture.denoiser(), scale)}
+    bound: dict[int | None, Denoiser] = {None: FLAWS[flaw](mixture.denoiser(), scale, 0)}
     for label in range(classes):
         of_class = GaussianMixture(mixture.means[labels == label], mixture.spread)
-        bound[label] = FLAWS[flaw](of_class.denoiser(), scale)
-    model = Model(kind, VE(), (1, SIDE, SIDE), lambda label: bound[label], classes=classes)
-    return Case(kind.partition(",")[0], flaw, model, mixture, labels, levels)
+        bound[label] = FLAWS[flaw](of_class.denoiser(), scale, label + 1)
+    model = Model(kind, VE(), (1, SIDE, SIDE), bound.__getitem__, classes)
+    return Case(kind, flaw, model, mixture, labels, levels)

@@ -26,7 +26,8 @@ SEED = 20260320
 def truth(mixture: GaussianMixture, labels: Tensor | None, share: float) -> dict[str, float]:
     """Return the noise levels that the criteria of a window should find, by their names.
 
-    `transition` is where a share FIRST of the states becomes unstable, as noise falls.
+    `transition` is where a share FIRST of the states becomes unstable, as noise falls; that of the first unstable state
+    is the level below which any state can be.
 
     Args:
         mixture: The law.
@@ -89,6 +90,6 @@ def _posterior(mixture: GaussianMixture, sigma: float) -> tuple[Tensor, Tensor]:
     states = STATES if means.shape[1] < MANY else STATES // 4
     noise = torch.randn(states, means.shape[1], generator=stream, dtype=means.dtype)
     width = math.hypot(mixture.spread, sigma)
-    # as many states of each class
+    # dealt out to the components in turn
     x = means[torch.arange(states) % len(means)] + width * noise
     return means, (-torch.cdist(x, means).square() / (2 * width**2)).softmax(1)

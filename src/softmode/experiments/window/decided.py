@@ -176,7 +176,8 @@ def by_modes(curves: Curves) -> Decided:
     real = [each for each in found if (sure[(curves.levels <= each[0]) & (curves.levels >= each[1])] > 0).any()]
     if real:
         sites = f"more than {EXTENDED * curves.sites:.0f} of {curves.sites} sites"
-        said = f"there at least {FIRST:.0%} of {count} states are unstable, in modes of {sites}"
+        least = f"at least {FIRST:.0%}" if FIRST * count >= 1 else "some"
+        said = f"there {least} of {count} states are unstable, in modes of {sites}"
         return _answer("softest modes", [_of_modes(scores, curves.levels, each) for each in real], said, count)
     return _nothing(_why_none(curves, found), "softest modes", count)
 
