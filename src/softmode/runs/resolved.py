@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import uniform_filter1d
+from numpy.lib.stride_tricks import sliding_window_view
 
 from softmode.critical import fit_dispersion
 from softmode.estimate import Array
@@ -12,7 +12,7 @@ from softmode.runs.run import Run
 
 # errors by which 1 - G must be above 0
 RESOLVED = 4.0
-# neighbouring times whose errors are averaged: those of few trajectories are hardly known
+# neighbouring times whose variances are averaged: those of few trajectories are hardly known; an odd number
 POOLED = 5
 
 
@@ -45,8 +45,8 @@ def resolved(rate: Float[Array, "trajectory time"], wrong: Float[Array, " time"]
     """
     if len(rate) < 2:
         return rate.shape[1]
-    pooled = uniform_filter1d(rate.var(0, ddof=1), min(POOLED, rate.shape[1]), mode="nearest")
-    error = np.hypot(np.sqrt(pooled / len(rate)), wrong)
+    wide = np.pad(rate.var(0, ddof=1), POOLED // 2, mode="edge")
+    error = np.hypot(np.sqrt(sliding_window_view(wide, POOLED).mean(1) / len(rate)), wrong)
     seen = np.flatnonzero(rate.mean(0) > RESOLVED * error)
     return int(seen[-1]) + 1 if len(seen) else 0
 

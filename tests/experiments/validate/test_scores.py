@@ -10,7 +10,7 @@ import pytest
 from helpers.runs import run
 from softmode.experiments.validate.analyse import Scores, rate
 from softmode.experiments.validate.config import Config
-from softmode.experiments.validate.measure import CRITERIA, prepare
+from softmode.experiments.validate.measure import CRITERIA, KINDS, prepare
 
 C = CRITERIA.index("sigma_c")
 
@@ -22,6 +22,7 @@ def scores(**changed: Any) -> Scores:
     truth[3:] = 10.0
     made: dict[str, Any] = {
         "level": np.full(shape, np.nan), "truth": truth, "covered": np.full(shape, np.nan),
+        "measured": np.ones(shape, bool), "windows": np.ones(7, int),
         "null": np.arange(7) < 3, "kind": np.zeros(7, int), "flaw": np.zeros(7, int), "labelled": np.zeros(7, int),
         "separate": np.zeros(7, int), "separate_found": np.zeros(7, int),
     }  # fmt: skip
@@ -47,6 +48,26 @@ def test_a_tree_is_missed_unless_every_level_has_its_window() -> None:
     assert found.missed("sigma_c")[3:].tolist() == [False, True, False, False]
     assert not found.missed("peak_of_xi_eq")[3:].any()
     assert np.isfinite(found.off("sigma_c")).tolist() == [False, False, False, True, False, False, False]
+
+
+def test_what_was_not_looked_for_is_neither_an_alarm_nor_a_miss() -> None:
+    """A first answer has no clones: their row is empty, not 0 and 100 %."""
+    measured = np.ones((7, len(CRITERIA)), bool)
+    i = CRITERIA.index("clone_sign_agreement")
+    measured[:, i] = False
+    found = scores(measured=measured)
+    assert len(found.alarms("clone_sign_agreement")) == 0
+    assert not found.asked("clone_sign_agreement").any()
+    assert len(found.alarms("sigma_c")) == 3
+
+
+def test_more_windows_than_transitions_are_a_miss() -> None:
+    """Two windows of two classes are one too many, of a hierarchy not."""
+    level = np.full((7, len(CRITERIA)), 10.0)
+    kind = np.full(7, KINDS.index("two classes"))
+    kind[4] = KINDS.index("random hierarchy")
+    found = scores(level=level, windows=np.array([0, 0, 0, 2, 2, 1, 1]), kind=kind)
+    assert found.missed("sigma_c")[3:].tolist() == [True, False, False, False]
 
 
 def test_a_share_has_its_exact_interval() -> None:

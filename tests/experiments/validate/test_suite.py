@@ -100,7 +100,7 @@ def test_the_suite_has_every_kind_with_every_flaw() -> None:
     cases = [transition_case(i, 0) for i in range(2 * len(TRANSITIONS) * len(FLAWS))]
     found = {(case.kind, case.flaw, case.labels is not None) for case in cases}
     # the two kinds of two classes are one, and a hierarchy always has its classes
-    assert len(found) == len(FLAWS) * (2 * (len(TRANSITIONS) - 2) + 1)
+    assert len(found) == len(FLAWS) * (2 * (len(set(TRANSITIONS)) - 1) + 1)
     for case in cases:
         assert case.mixture is not None
         classes = 0 if case.labels is None else len(set(case.labels.tolist()))
@@ -151,3 +151,15 @@ def test_a_hierarchy_has_all_strings_of_its_rules() -> None:
     each = torch.stack([case.model.denoiser(label)(x, 3.0) for label in range(4)], 1)
     mixed = torch.einsum("il,il...->i...", posterior, each)
     torch.testing.assert_close(mixed, case.model.denoiser()(x, 3.0))
+
+
+def test_labels_of_nothing_differ_by_their_errors_alone() -> None:
+    """Every label has the field's denoiser, with an error of its own where the flaw is one."""
+    place = list(NULLS).index("labels of nothing")
+    plain, wrong = null_case(place, 0), null_case(place + 3 * len(NULLS), 0)
+    x = torch.randn(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    assert plain.model.classes >= 2
+    assert torch.equal(plain.model.denoiser(0)(x, 1.0), plain.model.denoiser(1)(x, 1.0))
+    assert wrong.flaw == "error of 1e-3"
+    apart = wrong.model.denoiser(0)(x, 1.0) - wrong.model.denoiser(1)(x, 1.0)
+    assert 0 < float(apart.abs().max()) < 0.1

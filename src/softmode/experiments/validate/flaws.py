@@ -60,8 +60,8 @@ class HalfPrecision:
 # name -> a denoiser with the flaw, from one without, the standard deviation of its data, and the place of its label
 FLAWS: dict[str, Callable[[Denoiser, float, int], Denoiser]] = {
     "none": lambda denoiser, scale, place: denoiser,
-    "error of 1e-5": lambda denoiser, scale, place: Noisy(denoiser, 1e-5 * scale, place),
-    "error of 1e-4": lambda denoiser, scale, place: Noisy(denoiser, 1e-4 * scale, place),
-    "error of 1e-3": lambda denoiser, scale, place: Noisy(denoiser, 1e-3 * scale, place),
+    "error of 1e-5": lambda denoiser, scale, place: Noisy(denoiser, 1e-5 * scale, float(place)),
+    "error of 1e-4": lambda denoiser, scale, place: Noisy(denoiser, 1e-4 * scale, float(place)),
+    "error of 1e-3": lambda denoiser, scale, place: Noisy(denoiser, 1e-3 * scale, float(place)),
     "bfloat16": lambda denoiser, scale, place: HalfPrecision(denoiser, scale),
 }

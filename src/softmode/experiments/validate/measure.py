@@ -132,13 +132,18 @@ class ValidatePlan(Plan):
         nulls, seed = self.config.nulls, self.config.seed
         return null_case(index, seed) if index < nulls else transition_case(index - nulls, seed)
 
+    def _seed(self, index: int) -> int:
+        """Return the seed of a model's window, which does not depend on how many models of the other sort there are."""
+        nulls = self.config.nulls
+        place, sort = (index, "null") if index < nulls else (index - nulls, "transition")
+        return stream_seed(self.config.seed, place, tag(sort)) % 2**31
+
     def score(self, index: int) -> dict[str, Array]:
         """Return what the window of a model says, beside what is true."""
         case = self.case(index)
         config = WINDOW.config(
             model=case.kind, classifier="none", trajectories=self.config.trajectories, quick=self.config.quick,
-            seed=stream_seed(self.config.seed, index, tag("window")) % 2**31, dtype=self.config.dtype,
-            device=self.config.device, block=64,
+            seed=self._seed(index), dtype=self.config.dtype, device=self.config.device, block=64,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="softmode-") as folder:
             run = execute(WINDOW, WINDOW.prepare(config, {"model": case.model}), Path(folder) / "window")
