@@ -136,7 +136,7 @@ def test_a_path_of_bytes_that_are_no_text_stops_no_page(tmp_path: Path, monkeypa
 def test_a_notebook_shows_a_run(tmp_path: Path) -> None:
     """As text and as HTML: the experiment, the directory or the tables, and the answer."""
     run = made(tmp_path / "run")
-    assert repr(run).splitlines() == [f"toy of None patches on None in {tmp_path}/run", run.results.answer]
+    assert repr(run).splitlines() == [f"toy in {tmp_path}/run", run.results.answer]
     assert run.results.answer in read(run._repr_html_()).text
     assert "Every quantity" in page_body("x", run.results, {})
 

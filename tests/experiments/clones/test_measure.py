@@ -209,7 +209,7 @@ def test_none_leaves_classes_out_and_the_config_is_kept(tmp_path: Path) -> None:
     run = clones(SMALL, tmp_path / "run")
     assert "parent_class" not in run.dataset
     assert "on request" in run.identity["classifier"]["note"]
-    assert run.config == asdict(SMALL) | {"times": [2.5, 1.0, 0.3], "shape": [], "labels": []}
+    assert run.config == asdict(SMALL) | {"times": [2.5, 1.0, 0.3], "shape": [], "labels": [], "prompt": []}
 
 
 def test_default_times_are_even_in_the_log_of_the_noise_level() -> None:
