@@ -129,6 +129,13 @@ def bootstrap_mean(
     return _from_replicates(value, statistic(columns[draws].mean(1)), len(columns))
 
 
+def of_mean(values: Array) -> Estimate:
+    """Return the mean of independent numbers [sample], with the normal interval of its standard error."""
+    count, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, error, count, mean - NORMAL_95 * error, mean + NORMAL_95 * error)
+
+
 def _alone(value: float, trajectories: int) -> Estimate:
     return Estimate(value, math.nan, trajectories, reason="one trajectory has no error bar")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from softmode.estimate import Array, Estimate, bootstrap, median
+from softmode.estimate import Array, Estimate, bootstrap, median, of_mean
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -266,11 +266,7 @@ def softest_wave(gains: Float[Array, "state *space"]) -> tuple[tuple[int, ...], 
     if count < 4:
         return k, Estimate(float(flat.mean(0)[place]), math.nan, count, reason="too few states for an error")
     halves = [flat[half::2][:, int(flat[1 - half :: 2].mean(0).argmax())] for half in (0, 1)]
-    both = np.concatenate(halves)
-    error = float(both.std(ddof=1)) / math.sqrt(count)
-    return k, Estimate(
-        float(both.mean()), error, count, float(both.mean()) - 1.96 * error, float(both.mean()) + 1.96 * error
-    )
+    return k, of_mean(np.concatenate(halves))
 
 
 def _between(run: Run, levels: Array) -> Table:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from softmode.estimate import Array, Estimate
+from softmode.estimate import Array, Estimate, of_mean
 from softmode.experiments.validate.flaws import FLAWS
 from softmode.experiments.validate.measure import CRITERIA, KINDS, WINDOWED
 from softmode.experiments.validate.suite import HIERARCHY
@@ -127,9 +127,7 @@ def _mean(off: Array) -> Estimate:
     off = off[np.isfinite(off)]
     if len(off) < 2:
         return Estimate.missing(len(off), "too few models")
-    error = float(off.std(ddof=1)) / math.sqrt(len(off))
-    mean = float(off.mean())
-    return Estimate(mean, error, len(off), mean - 1.96 * error, mean + 1.96 * error)
+    return of_mean(off)
 
 
 def title(name: str) -> str:

@@ -168,9 +168,9 @@ def null_case(index: int, seed: int) -> Case:
 def direction(rng: np.random.Generator) -> Tensor:
     """Return a unit field [1, side, side]: a plane wave, most of them in no shell, or a random field."""
     if rng.random() < 0.5:
-        k, site = rng.integers(0, SIDE // 2 + 1, 2), torch.arange(SIDE, dtype=torch.float64)
-        phase = 2 * math.pi * (float(k[0]) * site[:, None] + float(k[1]) * site) / SIDE
-        field = torch.cos(phase)
+        row, column = rng.integers(0, SIDE // 2 + 1, 2).tolist()
+        k, site = Lattice((SIDE, SIDE)).wave_vectors()[row, column].double(), torch.arange(SIDE, dtype=torch.float64)
+        field = torch.cos(k[0] * site[:, None] + k[1] * site)
     else:
         field = torch.from_numpy(rng.standard_normal((SIDE, SIDE)))
     return (field / field.norm())[None]
