@@ -92,16 +92,15 @@ def _experiment(name: str, options: Options) -> None:
 
 
 def _show(directory: Path, name: str = "") -> None:
-    """Draw figures and report of every experiment that has looked at a run; print those of one of them, or of all."""
+    """Draw and print figures and report of the experiment of a name that has looked at a run, or of all that have."""
     from softmode.experiments.call import looks
     from softmode.runs.html import write_page
     from softmode.runs.report import print_run
 
     for run in looks(directory):
-        figures = run.draw()
-        page = write_page(run, figures)
         if name in ("", run.experiment.name):
-            print_run(run, page, figures)
+            figures = run.draw()
+            print_run(run, write_page(run, figures), figures)
 
 
 def _figures(options: Options) -> None:

@@ -168,6 +168,18 @@ def test_intervals_are_interpolated_and_open_at_the_first_level() -> None:
     assert intervals(curve - 2, levels) == []
 
 
+def test_intervals_hold_the_error_of_the_interpolation() -> None:
+    """All states alike: no error over states, and the interval is what cubics and lines differ by."""
+    levels = np.geomspace(1000, 0.1, 18)
+    scores = np.tile(1 - (np.log10(levels) - 1) ** 2, (8, 1))
+    curves = Curves(levels, np.exp(scores), 0 * scores, 0 * scores, np.full_like(scores, 64.0), levels < 0, 64)
+    (window,) = by_modes(curves).windows
+    for end, truth in ((window.high, 100), (window.low, 1)):
+        assert end.low <= truth <= end.high
+        assert 0 < math.log(end.high / end.low) < 0.1
+        assert math.sqrt(end.low * end.high) == pytest.approx(end.value, rel=1e-6)
+
+
 def test_steps_of_information_are_separate_only_if_the_valley_is_sure() -> None:
     """Two steps of log 2 a decade apart, with noise or without them; one broad step is one."""
     rng = np.random.default_rng(0)

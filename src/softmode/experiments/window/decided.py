@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import PchipInterpolator, PPoly
 
 from softmode.cumulative import rates, shortest, simultaneous
 from softmode.estimate import Array, Estimate, bootstrap, bootstrap_draws
@@ -198,33 +199,61 @@ def first(scores: Float[Array, "state level"]) -> Float[Array, " level"]:
     return np.quantile(scores, 1 - FIRST, axis=0, method="median_unbiased")
 
 
-def intervals(curve: Float[Array, " level"], levels: Float[Array, " level"]) -> list[tuple[float, float]]:
-    """Return where a curve is above 0: upper and lower ends, interpolated by monotone cubics in the log of the level.
+def intervals(
+    curve: Float[Array, " level"],
+    levels: Float[Array, " level"],
+    between: Callable[[Array, Array], PPoly] = PchipInterpolator,
+) -> list[tuple[float, float]]:
+    """Return where a curve is above 0: upper and lower ends, interpolated in the log of the level.
 
     A stretch that begins at the highest level has no upper end and is left out; one that lasts ends at the last level.
+
+    Args:
+        curve: Values at the levels.
+        levels: Falling noise levels.
+        between: Interpolant; monotone cubics when left out.
     """
     logs = np.log(levels)
-    cubic = PchipInterpolator(-logs, curve)
-    crossings = -np.sort(cubic.roots(extrapolate=False))
+    curve_between = between(-logs, curve)
+    crossings = -np.sort(curve_between.roots(extrapolate=False))
     ends = [*(at for at in crossings if np.isfinite(at)), logs[-1]]
-    return [(math.exp(high), math.exp(low)) for high, low in itertools.pairwise(ends) if cubic(-(high + low) / 2) > 0]
+    pairs = itertools.pairwise(ends)
+    return [(math.exp(high), math.exp(low)) for high, low in pairs if curve_between(-(high + low) / 2) > 0]
+
+
+def _lines(x: Array, y: Array) -> PPoly:
+    """Return straight lines from point to point."""
+    return PPoly(np.stack([np.diff(y) / np.diff(x), y[:-1]]), x)
 
 
 def _of_modes(scores: Array, levels: Array, reference: tuple[float, float]) -> Window:
-    """Return a window with its errors: a resample's is the one that shares most of it."""
+    """Return a window with its errors, over states and of the interpolation between noise levels.
 
-    def statistic(sample: Array) -> Array:
-        found = intervals(first(sample), levels)
+    A resample's window is the one that shares most of it. The interpolation is known to what cubics differ from lines.
+    """
+
+    def statistic(sample: Array, between: Callable[[Array, Array], PPoly] = PchipInterpolator) -> Array:
+        found = intervals(first(sample), levels, between)
         best = max(found, key=lambda each: _shared(each, reference), default=None)
         if best is None or _shared(best, reference) <= 0:
             return np.full(3, np.nan)
         high, low = best
-        half = intervals(np.median(sample, axis=0), levels)
+        half = intervals(np.median(sample, axis=0), levels, between)
         inside = [level for level, _ in half if low < level <= high]
         return np.array([inside[0] if inside else math.sqrt(low * high), low, high])
 
-    half, low, high = bootstrap(scores, statistic, centre=lambda sample: sample)
+    found = bootstrap(scores, statistic, centre=lambda sample: sample)
+    half, low, high = map(_widened, found, statistic(scores, _lines).tolist())
     return Window(half, low, high)
+
+
+def _widened(estimate: Estimate, other: float) -> Estimate:
+    """Return a level whose error also holds how far it is from what another interpolation gives."""
+    if not math.isfinite(other / estimate.value):
+        return estimate
+    factor = math.exp(abs(math.log(other / estimate.value)))
+    stderr = math.hypot(estimate.stderr, estimate.value - other)
+    return replace(estimate, stderr=stderr, low=estimate.low / factor, high=estimate.high * factor)
 
 
 def _shared(one: tuple[float, float], other: tuple[float, float]) -> float:

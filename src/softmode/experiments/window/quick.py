@@ -17,7 +17,7 @@ STATES = 4
 QUICK: dict[str, dict[str, Any]] = {
     "probe": {"trajectories": 3, "steps": 16, "snapshots": ()},
     "known": {"trajectories": 20, "levels": 14},
-    "soft": {"trajectories": 12, "levels": 13},
+    "soft": {"trajectories": 8, "levels": 13},
 }
 # evaluations of a trajectory's copies, about
 CLONES = 1800
