@@ -24,11 +24,12 @@ from softmode.experiments.information.measure import LEVELS as KNOWN_LEVELS
 from softmode.experiments.instability.analyse import Curves
 from softmode.experiments.instability.config import Config as Instability
 from softmode.experiments.instability.measure import LEVELS as SOFT_LEVELS
+from softmode.experiments.validate.suite import NORMS
 from softmode.experiments.window.config import Config
 from softmode.experiments.window.decided import FIRST, by_labels, by_modes
 from softmode.experiments.window.quick import STATES
 
-MEANS, SPREADS, SHARE = (4.0, 30.0), (0.05, 1.0), 0.8
+SPREADS, SHARE = (0.05, 1.0), 0.8
 # extent of the mode and of the lattice (sites)
 EXTENT, SITES = 40.0, 64
 
@@ -120,7 +121,7 @@ def main() -> None:
     rng, count = np.random.default_rng(0), STATES * Config.trajectories
     found: dict[str, list[tuple[float, Estimate]]] = {}
     for _ in range(repetitions):
-        classes = Classes(math.exp(rng.uniform(*np.log(MEANS))), rng.uniform(*SPREADS))
+        classes = Classes(math.exp(rng.uniform(*np.log(NORMS))), rng.uniform(*SPREADS))
         soft = by_modes(states(classes, rng, count)).main
         known, levels = paths(classes, rng, count)
         label = by_labels([known], levels, SHARE).main

@@ -249,9 +249,7 @@ def _of_modes(scores: Array, levels: Array, reference: tuple[float, float]) -> W
 
 def _widened(estimate: Estimate, other: float) -> Estimate:
     """Return a level whose error also holds how far it is from what another interpolation gives."""
-    if not math.isfinite(other / estimate.value):
-        return estimate
-    factor = math.exp(abs(math.log(other / estimate.value)))
+    factor = max(other / estimate.value, estimate.value / other)
     stderr = math.hypot(estimate.stderr, estimate.value - other)
     return replace(estimate, stderr=stderr, low=estimate.low / factor, high=estimate.high * factor)
 
