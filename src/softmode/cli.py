@@ -79,7 +79,7 @@ def _experiment(name: str, options: Options) -> None:
     if output is not None:
         output.verify(options.output, options.config)
     try:
-        run = execute(chosen, chosen.prepare(options.config), options.out, progress=sys.stderr.isatty())
+        run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
     except KeyboardInterrupt:
         _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
     written = None if output is None else output.text(options.output, run)

@@ -1,6 +1,7 @@
 """Softest modes against dense Jacobians and exact mixtures."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.formulas.guided_flow import critical_level
-from softmode.observe.softest import gain_along, lanczos, participation, softest_modes
+from softmode.observe.softest import Products, gain_along, lanczos, participation, softest_modes
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 START = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -19,6 +20,11 @@ def mixing(x: Tensor, sigma: Tensor | float) -> Tensor:
     """A smooth denoiser whose Jacobian is not symmetric."""
     weights = torch.randn(16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(x) / 4
     return torch.tanh(x.flatten(1) @ weights.T).reshape(x.shape) + 0.1 * x
+
+
+def multiplied(exact: Tensor) -> Callable[[Tensor], Products]:
+    """Products with one diagonal matrix, whichever of a batch are left."""
+    return lambda left: lambda v: (exact * v, exact * v)
 
 
 def test_the_softest_modes_are_those_of_the_dense_jacobian() -> None:
@@ -39,8 +45,8 @@ def test_a_residual_bounds_the_error_of_an_eigenvalue() -> None:
     exact = torch.linspace(-1, 1, 40, dtype=torch.float64) ** 3
     start = torch.randn(2, 40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for most in (2, 5, 9):
-        found = lanczos(lambda v: exact * v, start, 2, most, 0.0)
-        assert found.steps == most
+        found = lanczos(multiplied(exact), start, 2, most, 0.0)
+        assert found.steps.tolist() == [most, most]
         nearest = (found.values[..., None] - exact).abs().amin(-1)
         assert bool((nearest <= found.residuals + 1e-12).all())
     assert float(found.residuals[:, 0].max()) < 0.1
@@ -49,12 +55,31 @@ def test_a_residual_bounds_the_error_of_an_eigenvalue() -> None:
 def test_a_good_first_guess_takes_few_products() -> None:
     """The mode itself takes one; closed directions go on to what they lack."""
     exact = torch.tensor([3.0, 2.0, 1.0, 0.0], dtype=torch.float64)
-    first = lanczos(lambda v: exact * v, torch.eye(4, dtype=torch.float64)[:1], 1, 4, 1e-6)
-    assert (first.steps, float(first.values[0, 0])) == (1, 3.0)
-    every = lanczos(lambda v: exact * v, torch.eye(4, dtype=torch.float64)[2:3], 4, 4, 0.0)
+    first = lanczos(multiplied(exact), torch.eye(4, dtype=torch.float64)[:1], 1, 4, 1e-6)
+    assert (first.steps.tolist(), float(first.values[0, 0])) == ([1], 3.0)
+    every = lanczos(multiplied(exact), torch.eye(4, dtype=torch.float64)[2:3], 4, 4, 0.0)
     torch.testing.assert_close(every.values[0], exact)
-    nothing = lanczos(lambda v: 0 * v, torch.zeros(1, 4).double(), 2, 4, 1e-6)
+    nothing = lanczos(multiplied(0 * exact), torch.zeros(1, 4).double(), 2, 4, 1e-6)
     torch.testing.assert_close(nothing.values[0], torch.zeros(2).double())
+
+
+def test_a_state_has_the_modes_that_it_has_alone() -> None:
+    """Each as good as it is alone, in as many products, though some of the batch are done before others."""
+    start = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    x, levels = 2 * start, torch.linspace(0.1, 3, 8, dtype=torch.float64)
+
+    def denoiser(z: Tensor, sigma: Tensor | float) -> Tensor:
+        """The Jacobian is a multiple of one at a low level, and a full matrix at a high one."""
+        noise = torch.as_tensor(sigma, dtype=z.dtype).reshape(-1, 1, 1, 1)
+        return 0.5 * z + torch.where(noise > 1, noise, 1e-9) * mixing(z, 1.0)
+
+    found = softest_modes(denoiser, x, levels, start, 2)
+    assert found.steps.min() < found.steps.max()
+    for i in range(8):
+        alone = softest_modes(denoiser, x[i : i + 1], levels[i], start[i : i + 1], 2)
+        assert found.steps[i] == alone.steps[0]
+        for one, other in zip(found[:4], alone[:4], strict=True):
+            torch.testing.assert_close(one[i], other[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -212,6 +212,21 @@ def test_long_work_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_that_needs_others_says_how_long_all_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Together, before the first of them begins; what is finished does not count."""
+
+    class Whole(ToyPlan):
+        def needs(self):
+            return {"one": (Toy(), Slow()), "two": (Toy(), Slow())}
+
+    execute(Toy(), Slow(), tmp_path / "all" / "one")
+    execute(Toy(), Whole(), tmp_path / "all", progress=True)
+    first, second, *more = capsys.readouterr().err.splitlines()
+    assert first == "toy: about 3 hours in all; interrupted, the same command resumes"
+    assert second == "toy: about 3 hours on cpu; interrupted, the same command resumes"
+    assert not more
+
+
 class Looks(ToyPlan):
     """A plan that measures nothing and analyses another run in its place."""
 

@@ -9,30 +9,35 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
 
 Vectors = Float[Tensor, "batch site"]
-Apply = Callable[[Vectors], Vectors]
+# gives A v and A^T v of a matrix A of its own for each of a batch
+Products = Callable[[Vectors], tuple[Vectors, Vectors]]
+# share of a batch still at work below which those that are done are dropped: setting up the rest costs half a product
+FEWER = 0.75
 
 
 class Eigenpairs(NamedTuple):
-    """The largest eigenvalues of a symmetric operator for each of a batch, in falling order.
+    """The largest eigenvalues of the symmetric part of a matrix for each of a batch, in falling order.
 
     Args:
-        values: Eigenvalues.
-        vectors: Unit eigenvectors.
-        residuals: |A u - value u|: an eigenvalue lies within that of each value.
-        steps: Products with the operator that it took.
+        values: Eigenvalues of (A + A^T) / 2.
+        vectors: Unit eigenvectors u.
+        residuals: |(A + A^T) u / 2 - value u|: an eigenvalue lies within that of each value.
+        antisymmetric: |(A - A^T) u| / 2 for the first of them.
+        steps: Products with A and with A^T that each took.
     """
 
     values: Float[Tensor, "batch pair"]
     vectors: Float[Tensor, "batch pair site"]
     residuals: Float[Tensor, "batch pair"]
-    steps: int
+    antisymmetric: Float[Tensor, " batch"]
+    steps: Int[Tensor, " batch"]
 
 
 class Softest(NamedTuple):
@@ -43,14 +48,14 @@ class Softest(NamedTuple):
         modes: Their unit eigenvectors.
         residuals: Norm of what is left of each eigenvalue equation.
         antisymmetric: |(J - J^T) u| / 2 for the first mode u, which is 0 for an exact score.
-        steps: Products with J and with its transpose that it took.
+        steps: Products with J and with its transpose that each state took.
     """
 
     values: Float[Tensor, "batch pair"]
     modes: Float[Tensor, "batch pair channel *space"]
     residuals: Float[Tensor, "batch pair"]
     antisymmetric: Float[Tensor, " batch"]
-    steps: int
+    steps: Int[Tensor, " batch"]
 
 
 def softest_modes(
@@ -74,33 +79,33 @@ def softest_modes(
         most: Most products.
         tolerance: Residual, relative to the eigenvalue where that exceeds 1, at which the first mode is good enough.
     """
-    shape = x.shape
 
-    def of_states(z: Tensor) -> Tensor:
-        return denoiser(z, sigma)
+    def products(left: Int[Tensor, " left"]) -> Products:
+        """Set up the Jacobians of those states that are left."""
+        states = x[left]
+        noise = sigma[left] if isinstance(sigma, Tensor) and sigma.ndim else sigma
 
-    transposed = torch.func.vjp(of_states, x)[1]
+        def of_states(z: Tensor) -> Tensor:
+            return denoiser(z, noise)
 
-    def products(v: Vectors) -> tuple[Tensor, Tensor]:
-        field = v.to(x.dtype).reshape(shape)
-        with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
-            forward: Tensor = torch.func.jvp(of_states, (x,), (field,))[1]
-        (backward,) = transposed(field)
-        # the weights of a network may still be trained
-        return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
+        transposed = torch.func.vjp(of_states, states)[1]
 
-    def symmetric(v: Vectors) -> Vectors:
-        forward, backward = products(v)
-        return (forward + backward) / 2
+        def both(v: Vectors) -> tuple[Vectors, Vectors]:
+            field = v.to(x.dtype).reshape(states.shape)
+            with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
+                forward: Tensor = torch.func.jvp(of_states, (states,), (field,))[1]
+            (backward,) = transposed(field)
+            # the weights of a network may still be trained
+            return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
+
+        return both
 
     first = start.flatten(1)
     # a guess that is a mode itself, but not the softest, would find no other
     first = _unit(first, _generic(first, 0)) + 0.1 * _generic(first, 0)
-    found = lanczos(symmetric, first, count, most, tolerance)
-    forward, backward = products(found.vectors[:, 0])
-    antisymmetric = torch.linalg.vector_norm(forward - backward, dim=1) / 2
-    modes = found.vectors.unflatten(2, shape[1:])
-    return Softest(found.values, modes, found.residuals, antisymmetric, found.steps)
+    found = lanczos(products, first, count, most, tolerance)
+    modes = found.vectors.unflatten(2, x.shape[1:])
+    return Softest(found.values, modes, found.residuals, found.antisymmetric, found.steps)
 
 
 def gain_along(
@@ -116,44 +121,63 @@ def gain_along(
     return (answer * push).flatten(1).sum(1)
 
 
-def lanczos(apply: Apply, start: Vectors, count: int, most: int, tolerance: float) -> Eigenpairs:
-    """Return the largest eigenvalues of a symmetric operator, of a batch of independent ones at once.
+def lanczos(
+    products: Callable[[Int[Tensor, " left"]], Products], start: Vectors, count: int, most: int, tolerance: float
+) -> Eigenpairs:
+    """Return the largest eigenvalues of the symmetric parts of a batch of matrices.
 
     Every new direction is made orthogonal to all before it, twice, so that no eigenvalue comes as a ghost. Where the
-    directions close, the search goes on along a fixed one across them.
+    directions close, the search goes on along a fixed one across them. What is found of one does not depend on the
+    others of its batch: it is kept as it is when it is good enough, and those that are done are dropped.
 
     Args:
-        apply: Product with the operator of each of the batch.
+        products: Gives the products with the matrices of some of the batch, by their places.
         start: First direction of each.
-        count: How many eigenvalues.
-        most: Most products; the size of the operator where that is less.
+        count: How many eigenvalues; the size of a matrix where that is less.
+        most: Most products; the size of a matrix where that is less.
         tolerance: Residual of the first eigenvalue, relative to it where it exceeds 1, at which to stop.
 
     Source: lanczos1950, with full reorthogonalisation.
     """
     batch, sites = start.shape
-    most = min(most, sites)
-    basis = [_unit(start, start.new_ones(batch, sites))]
-    diagonal, beside = list[Tensor](), list[Tensor]()
+    most, count = min(most, sites), min(count, most, sites)
+    left, pending = torch.arange(batch, device=start.device), start.new_ones(batch, dtype=torch.bool)
+    basis, skew = _unit(start, torch.ones_like(start))[:, None], start.new_empty(batch, 0, sites)
+    diagonal, beside = start.new_empty(2, batch, 0).double()
+    values, residuals = start.new_empty(2, batch, count).double()
+    found = Eigenpairs(
+        values, start.new_empty(batch, count, sites), residuals, start.new_empty(batch), torch.zeros_like(left)
+    )
+    both = products(left)
     while True:
-        image = apply(basis[-1])
-        diagonal.append((image * basis[-1]).sum(1))
-        known = torch.stack(basis, 1)
-        rest = _across(image, known)
+        forward, backward = both(basis[:, -1])
+        image, skew = (forward + backward) / 2, _append(skew, (forward - backward) / 2)
+        diagonal = _append(diagonal, (image * basis[:, -1]).sum(1).double())
+        rest, steps = _across(image, basis), basis.shape[1]
         norm = torch.linalg.vector_norm(rest, dim=1)
-        values, small = torch.linalg.eigh(_tridiagonal(diagonal, beside))
-        values, small = values.flip(1), small.flip(2)
-        residuals = norm.double()[:, None] * small[:, -1].abs()
-        good = residuals[:, 0] <= tolerance * values[:, 0].abs().clamp(min=1)
-        steps = len(basis)
-        if steps == most or (steps >= count and bool(good.all())):
-            vectors = torch.einsum("bjs,bjp->bps", known.double(), small[:, :, :count])
-            return Eigenpairs(values[:, :count], vectors.to(start), residuals[:, :count], steps)
-        scale = torch.stack(diagonal).abs().amax(0).clamp(min=torch.finfo(start.dtype).tiny)
-        closed = norm <= 10 * torch.finfo(start.dtype).eps * scale
-        beside.append(torch.where(closed, torch.zeros_like(norm), norm))
-        other = _generic(start, steps)
-        basis.append(_unit(torch.where(closed[:, None], _across(other, known), rest), other))
+        ritz, small = torch.linalg.eigh(_tridiagonal(diagonal, beside))
+        ritz, small = ritz.flip(1)[:, :count], small.flip(2)[:, :, :count]
+        wrong = norm.double()[:, None] * small[:, -1].abs()
+        good = wrong[:, 0] <= tolerance * ritz[:, 0].abs().clamp(min=1)
+        done = pending & (good | (steps == most)) & (steps >= count)
+        if bool(done.any()):
+            place, parts = left[done], small[done]
+            found.values[place], found.residuals[place], found.steps[place] = ritz[done], wrong[done], steps
+            found.vectors[place] = torch.einsum("bjs,bjp->bps", basis[done].double(), parts).to(start)
+            turned = torch.einsum("bjs,bj->bs", skew[done].double(), parts[:, :, 0])
+            found.antisymmetric[place] = torch.linalg.vector_norm(turned, dim=1).to(start)
+            pending = pending & ~done
+            if not pending.any():
+                return found
+        closed = norm <= 10 * torch.finfo(start.dtype).eps * diagonal.abs().amax(1).clamp(
+            min=torch.finfo(start.dtype).tiny
+        )
+        beside = _append(beside, torch.where(closed, 0, norm).double())
+        other = _generic(rest, steps)
+        basis = _append(basis, _unit(torch.where(closed[:, None], _across(other, basis), rest), other))
+        if int(pending.sum()) <= FEWER * len(left):
+            left, basis, skew, diagonal, beside = (each[pending] for each in (left, basis, skew, diagonal, beside))
+            pending, both = pending[pending], products(left)
 
 
 def participation(modes: Float[Tensor, "batch pair channel *space"]) -> Float[Tensor, "batch pair"]:
@@ -190,12 +214,13 @@ def _generic(like: Vectors, index: int) -> Vectors:
     return (found / found.norm()).to(like).expand_as(like)
 
 
-def _tridiagonal(diagonal: list[Tensor], beside: list[Tensor]) -> Tensor:
-    found = torch.diag_embed(torch.stack(diagonal, 1).double())
-    if beside:
-        edge = torch.stack(beside, 1).double()
-        found = found + torch.diag_embed(edge, 1) + torch.diag_embed(edge, -1)
-    return found
+def _append(known: Tensor, new: Tensor) -> Tensor:
+    """Return known [batch, step, ...] with one more step."""
+    return torch.cat([known, new[:, None]], 1)
+
+
+def _tridiagonal(diagonal: Float[Tensor, "batch step"], beside: Float[Tensor, "batch edge"]) -> Tensor:
+    return torch.diag_embed(diagonal) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
 
 
 def _across(v: Vectors, known: Float[Tensor, "batch known site"]) -> Vectors:

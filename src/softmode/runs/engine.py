@@ -30,7 +30,7 @@ def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool 
         experiment: The experiment.
         plan: Its plan.
         out: Directory of the run; one that holds an unfinished run of the same plan is resumed.
-        progress: Whether to show a progress bar and how long it will take.
+        progress: Whether to say how long it will take and, on a terminal, to show a progress bar.
 
     Raises:
         ValueError: If the directory is unusable, or the run would not fit on this machine; nothing is written then.
@@ -41,6 +41,8 @@ def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool 
     if plan.variables:
         check_directory(home, {"experiment": experiment.name})
         check_room(plan, home)
+    if progress and plan.needs():
+        _announce_all(experiment, plan, home)
     needed = {
         place: execute(other, its_plan, home / place, progress) for place, (other, its_plan) in plan.needs().items()
     }
@@ -100,6 +102,21 @@ def outlook(home: Path) -> str:
     )
 
 
+def _announce_all(experiment: Experiment, plan: Plan, home: Path) -> None:
+    """Say how long all runs that a plan needs will take together, where that is long."""
+    seconds = _seconds_left(plan, home)
+    if seconds > LONG:
+        _say(experiment, [f"about {duration(seconds)} in all; interrupted, the same command resumes"])
+
+
+def _seconds_left(plan: Plan, home: Path) -> float:
+    """Return about how long what is left of a plan takes, and of those that it needs."""
+    own = 0.0
+    if plan.variables:
+        own = plan.seconds(Store(home).blocks(done=False) if is_run(home) else plan.blocks())
+    return own + math.fsum(_seconds_left(other, home / place) for place, (_, other) in plan.needs().items())
+
+
 def _announce(experiment: Experiment, plan: Plan, pending: list[Block]) -> None:
     """Say how long the run will take, where that is long, and what is done already."""
     every = len(blocks(plan.trajectories, plan.config.block, plan.parts))
@@ -108,6 +125,9 @@ def _announce(experiment: Experiment, plan: Plan, pending: list[Block]) -> None:
     if seconds > LONG:
         text.append(f"about {duration(seconds)} on {plan.config.device}; interrupted, the same command resumes")
     if text:
-        Console(file=sys.stderr).print(
-            f"{experiment.name}: {'; '.join(text)}", highlight=False, markup=False, soft_wrap=True
-        )
+        _say(experiment, text)
+
+
+def _say(experiment: Experiment, text: list[str]) -> None:
+    line = f"{experiment.name}: {'; '.join(text)}"
+    Console(file=sys.stderr).print(line, highlight=False, markup=False, soft_wrap=True)

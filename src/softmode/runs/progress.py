@@ -18,9 +18,10 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(show: bool, total: int, what: str = "sampling") -> Iterator[Callable[[], None]]:
-    """Show a progress bar with the time left and yield the function that advances it by one step."""
+    """Show a progress bar with the time left, on a terminal; yield the function that advances it by one step."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
