@@ -63,6 +63,18 @@ class PatchDictionary:
         """
         return (self.prior * self.centre) @ self.patterns
 
+    def at_zero(self, level: Float[Tensor, "*level"]) -> Float[Tensor, "*level pattern"]:
+        r"""Return the posterior of the patterns at x = 0, $\propto \pi_k e^{-|p_k|^2/2\sigma^2}$.
+
+        It is the prior at all levels if the patterns have equal norms.
+
+        Args:
+            level: Noise levels sigma/alpha.
+        """
+        norms = self.patterns.square().sum(1)
+        penalty = (norms - norms.min()) / (2 * level.double()[..., None].square())
+        return (self.prior.log() - penalty).softmax(-1)
+
     def is_symmetric(self) -> bool:
         """Tell whether p and -p are equally likely, so that x = 0 is a fixed point (exact Z2)."""
         rows = {tuple(p): 0.0 for p in self.patterns.tolist()}

@@ -68,7 +68,7 @@ def ginzburg_landau(process: Process, t: Time, source: Source) -> GinzburgLandau
     Source: paper Eqs. 15-17; for a dictionary the same expansion of Eqs. 54-57.
     """
     dictionary = _dictionary(source)
-    weights = _weights(process, t, dictionary)
+    weights = dictionary.at_zero(process.noise_level(t))
     centre, total = dictionary.centre, dictionary.patterns.sum(1)
     linear = weights @ (centre * total)
     cubic = (3 * linear * (weights @ total.square()) - weights @ (centre * total.pow(3))) / 6
@@ -298,16 +298,9 @@ def _dictionary(source: Source) -> PatchDictionary:
     return source
 
 
-def _weights(process: Process, t: Time, dictionary: PatchDictionary) -> Float[Tensor, "*t pattern"]:
-    """Return the posterior of the patterns at x = 0: the prior, and at all times only if their norms are equal."""
-    norms = dictionary.patterns.square().sum(1)
-    penalty = (norms - norms.min()) / (2 * process.noise_level(t)[..., None].square())
-    return (dictionary.prior.log() - penalty).softmax(-1)
-
-
 def _covariance(process: Process, t: Time, dictionary: PatchDictionary) -> Float[Tensor, "*t omega"]:
     """Return C_0u, the posterior covariance of the centre with each offset at x = 0."""
-    return (_weights(process, t, dictionary) * dictionary.centre) @ dictionary.patterns
+    return (dictionary.at_zero(process.noise_level(t)) * dictionary.centre) @ dictionary.patterns
 
 
 def _restoring(process: Process, t: Time, field: ReceptiveField, couplings: Tensor, k: Tensor) -> Tensor:
