@@ -106,10 +106,12 @@ def test_patch_says_what_it_found_and_where_everything_is(terminal: Terminal, tm
 def test_theory_prints_the_papers_numbers(terminal: Terminal) -> None:
     """The answer, then log 26, the drift's zero, |Omega| and c_Omega of the 5x5 box; other processes and fields."""
     printed = terminal.run("theory", "--receptive-field", "box:5", "--dimensions", "2", "--schedule", "vp:1")
-    assert shown(printed).startswith("answer The constant mode of the score goes soft at x = 0 at t = 3.258097")
+    assert shown(printed).startswith("answer The constant mode of the score goes soft first at x = 0, at t = 3.258097")
     for number in ("3.258097", "3.912423", "25", "0.196116", "diverges"):
         assert number in printed
     assert "Omega_eff" in terminal.run("theory", "--dictionary", "paper", "--schedule", "ve")
+    random = shown(terminal.run("theory", "--dictionary", "random:8", "--receptive-field", "box:5", "--seed", "0"))
+    assert "wave k = (3.142, 3.142) of the score goes soft first at x = 0, at t = 1.558" in random
     field = ["--receptive-field", "cross:1", "--dimensions", "3"]
     shown(terminal.run("theory", "--dictionary", "random:2", *field, "--schedule", "vp-linear:0.1:20"))
 

@@ -10,6 +10,7 @@ from formulas.test_landau import BOX, weighted_dictionary
 from formulas.test_patches import ONE_SIGN
 from helpers.dense import jacobian
 from helpers.errors import refused
+from helpers.random import normal
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary, random_dictionary, two_state_dictionary
 from softmode.exact.patch import PatchDenoiser
 from softmode.formulas.landau import critical_time
@@ -131,3 +132,25 @@ def test_what_has_no_symmetric_point_is_refused() -> None:
         softest_wave(ONE_SIGN)
     with refused("patterns: got 0 on 25 sites; expected at least 1 of each"):
         edge(0, 25)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_softest_wave_grows_first_in_a_simulation(seed: int) -> None:
+    """In a weak field that follows the frozen score k* grows as it should 3 % below its level; above it, nothing."""
+    dictionary, shape = random_dictionary(8, seed, BOX), (24, 24)
+    wave = softest_wave(dictionary, shape=shape)
+    assert any(wave.k)
+    start = 1e-6 * normal(1, 1, *shape)
+    for factor in (0.97, 1.03):
+        level, x = factor * math.sqrt(wave.strength), start
+        step, steps = 0.02 * level**2, 1500
+        for _ in range(steps):
+            x = x + step * (PatchDenoiser(dictionary)(x, level) - x) / level**2
+        growth = (torch.fft.fftn(x).abs() / torch.fft.fftn(start).abs())[0, 0]
+        rate = 0.02 * (wave.strength / level**2 - 1)
+        places = tuple(round(c * side / (2 * math.pi)) % side for c, side in zip(wave.k, shape, strict=True))
+        assert (float(growth.max()) > 1) == (factor < 1)
+        assert math.log(float(growth[places])) / steps == pytest.approx(rate, rel=0.05)
+        if factor < 1:
+            assert float(x.abs().max()) < 0.1
+            assert float(growth[places]) == pytest.approx(float(growth.max()), rel=1e-6)

@@ -103,6 +103,12 @@ def softest_wave(dictionary: PatchDictionary, level: float = math.inf, shape: Se
     return _softest(symmetric(dictionary), level, shape)
 
 
+def has_equal_norms(dictionary: PatchDictionary) -> bool:
+    """Tell whether all patterns have the same norm, so that C depends on no noise level."""
+    norms = dictionary.patterns.square().sum(1)
+    return torch.allclose(norms, norms[0], rtol=1e-12, atol=0)
+
+
 def edge(patterns: int, size: int) -> float:
     r"""Return the upper edge of the spectrum of C for many random patterns on many sites, $(1 + \sqrt{|\Omega|/M})^2$.
 
@@ -156,10 +162,10 @@ def _folded(k: Array) -> Array:
 
 def _soft_time(process: Process, strength: Callable[[float], float], dictionary: PatchDictionary) -> float:
     """Return the time of the highest noise level whose square is the strength there."""
-    norms = dictionary.patterns.square().sum(1)
-    if torch.allclose(norms, norms[0], rtol=1e-12, atol=0):
+    if has_equal_norms(dictionary):
         square = strength(math.inf)
     else:
+        norms = dictionary.patterns.square().sum(1)
         highest = float((dictionary.centre.abs() * dictionary.patterns.abs().sum(1)).max().maximum(norms.max())) ** 0.5
         levels = np.geomspace(1.01 * highest, LOWEST * highest, LEVELS)
 

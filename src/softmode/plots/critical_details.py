@@ -17,7 +17,7 @@ from softmode.runs.run import Run
 TITLES = (r"$\xi_{\mathrm{eq}}$ in every convention, medians", "all shells, medians", "every critical time")
 # inches of a row of panels, and of a row of times
 PANELS, ROW = 5.4, 0.4
-THEORY = ("t_c_score_omega", "t_c_score_omega_eff", "t_c_drift_omega", "t_c_drift_omega_eff")
+THEORY = ("t_c_score_omega", "t_c_score_softest", "t_c_drift_omega", "t_c_drift_softest")
 MEASURED = {
     "growth_onset": (f"onset of growth, {100 * ONSET_SHARE:.0f} % of its peak", STYLES["growth_onset"].color),
     "growth_peak": ("fastest growth", STYLES["growth_peak"].color),

@@ -182,7 +182,7 @@ def test_every_time_is_a_row_of_the_details(runs: dict[int, Run]) -> None:
     results = runs[2].results
     kinds = {q.kind for q in results.quantities if results.of(q.kind)} - {"xi_eq_free_peak"}
     assert found == {kind: [q.estimate.value for q in results.of(kind)] for kind in kinds}
-    assert {"t_c_score_omega", "t_c_score_omega_eff", "t_c_drift_omega", "t_c_drift_omega_eff"} <= kinds
+    assert {"t_c_score_omega", "t_c_score_softest", "t_c_drift_omega", "t_c_drift_softest"} <= kinds
 
 
 def test_times_in_doubt_are_in_the_details_only(runs: dict[int, Run]) -> None:

@@ -144,7 +144,7 @@ def test_the_results_name_theory_and_measurement(small: Run) -> None:
     """Theory values are exact, measured ones have errors, samples, intervals, definition and source."""
     results = small.results
     names = {q.name for q in results.quantities}
-    assert {"t_c_score_omega", "t_c_score_omega_eff", "t_c_drift_omega", "growth_onset_1", "growth_peak_1"} <= names
+    assert {"t_c_score_omega", "t_c_score_softest", "t_c_drift_omega", "growth_onset_1", "growth_peak_1"} <= names
     assert results["t_c_score_omega"].estimate.value == pytest.approx(math.log(10), abs=1e-12)
     assert results["t_c_score_omega"].level == pytest.approx(3, abs=1e-12)
     assert results["t_c_drift_omega"].estimate.value == pytest.approx(math.asinh(9), abs=1e-12)
