@@ -4,7 +4,7 @@
     python benchmarks/disjoint_sets.py --small
 
 It needs Fashion-MNIST, as Debian's package dataset-fashion-mnist has it, or softmode train fashion-mnist --download.
-Four sets of 64 images, as many as a window of 16 trajectories takes, and two sets of 64 states, each analysed apart.
+Four sets of 64 images or states, as many as a window of 16 trajectories takes, each analysed apart.
 """
 
 import argparse
@@ -115,11 +115,11 @@ def main() -> None:
         run, sets = sm.information(labelled, out=out / "information", **tiny), 2 if arguments.small else 4
         windows(run, sets)
         spread(run, sets)
-        tiny = {"trajectories": 4, "levels": 3} if arguments.small else {"trajectories": 128}
+        tiny = {"trajectories": 4, "levels": 3} if arguments.small else {"trajectories": 256}
         for model in (BINARY, LABELLED):
             run = sm.instability(model, out=out / f"instability-{model}", growth=False, **tiny)
             with np.errstate(all="ignore"):
-                instabilities(run, model, 2)
+                instabilities(run, model, sets)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "window": ("window", {"model": BINARY}),
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
                           "classifier": "fashion-mnist-classifier"}),
-    "waves": ("instability", {"model": BINARY, "trajectories": 128, "growth": False}),
+    "waves": ("instability", {"model": BINARY, "trajectories": 256, "growth": False}),
     "validate": ("validate", {}),
     "clones": ("clones", {"model": LABELLED}),
     "patch": ("patch", {}),
