@@ -10,7 +10,8 @@ from torch import Tensor
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.formulas.guided_flow import critical_level
-from softmode.observe.softest import Products, gain_along, lanczos, participation, softest_modes
+from softmode.observe.lanczos import Products, lanczos
+from softmode.observe.softest import gain_along, participation, softest_modes
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 START = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -4,8 +4,6 @@ $p_\sigma$ is log-concave where no eigenvalue of $dD/dx = 1 + \sigma^2\nabla\nab
 whose top eigenvalue does is unstable, in whichever mode: the paper's r = 0 without a choice of modes.
 """
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,30 +12,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
-
-Vectors = Float[Tensor, "batch site"]
-# gives A v and A^T v of a matrix A of its own for each of a batch
-Products = Callable[[Vectors], tuple[Vectors, Vectors]]
-# share of a batch still at work below which those that are done are dropped: setting up the rest costs half a product
-FEWER = 0.75
-
-
-class Eigenpairs(NamedTuple):
-    """The largest eigenvalues of the symmetric part of a matrix for each of a batch, in falling order.
-
-    Args:
-        values: Eigenvalues of (A + A^T) / 2.
-        vectors: Unit eigenvectors u.
-        residuals: |(A + A^T) u / 2 - value u|: an eigenvalue lies within that of each value.
-        antisymmetric: |(A - A^T) u| / 2 for the first of them.
-        steps: Products with A and with A^T that each took.
-    """
-
-    values: Float[Tensor, "batch pair"]
-    vectors: Float[Tensor, "batch pair site"]
-    residuals: Float[Tensor, "batch pair"]
-    antisymmetric: Float[Tensor, " batch"]
-    steps: Int[Tensor, " batch"]
+from softmode.observe.lanczos import Products, Vectors, generic, lanczos, unit
 
 
 class Softest(NamedTuple):
@@ -80,32 +55,41 @@ def softest_modes(
         tolerance: Residual, relative to the eigenvalue where that exceeds 1, at which the first mode is good enough.
     """
 
-    def products(left: Int[Tensor, " left"]) -> Products:
-        """Set up the Jacobians of those states that are left."""
-        states = x[left]
+    def of_those(left: Int[Tensor, " left"]) -> Products:
         noise = sigma[left] if isinstance(sigma, Tensor) and sigma.ndim else sigma
-
-        def of_states(z: Tensor) -> Tensor:
-            return denoiser(z, noise)
-
-        transposed = torch.func.vjp(of_states, states)[1]
-
-        def both(v: Vectors) -> tuple[Vectors, Vectors]:
-            field = v.to(x.dtype).reshape(states.shape)
-            with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
-                forward: Tensor = torch.func.jvp(of_states, (states,), (field,))[1]
-            (backward,) = transposed(field)
-            # the weights of a network may still be trained
-            return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
-
-        return both
+        return jacobians(denoiser, x[left], noise)
 
     first = start.flatten(1)
     # a guess that is a mode itself, but not the softest, would find no other
-    first = _unit(first, _generic(first, 0)) + 0.1 * _generic(first, 0)
-    found = lanczos(products, first, count, most, tolerance)
+    first = unit(first, generic(first, 0)) + 0.1 * generic(first, 0)
+    found = lanczos(of_those, first, count, most, tolerance)
     modes = found.vectors.unflatten(2, x.shape[1:])
     return Softest(found.values, modes, found.residuals, found.antisymmetric, found.steps)
+
+
+def jacobians(denoiser: Denoiser, x: Float[Tensor, "batch channel *space"], sigma: Tensor | float) -> Products:
+    """Return what multiplies vectors with the Jacobian of D at each state, and with its transpose.
+
+    Args:
+        denoiser: Any denoiser that automatic differentiation can go through, forward and backward.
+        x: States in EDM coordinates.
+        sigma: Noise level, scalar or [batch].
+    """
+
+    def of_states(z: Tensor) -> Tensor:
+        return denoiser(z, sigma)
+
+    transposed = torch.func.vjp(of_states, x)[1]
+
+    def both(v: Vectors) -> tuple[Vectors, Vectors]:
+        field = v.to(x.dtype).reshape(x.shape)
+        with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
+            forward: Tensor = torch.func.jvp(of_states, (x,), (field,))[1]
+        (backward,) = transposed(field)
+        # the weights of a network may still be trained
+        return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
+
+    return both
 
 
 def gain_along(
@@ -119,65 +103,6 @@ def gain_along(
     with torch.no_grad():
         answer: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (x,), (push,))[1]
     return (answer * push).flatten(1).sum(1)
-
-
-def lanczos(
-    products: Callable[[Int[Tensor, " left"]], Products], start: Vectors, count: int, most: int, tolerance: float
-) -> Eigenpairs:
-    """Return the largest eigenvalues of the symmetric parts of a batch of matrices.
-
-    Every new direction is made orthogonal to all before it, twice, so that no eigenvalue comes as a ghost. Where the
-    directions close, the search goes on along a fixed one across them. What is found of one does not depend on the
-    others of its batch: it is kept as it is when it is good enough, and those that are done are dropped.
-
-    Args:
-        products: Gives the products with the matrices of some of the batch, by their places.
-        start: First direction of each.
-        count: How many eigenvalues; the size of a matrix where that is less.
-        most: Most products; the size of a matrix where that is less.
-        tolerance: Residual of the first eigenvalue, relative to it where it exceeds 1, at which to stop.
-
-    Source: lanczos1950, with full reorthogonalisation.
-    """
-    batch, sites = start.shape
-    most, count = min(most, sites), min(count, most, sites)
-    left, pending = torch.arange(batch, device=start.device), start.new_ones(batch, dtype=torch.bool)
-    basis, skew = _unit(start, torch.ones_like(start))[:, None], start.new_empty(batch, 0, sites)
-    diagonal, beside = start.new_empty(2, batch, 0).double()
-    values, residuals = start.new_empty(2, batch, count).double()
-    found = Eigenpairs(
-        values, start.new_empty(batch, count, sites), residuals, start.new_empty(batch), torch.zeros_like(left)
-    )
-    both = products(left)
-    while True:
-        forward, backward = both(basis[:, -1])
-        image, skew = (forward + backward) / 2, _append(skew, (forward - backward) / 2)
-        diagonal = _append(diagonal, (image * basis[:, -1]).sum(1).double())
-        rest, steps = _across(image, basis), basis.shape[1]
-        norm = torch.linalg.vector_norm(rest, dim=1)
-        ritz, small = torch.linalg.eigh(_tridiagonal(diagonal, beside))
-        ritz, small = ritz.flip(1)[:, :count], small.flip(2)[:, :, :count]
-        wrong = norm.double()[:, None] * small[:, -1].abs()
-        good = wrong[:, 0] <= tolerance * ritz[:, 0].abs().clamp(min=1)
-        done = pending & (good | (steps == most)) & (steps >= count)
-        if bool(done.any()):
-            place, parts = left[done], small[done]
-            found.values[place], found.residuals[place], found.steps[place] = ritz[done], wrong[done], steps
-            found.vectors[place] = torch.einsum("bjs,bjp->bps", basis[done].double(), parts).to(start)
-            turned = torch.einsum("bjs,bj->bs", skew[done].double(), parts[:, :, 0])
-            found.antisymmetric[place] = torch.linalg.vector_norm(turned, dim=1).to(start)
-            pending = pending & ~done
-            if not pending.any():
-                return found
-        closed = norm <= 10 * torch.finfo(start.dtype).eps * diagonal.abs().amax(1).clamp(
-            min=torch.finfo(start.dtype).tiny
-        )
-        beside = _append(beside, torch.where(closed, 0, norm).double())
-        other = _generic(rest, steps)
-        basis = _append(basis, _unit(torch.where(closed[:, None], _across(other, basis), rest), other))
-        if int(pending.sum()) <= FEWER * len(left):
-            left, basis, skew, diagonal, beside = (each[pending] for each in (left, basis, skew, diagonal, beside))
-            pending, both = pending[pending], products(left)
 
 
 def participation(modes: Float[Tensor, "batch pair channel *space"]) -> Float[Tensor, "batch pair"]:
@@ -205,33 +130,3 @@ def wavenumber(modes: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " 
     power = torch.fft.fftn(modes, dim=axes).abs().square().sum(1)
     square = Lattice.of(modes).wave_vectors().square().sum(-1).to(power)
     return ((power * square).flatten(1).sum(1) / power.flatten(1).sum(1)).sqrt()
-
-
-def _generic(like: Vectors, index: int) -> Vectors:
-    """Return unit vectors with a part along every mode, others for every index."""
-    site = torch.arange(1, like.shape[1] + 1, dtype=torch.float64)
-    found = torch.cos(index + site.square() * math.sqrt(2 + index))
-    return (found / found.norm()).to(like).expand_as(like)
-
-
-def _append(known: Tensor, new: Tensor) -> Tensor:
-    """Return known [batch, step, ...] with one more step."""
-    return torch.cat([known, new[:, None]], 1)
-
-
-def _tridiagonal(diagonal: Float[Tensor, "batch step"], beside: Float[Tensor, "batch edge"]) -> Tensor:
-    return torch.diag_embed(diagonal) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-
-
-def _across(v: Vectors, known: Float[Tensor, "batch known site"]) -> Vectors:
-    """Return what of vectors is orthogonal to known directions."""
-    for _ in range(2):
-        v = v - torch.einsum("bks,bk->bs", known, torch.einsum("bks,bs->bk", known, v))
-    return v
-
-
-def _unit(v: Vectors, otherwise: Vectors) -> Vectors:
-    """Return vectors of norm 1, in the direction of others where they vanish."""
-    norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
-    found = torch.where(norm > 0, v, otherwise)
-    return found / torch.where(norm > 0, norm, torch.linalg.vector_norm(otherwise, dim=1, keepdim=True))
