@@ -1,4 +1,4 @@
-"""Lanczos' method for the symmetric parts of a batch of matrices, known by their products alone."""
+"""Lanczos' method for the symmetric parts of a batch of matrices, of which products alone are known."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Vectors = Float[Tensor, "batch site"]
+Nodes = Float[Tensor, "batch node"]
 # gives A v and A^T v of a matrix A of its own for each of a batch
 Products = Callable[[Vectors], tuple[Vectors, Vectors]]
 # share of a batch still at work below which those that are done are dropped: setting up the rest costs half a product
@@ -65,8 +66,7 @@ def lanczos(
         forward, backward = both(basis[:, -1])
         image, skew = (forward + backward) / 2, _append(skew, (forward - backward) / 2)
         diagonal = _append(diagonal, (image * basis[:, -1]).sum(1).double())
-        rest, steps = _across(image, basis), basis.shape[1]
-        norm = torch.linalg.vector_norm(rest, dim=1)
+        (rest, norm), steps = _onward(image, basis, diagonal), basis.shape[1]
         ritz, small = torch.linalg.eigh(_tridiagonal(diagonal, beside))
         ritz, small = ritz.flip(1)[:, :count], small.flip(2)[:, :, :count]
         wrong = norm.double()[:, None] * small[:, -1].abs()
@@ -81,15 +81,50 @@ def lanczos(
             pending = pending & ~done
             if not pending.any():
                 return found
-        closed = norm <= 10 * torch.finfo(start.dtype).eps * diagonal.abs().amax(1).clamp(
-            min=torch.finfo(start.dtype).tiny
-        )
-        beside = _append(beside, torch.where(closed, 0, norm).double())
-        other = generic(rest, steps)
-        basis = _append(basis, unit(torch.where(closed[:, None], _across(other, basis), rest), other))
+        beside, basis = _append(beside, norm.double()), _append(basis, rest)
         if int(pending.sum()) <= FEWER * len(left):
             left, basis, skew, diagonal, beside = (each[pending] for each in (left, basis, skew, diagonal, beside))
             pending, both = pending[pending], products(left)
+
+
+def quadrature(products: Products, start: Vectors, steps: int) -> tuple[Nodes, Nodes]:
+    r"""Return Gauss's quadrature of the spectra of symmetric parts, each weighted by the squared overlaps of a vector.
+
+    $v\cdot f(A)\,v = \sum_j w_j f(\theta_j)$ for unit v, exact for polynomials f up to the order 2 steps - 1.
+
+    Args:
+        products: Products with all matrices of the batch.
+        start: The vectors v, of any norm above 0.
+        steps: Nodes; the size of a matrix where that is less.
+
+    Returns:
+        Nodes, rising, and their weights, each [batch, node]; a vector inside few eigenvectors has nodes of weight 0.
+
+    Source: golub1994.
+    """
+    steps = min(steps, start.shape[1])
+    basis = unit(start, torch.ones_like(start))[:, None]
+    diagonal, beside = start.new_empty(2, len(start), 0).double()
+    while True:
+        forward, backward = products(basis[:, -1])
+        image = (forward + backward) / 2
+        diagonal = _append(diagonal, (image * basis[:, -1]).sum(1).double())
+        if basis.shape[1] == steps:
+            nodes, vectors = torch.linalg.eigh(_tridiagonal(diagonal, beside))
+            return nodes, vectors[:, 0].square()
+        rest, norm = _onward(image, basis, diagonal)
+        beside, basis = _append(beside, norm.double()), _append(basis, rest)
+
+
+def _onward(image: Vectors, basis: Tensor, diagonal: Tensor) -> tuple[Vectors, Float[Tensor, " batch"]]:
+    """Return the next direction and how far the image reaches into it; another one and 0 where directions close."""
+    rest = _across(image, basis)
+    norm = torch.linalg.vector_norm(rest, dim=1)
+    floor = torch.finfo(image.dtype)
+    closed = norm <= 10 * floor.eps * diagonal.abs().amax(1).clamp(min=floor.tiny).to(norm)
+    other = generic(rest, basis.shape[1])
+    rest = unit(torch.where(closed[:, None], _across(other, basis), rest), other)
+    return rest, torch.where(closed, 0, norm)
 
 
 def generic(like: Vectors, index: int) -> Vectors:
