@@ -10,7 +10,7 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.observe.lanczos import quadrature
 from softmode.observe.spectrum import spectrum
 
-FIELDS = normal(400, 3, 1, 4, 4)
+FIELDS = normal(225, 3, 1, 4, 4)
 
 
 def test_a_quadrature_is_exact_for_polynomials() -> None:
@@ -39,12 +39,12 @@ def test_the_spectrum_is_that_of_the_dense_jacobian() -> None:
         values = torch.linalg.eigvalsh((dense + dense.T) / 2)
         for power in (1, 2, 4):
             seen = found.mean(power)[:, i]
-            stderr = float(seen.std()) / 20
+            stderr = float(seen.std()) / 15
             assert abs(float(seen.mean() - values.pow(power).mean())) < 4 * stderr
-            assert stderr < 0.05 * float(values.abs().pow(power).mean())
+            assert stderr < 0.08 * float(values.abs().pow(power).mean())
         for level in (-0.4, 0.0, 0.3, 0.8, 9.0):
             share = float((values > level).double().mean())
-            (low, high) = ((each[:, i].mean(), 4 * each[:, i].std() / 20) for each in found.share_above(level))
+            (low, high) = ((each[:, i].mean(), 4 * each[:, i].std() / 15) for each in found.share_above(level))
             assert float(low[0] - low[1]) <= share <= float(high[0] + high[1])
             assert float(low[0]) <= float(high[0])
 
@@ -54,10 +54,10 @@ def test_many_nodes_close_the_bounds() -> None:
     spectrum_of = torch.rand(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     even = spectrum_of + torch.roll(spectrum_of.flip(0, 1), (1, 1), (0, 1))
     values = even / (even + 1)
-    found = spectrum(GaussianDenoiser(even), X, 1.0, FIELDS, 16)
+    found = spectrum(GaussianDenoiser(even), X, 1.0, FIELDS[:60], 16)
     level = float(values.median()) + 1e-6
     low, high = (each.mean() for each in found.share_above(level))
     share = float((values > level).double().mean())
-    assert float(low) - 0.02 < share < float(high) + 0.02
-    assert float(found.mean(1).mean()) == pytest.approx(float(values.mean()), abs=4 * float(found.mean(1).std()) / 34)
+    assert float(low) - 0.03 < share < float(high) + 0.03
+    assert float(found.mean(1).mean()) == pytest.approx(float(values.mean()), abs=4 * float(found.mean(1).std()) / 13)
     torch.testing.assert_close(found.nodes.amax(), values.max(), rtol=1e-6, atol=0)
