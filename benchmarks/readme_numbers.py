@@ -63,7 +63,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "clones": 0,
     },
     "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
-    "validate": {"nulls": 1, "transitions": 2, "trajectories": 2, "quick": True},
+    "validate": {"nulls": 1, "transitions": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
     "pulse": {**_GUIDED, "half_width": 2.0},

@@ -34,7 +34,7 @@ TINY = {
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
     "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
-    "validate": "--nulls 1 --transitions 1 --quick --trajectories 2",
+    "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",

@@ -180,6 +180,14 @@ def test_exact_estimates():
     assert (e.value, e.stderr, e.samples, e.low, e.high, e.reason) == (2.5, 0.0, 0, 2.5, 2.5, "")
 
 
+def test_a_group_of_one_has_no_spread_and_groups_are_left_out():
+    """A trajectory for each class would give an interval of no width."""
+    values = np.random.default_rng(0).standard_normal(24)[:, None]
+    alone, all_one = (bootstrap(values, lambda m: m, groups=groups)[0] for groups in (list(range(24)), []))
+    assert alone == all_one
+    assert alone.stderr == pytest.approx(1 / math.sqrt(24), rel=0.4)
+
+
 def test_small_groups_are_resampled_with_their_whole_variance():
     """The mean of ten groups of four has its variance; drawing four of four would cut it by a quarter."""
     rng = np.random.default_rng(0)
@@ -191,4 +199,4 @@ def test_small_groups_are_resampled_with_their_whole_variance():
         ratios.append(values[draws].mean(1).var(ddof=1) / (1 / 40))
     assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / np.sqrt(200))
     assert set(np.bincount(np.array(groups)[draws[0]]).tolist()) == {3}
-    assert bootstrap_draws(3, [0, 1, 1]).shape[1] == 2
+    assert bootstrap_draws(5, [0, 0, 1, 1, 1]).shape[1] == 3

@@ -143,7 +143,8 @@ def _alone(value: float, trajectories: int) -> Estimate:
 def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Return which trajectories are in each resample, [resample, drawn].
 
-    Of n in a group n - 1 are drawn: n of them would have (n - 1)/n of the variance, which counts in small groups.
+    Of n in a group n - 1 are drawn: n of them would have (n - 1)/n of the variance, which counts in small groups. Where
+    a group has one alone, which has no spread, groups are left out: the error then holds what differs between them.
 
     Args:
         count: Number of trajectories.
@@ -154,12 +155,12 @@ def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RES
     Source: efron1993; rao1988 for groups.
     """
     rng = np.random.default_rng(seed)
-    if len(groups) == 0:
+    if len(groups) == 0 or np.unique(np.asarray(groups), return_counts=True)[1].min() < 2:
         return rng.integers(count, size=(resamples, count))
     kinds, draws = np.asarray(groups), list[Array]()
     for kind in np.unique(kinds):
         (own,) = np.nonzero(kinds == kind)
-        draws.append(own[rng.integers(len(own), size=(resamples, max(1, len(own) - 1)))])
+        draws.append(own[rng.integers(len(own), size=(resamples, len(own) - 1))])
     return np.concatenate(draws, 1)
 
 

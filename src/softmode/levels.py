@@ -2,6 +2,8 @@
 
 import math
 
+from torch import Tensor
+
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.process import VE
@@ -41,6 +43,21 @@ def settled_levels(
                 f"{name} out"
             )
     return top, bottom
+
+
+def check_reaches(lowest: float, *images: Tensor | None) -> None:
+    """Raise a ValueError if the lowest noise level is above the scale of all data, below which all is decided.
+
+    Args:
+        lowest: Lowest noise level.
+        images: Data of each class, in the model's units; None where there are none.
+    """
+    known = [float(each.std()) for each in images if each is not None and each.numel() > 1]
+    if known and lowest > max(known):
+        raise refusal(
+            f"lowest: got {lowest:.3g}; expected less than the scale of the data, {max(known):.3g}: what is decided "
+            "below a level cannot be seen from above it"
+        )
 
 
 def default_times(model: Model, ends: tuple[float, float] | None = None) -> tuple[float, float]:

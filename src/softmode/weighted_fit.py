@@ -14,6 +14,8 @@ from softmode.estimate import Array, Estimate
 MISFIT = 4.0
 # factor to which a length must be known
 KNOWN = 10.0
+# rate below which there is none
+LEAST_RATE = 1e-12
 
 
 class WeightedFit(NamedTuple):
@@ -79,10 +81,14 @@ def _fit(
     rows: Float[Array, "time trajectory mode"], design: Float[Array, "mode 2"]
 ) -> tuple[Float[Array, "time 2"], Float[Array, " time"]]:
     """Return the two coefficients at every time, and the misfit."""
-    mean = rows.mean(1)
-    weights = np.linalg.inv(_shrunk(rows) / rows.shape[1])
+    mean, covariance = rows.mean(1), _shrunk(rows) / rows.shape[1]
+    # rates of nothing at all have no errors to weigh them by
+    lost = np.abs(rows).max((1, 2)) < LEAST_RATE
+    covariance[lost] = np.eye(rows.shape[2])
+    weights = np.linalg.inv(covariance)
     normal = design.T @ weights @ design
     fitted = np.linalg.solve(normal, design.T @ weights @ mean[..., None])[..., 0]
+    fitted[lost] = np.nan
     left = mean - fitted @ design.T
     return fitted, np.einsum("ti,tij,tj->t", left, weights, left) / (mean.shape[1] - 2)
 

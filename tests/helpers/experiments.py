@@ -98,7 +98,7 @@ TINY = {
         lambda: _guided() | {"centres": 3, "highest": 20.0, "lowest": 0.1, "width": 3.0}, "data", "images.npz",
         _write_images,
     ),
-    "validate": Tiny(lambda: {"nulls": 1, "transitions": 2, "trajectories": 2, "quick": True, "block": 1}),
+    "validate": Tiny(lambda: {"nulls": 1, "transitions": 2, "quick": True, "block": 1}),
 }  # fmt: skip
 
 

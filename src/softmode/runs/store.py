@@ -178,6 +178,9 @@ class Store:
         with written(self.directory / STORE):
             for name, array in arrays.items():
                 stored = np.ascontiguousarray(values[name], dtype=array.dtype)
+                if stored.dtype.kind == "f":
+                    # one NaN of all: zarr leaves out what is NaN throughout, and reads its own
+                    stored = np.where(np.isnan(stored), np.nan, stored).astype(array.dtype)
                 wanted = (len(block.trajectories), *array.shape[1 if done.shape[1] == 1 else 2 :])
                 if stored.shape != wanted:
                     raise TypeError(f"{block}: {name} has the shape {stored.shape}, but the plan describes {wanted}")

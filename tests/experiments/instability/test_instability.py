@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 import softmode as sm
+from helpers.errors import refused
 from softmode.experiments.instability.analyse import Curves, crossing, softest_wave
 from softmode.experiments.instability.growth import growth
 from softmode.process import VE
@@ -69,7 +70,7 @@ def test_no_log_concave_model_has_an_unstable_state(denoiser: sm.Denoiser) -> No
     model = sm.Model("log-concave", VE(), (1, SIDE, SIDE), lambda label: denoiser)
     run = softest(model, lowest=0.05, trajectories=16)
     assert run.results.values["verdict"] == "none"
-    assert run.results.answer.startswith("None of 16 states is unstable at any noise level")
+    assert run.results.answer.startswith("None of 16 states is unstable between sigma = 20 and 0.05")
     assert not (run.dataset["eigenvalue"].to_numpy() - run.dataset["residual"].to_numpy()[..., None] > 1).any()
 
 
@@ -97,7 +98,7 @@ def test_independent_pixels_are_unstable_below_one_in_modes_of_one_site() -> Non
 
 def test_noised_data_are_those_of_the_file_with_the_same_noise_at_every_level(tmp_path: Path) -> None:
     """D(x) = x/2 doubles as a witness: what is left of x after the data is noise of the level's size."""
-    images = np.linspace(-1, 1, 3 * SIDE * SIDE, dtype=np.float32).reshape(3, 1, SIDE, SIDE)
+    images = np.linspace(-3, 3, 3 * SIDE * SIDE, dtype=np.float32).reshape(3, 1, SIDE, SIDE)
     np.savez(tmp_path / "images.npz", images=images)
     seen: list[tuple[float, Tensor]] = []
 
@@ -111,6 +112,16 @@ def test_noised_data_are_those_of_the_file_with_the_same_noise_at_every_level(tm
     run = softest(model, states="forward", data=data, trajectories=3, levels=3, highest=9.0, lowest=1.0)
     np.testing.assert_allclose(run.dataset["eigenvalue"].to_numpy()[..., 0], 0.5, rtol=1e-5)
     assert run.identity["inputs"]["data"]
+
+
+def test_levels_above_the_scale_of_the_data_are_refused(tmp_path: Path) -> None:
+    """Nothing is decided there, which does not mean that nothing is decided at all."""
+    np.savez(tmp_path / "data.npz", images=np.random.default_rng(0).standard_normal((8, 1, SIDE, SIDE)))
+    settings = {"states": "forward", "data": str(tmp_path / "data.npz"), "trajectories": 4, "levels": 3}
+    with refused("lowest: got 5; expected less than the scale of the data, 1"):
+        softest(two_classes("constant", 8.0, 1.0), lowest=5.0, **settings)
+    answer = softest(two_classes("constant", 0.5, 1.0), lowest=0.5, **settings).results.answer
+    assert answer.startswith("None of 4 states is unstable between sigma = 20 and 0.5")
 
 
 def test_a_push_grows_where_classes_part_and_nowhere_else() -> None:
@@ -147,6 +158,7 @@ def test_states_that_are_unstable_from_the_start_say_to_raise_the_level() -> Non
         ({"highest": 1.0, "lowest": 2.0}, "highest: got 1; expected a noise level above lowest = 2"),
         ({"states": "forward"}, "data: --states forward needs data"),
         ({"labels": (7,)}, "labels: got 7; expected 0 to 1"),
+        ({"trajectories": 1}, "trajectories: got 1; expected at least 2: fewer have no interval"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
@@ -162,6 +174,30 @@ def test_a_model_without_derivative_is_refused() -> None:
     with pytest.raises(ValueError, match="model: 'opaque' cannot be differentiated") as caught:
         softest(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["no_grad", "inference_mode", "input", "output", "half"])
+def test_a_model_whose_derivative_is_not_that_of_its_values_is_refused(how: str) -> None:
+    """Or none of its states would be unstable; the same model with all of its derivatives is not."""
+    mu = (8 * WAVES["diagonal"] / WAVES["diagonal"].norm())[None]
+    exact = sm.GaussianMixture(torch.stack([mu, -mu]), spread=1.0).denoiser()
+
+    def cut(x: Tensor, sigma: Tensor | float) -> Tensor:
+        found: Tensor
+        if how in ("no_grad", "inference_mode"):
+            with getattr(torch, how)():
+                found = exact(x, sigma)
+        elif how == "input":
+            found = exact(x.detach(), sigma)
+        elif how == "output":
+            found = exact(x, sigma).detach()
+        else:
+            found = (exact(x, sigma) + exact(x.detach(), sigma)) / 2
+        return found
+
+    with refused("model: 'cut' answers .* to a unit push at sigma = .*; leave out torch.no_grad, inference_mode"):
+        softest(cut, shape=(1, SIDE, SIDE))
+    assert softest(exact, shape=(1, SIDE, SIDE), trajectories=2, levels=3).results["sigma_first"]
 
 
 def test_the_softest_plane_wave_is_found_beside_the_softest_mode() -> None:

@@ -12,6 +12,7 @@ import torch
 import softmode as sm
 from helpers.errors import refused
 from helpers.models import mixture_model, ornstein_zernike, two_gaussians
+from helpers.random import normal
 from helpers.runs import run
 from softmode.experiments.information.analyse import Known
 from softmode.experiments.instability.analyse import Curves
@@ -49,7 +50,9 @@ def tree(ratio: float) -> torch.Tensor:
 
 
 def found(model: sm.Model, folder: Path, **settings: Any) -> Run:
-    return run("window", folder / "run", model=model, **SMALL | settings)
+    # a first answer has steps of its own
+    small = {name: value for name, value in SMALL.items() if not (settings.get("quick") and name == "steps")}
+    return run("window", folder / "run", model=model, **small | settings)
 
 
 @pytest.mark.parametrize("k", [(0, 0), (0, 1), (2, 1), (4, 4)])
@@ -145,7 +148,43 @@ def test_a_probe_alone_has_no_answer_and_says_what_to_do(tmp_path: Path) -> None
     probe = run("probe", tmp_path / "probe", model=unlabelled(two_gaussians(8 * wave(0, 1), 1.0)), steps=12, shells=3)
     answer = decided(run("window", tmp_path / "other", model=str(probe.directory)))
     assert answer.verdict == "none"
+    assert answer.sentence.startswith("no window was looked for")
     assert "softmode window MODEL measures" in answer.sentence
+
+
+def test_a_window_that_is_not_finished_has_no_answer_yet(tmp_path: Path) -> None:
+    """Its probe is, but not what is known of the labels."""
+    whole = found(mixture_model(two_gaussians(8 * wave(2, 1), 1.0)), tmp_path, quick=True)
+    (whole.directory / "information" / "summary.json").unlink()
+    with refused("information is not finished|information.*holds no results|summary.json"):
+        run("window", tmp_path / "other", model=str(whole.directory))
+
+
+def test_a_finished_window_takes_no_settings(tmp_path: Path) -> None:
+    """It was measured with its own; nor does a first answer take those of its parts."""
+    probe = run("probe", tmp_path / "probe", model=unlabelled(two_gaussians(8 * wave(0, 1), 1.0)), steps=12, shells=3)
+    for name, value in (("share", 0.5), ("labels", (2, 4)), ("trajectories", 5), ("quick", True)):
+        with refused(f"{name}: got .*; a finished run is analysed as it was measured: leave it out"):
+            run("window", tmp_path / "other", model=str(probe.directory), **{name: value})
+    with refused("trajectories: got 64; --quick has its own: leave it out"):
+        run(
+            "window",
+            tmp_path / "other",
+            model=unlabelled(two_gaussians(8 * wave(2, 1), 1.0)),
+            quick=True,
+            trajectories=64,
+        )
+
+
+def test_each_value_has_two_images_at_least(tmp_path: Path) -> None:
+    """Of many classes a first answer takes more images, so that it has an interval."""
+    means = normal(12, 1, 8, 8)
+    mixture = sm.GaussianMixture(means, spread=0.5)
+    model = sm.Model("many", VE(), (1, 8, 8), mixture.denoiser, classes=12, levels=(0.05, 80.0))
+    many = found(model, tmp_path, quick=True)
+    assert sm.open(many.directory / "information").dataset.sizes["trajectory"] == 24
+    sigma_c = many.results["sigma_c"].estimate
+    assert sigma_c.low < sigma_c.value < sigma_c.high
 
 
 def test_quick_is_a_smaller_one(tmp_path: Path) -> None:

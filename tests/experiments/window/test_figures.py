@@ -106,7 +106,7 @@ def test_an_edm2_network_of_two_classes_goes_through_everything(tmp_path: Path) 
     model = Model(
         "edm2", VE(), (3, 8, 8), lambda label: lambda x, sigma: network(x, sigma, label), classes=5
     )  # fmt: skip
-    settings = TINY | {"labels": (1, 4), "quick": True, "precision": "bfloat16"}
+    settings = {"shells": 3, "labels": (1, 4), "quick": True, "precision": "bfloat16"}
     run = run_of("window", tmp_path / "run", model=model, **settings)
     assert run.results.values["null"]["from"] == "samples"
     names = {path.name for look in looks(run.directory) for path in look.draw()}

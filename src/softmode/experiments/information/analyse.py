@@ -18,6 +18,8 @@ from softmode.runs.run import Run
 
 ROWS = 8
 SOURCE = "path posterior, guo2005"
+# share of the entropy of a label that is next to nothing
+LITTLE = 0.05
 
 
 class Known(NamedTuple):
@@ -221,6 +223,11 @@ def _answer(known: Sequence[Known], quantities: Sequence[Quantity], run: Run) ->
         )
     if len(known) == 1:
         half, low, high, total = (by[name] for name in ("sigma_half", "sigma_lo", "sigma_hi", "information"))
+        if not total.value > LITTLE * known[0].entropy:
+            return (
+                f"Next to nothing is known of the {known[0].name} down to sigma = {run.config['lowest']:.3g}: "
+                f"{max(0.0, total.value):.2g} of {known[0].entropy:.3f} nats."
+            )
         return (
             f"The {known[0].name} is decided between sigma = {high.value:.3g} {high.interval} and {low.value:.3g} "
             f"{low.interval}, where {run.config['share']:.0%} of {total} nats are gained, of "

@@ -19,7 +19,7 @@ from softmode.experiments.information.config import Config
 from softmode.experiments.information.images import Noised, noised_images
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import settled_levels
+from softmode.levels import check_reaches, settled_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.observe.state import Variable
@@ -35,6 +35,8 @@ from softmode.targets import Target, targets
 
 # highest and lowest noise level
 LEVELS = (80.0, 0.05)
+# fewest images that have an interval
+LEAST = 2
 
 
 def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "InformationPlan":
@@ -48,6 +50,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
         ValueError: If any field is out of range or the model cannot be used, naming the remedy.
     """
     check(config)
+    if config.trajectories < LEAST:
+        raise refusal(f"trajectories: got {config.trajectories}; expected at least {LEAST}: fewer have no interval")
     given = given or {}
     model, device, dtype = open_model(config, given)
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
@@ -63,6 +67,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     if asked and sum(len(target.labels) for target in asked) == len(asked):
         raise refusal(f"model: {quote(model.name)} knows one class, about which there is nothing to know: 0 nats")
     images = noised_images(config, model, asked, device, dtype)
+    check_reaches(lowest, images.images)
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     labels = dict.fromkeys(label for target in asked for label in target.labels)
     denoisers = _without(model, asked) | {label: model.denoiser(label) for label in labels}

@@ -142,7 +142,10 @@ def crossing(curve: Array, levels: Array) -> float:
 
 
 def levels_of(curves: Curves, quantile: float) -> tuple[Estimate, Estimate]:
-    """Return the level from which on a share of the states is unstable, and the median extent of modes there."""
+    """Return the level from which on a share of the states is unstable, and the median extent of modes there.
+
+    That of the first state is one of these states alone, and has no error.
+    """
     stacked = np.stack([curves.sure, curves.extents], 2)
     logs = np.log(curves.levels)[::-1]
 
@@ -157,6 +160,9 @@ def levels_of(curves: Curves, quantile: float) -> tuple[Estimate, Estimate]:
         return np.array([level, math.exp(np.interp(math.log(level), logs, np.log(median(softest))[::-1]))])
 
     level, extent = bootstrap(stacked, statistic, centre=lambda sample: sample)
+    if quantile == 1 and not math.isnan(level.value):
+        # the extreme of these states, of which resamples know nothing
+        return Estimate.exact(level.value), Estimate.exact(extent.value)
     if not math.isnan(level.value):
         return level, extent
     top = np.quantile(curves.values, quantile, axis=0)
@@ -186,8 +192,9 @@ def _answer(curves: Curves, found: dict[str, tuple[Estimate, Estimate]], verdict
         if curves.values[:, 0].max() > 1:
             return f"Some states are unstable at the highest noise level, {curves.levels[0]:.3g}: raise --highest."
         return (
-            f"None of {count} states is unstable at any noise level: the largest eigenvalue is "
-            f"{curves.values.max():.3g}, and below 1 nothing is decided in one mode rather than gradually."
+            f"None of {count} states is unstable between sigma = {curves.levels[0]:.3g} and {curves.levels[-1]:.3g}: "
+            f"the largest eigenvalue is {curves.values.max():.3g}, and below 1 nothing is decided in one mode rather "
+            "than gradually."
         )
     (first, first_extent), (half, half_extent) = found["first"], found["half"]
     if math.isnan(half.value):

@@ -17,11 +17,12 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
 from softmode.experiments.instability.config import Config
+from softmode.experiments.instability.derivatives import check_derivatives
 from softmode.experiments.instability.growth import growth
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import flow_levels, settled_levels
-from softmode.message import first_line, quote, refusal
+from softmode.levels import check_reaches, flow_levels, settled_levels
+from softmode.message import refusal
 from softmode.model import Model
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
@@ -43,6 +44,8 @@ LEVELS = (80.0, 0.1)
 FLOW_STEPS = 64
 # a product with the Jacobian and one with its transpose, in evaluations of the network
 PRODUCTS = 4
+# fewest states that have an interval
+LEAST = 2
 # products that a mode takes, about
 TYPICAL = 8
 # eigenvalues of each state
@@ -69,18 +72,21 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
         ValueError: If any field is out of range or the model cannot be used, naming the remedy.
     """
     check(config)
+    if config.trajectories < LEAST:
+        raise refusal(f"trajectories: got {config.trajectories}; expected at least {LEAST}: fewer have no interval")
     given = given or {}
     model, device, dtype = open_model(config, given)
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
     config = replace(config, highest=highest, lowest=lowest)
     labels = dealt_labels(config.labels, model, config.trajectories)
     images = _images(config, model, labels) if config.states == "forward" else {}
+    check_reaches(lowest, *images.values())
     denoisers = {label: model.denoiser(label) for label in labels}
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     middle = float(levels[len(levels) // 2])
     seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
     for each in denoisers.values():
-        _check_differentiable(each, model, dtype, device, middle)
+        check_derivatives(each, model.name, model.shape, levels.to(device, dtype))
     return InstabilityPlan(config, model, denoisers, images, levels, dtype, device, seconds)
 
 
@@ -103,20 +109,6 @@ def _images(config: Config, model: Model, labels: tuple[Label, ...]) -> dict[Lab
             )
         found[label] = images
     return found
-
-
-def _check_differentiable(
-    denoiser: Denoiser, model: Model, dtype: torch.dtype, device: torch.device, sigma: float
-) -> None:
-    x = sigma * torch.ones(1, *model.shape, dtype=dtype, device=device)
-    try:
-        softest_modes(denoiser, x, sigma, x, most=1)
-    # whatever the user's code raises
-    except Exception as error:
-        raise refusal(
-            f"model: {quote(model.name)} cannot be differentiated ({first_line(error)}); its Jacobian is needed, "
-            "forward and backward: leave out torch.no_grad and what has no derivative"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

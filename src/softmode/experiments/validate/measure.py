@@ -55,6 +55,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Validate
         raise refusal("nulls: got 0, and no transitions; expected at least one model of either")
     if config.trajectories < 2:
         raise refusal(f"trajectories: got {config.trajectories}; expected at least 2: fewer have no interval")
+    if config.quick and config.trajectories != Config.trajectories:
+        raise refusal(f"trajectories: got {config.trajectories}; --quick has its own: leave it out")
     parse_device(config.device)
     return ValidatePlan(config)
 
@@ -141,8 +143,9 @@ class ValidatePlan(Plan):
     def score(self, index: int) -> dict[str, Array]:
         """Return what the window of a model says, beside what is true."""
         case = self.case(index)
+        size = {} if self.config.quick else {"trajectories": self.config.trajectories}
         config = WINDOW.config(
-            model=case.kind, classifier="none", trajectories=self.config.trajectories, quick=self.config.quick,
+            model=case.kind, classifier="none", **size, quick=self.config.quick,
             seed=self._seed(index), dtype=self.config.dtype, device=self.config.device, block=64,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="softmode-") as folder:

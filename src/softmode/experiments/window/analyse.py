@@ -4,6 +4,7 @@ import math
 
 from softmode.critical import peak_windows
 from softmode.estimate import Array, median
+from softmode.experiments.information.analyse import labels_of
 from softmode.experiments.window.criteria import (
     PROBE,
     Criterion,
@@ -15,7 +16,16 @@ from softmode.experiments.window.criteria import (
     instability_criteria,
     peak_criterion,
 )
-from softmode.experiments.window.decided import Decided, Window, decided
+from softmode.experiments.window.decided import (
+    INFORMATION,
+    INSTABILITY,
+    KNOWN_IN,
+    SOFT_IN,
+    Decided,
+    Window,
+    beside,
+    decided,
+)
 from softmode.experiments.window.quick import quick_note
 from softmode.experiments.window.softness import null_softness, simulated_null, softness
 from softmode.rounding import within
@@ -23,6 +33,8 @@ from softmode.runs.clock import Clock
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
+# nats by which a model must be surer than it is right to be told so
+SURER = 0.1
 SOURCES = {"label": "path posterior, guo2005", "softest modes": "r = 0 of any mode: paper Eq. 4, Sec. 5", "": ""}
 MIDDLES = {
     "label": "noise level by which half of what is known of the label is known",
@@ -149,8 +161,7 @@ def _remarks(run: Run, found: Decided, criteria: list[Criterion], origin: str) -
         "samples": ["the null model has the power spectrum of this run's samples: give --data for that of the data"],
         "none": ["there is no null model to compare with: give --data"],
     }[origin]
-    if first := quick_note(run):
-        remarks.insert(0, first)
+    remarks = [*_first_remarks(run), *remarks]
     if not found.windows:
         return remarks
     main = found.main
@@ -158,10 +169,43 @@ def _remarks(run: Run, found: Decided, criteria: list[Criterion], origin: str) -
         which = "where most is gained" if found.by == "label" else "the first"
         remarks.append(f"of {len(found.windows)} windows, that {which} is the one that is exported")
     for criterion in criteria:
-        sigma = criterion.sigma.value
-        if math.isfinite(sigma) and not within(sigma, main.low.value, main.high.value):
+        if _disagrees(criterion, found):
             remarks.append(_disagreement(criterion, main))
     return remarks
+
+
+def _first_remarks(run: Run) -> list[str]:
+    """Say of a first answer that it is one, what was noised, and what of a label cannot be known."""
+    remarks = [first] if (first := quick_note(run)) else []
+    known, soft = beside(run, KNOWN_IN, INFORMATION), beside(run, SOFT_IN, INSTABILITY)
+    if known is not None:
+        remarks.append(
+            f"the labels are those of {known.dataset.sizes['trajectory']} images: {known.identity['noised']}"
+        )
+        of_label = labels_of(known)
+        if any((each.truth < 0).any() for each in of_label):
+            remarks.append("which label an image truly has is not known: the model may be surer than it is right")
+        for quantity in known.results.of("calibration"):
+            gap = quantity.estimate
+            if gap.value > max(SURER, 2 * gap.stderr):
+                remarks.append(f"the model is surer of its label than it is right, by {gap} nats where it is worst")
+    elif soft is not None:
+        what = "held-out data" if soft.config["states"] == "forward" else "the model's own samples"
+        remarks.append(f"the softest modes are those of {soft.dataset.sizes['trajectory']} states: {what}, noised")
+        if len(run.config["labels"]) == 1:
+            remarks.append(f"of one label alone, {run.config['labels'][0]}, there is nothing to know: 0 nats")
+    return remarks
+
+
+def _disagrees(criterion: Criterion, found: Decided) -> bool:
+    """Tell whether a criterion lies outside the window by two standard errors; the first state must lie above."""
+    sigma, main = criterion.sigma.value, found.main
+    if not math.isfinite(sigma) or within(sigma, main.low.value, main.high.value):
+        return False
+    if found.by == "softest modes" and criterion.name == "first_unstable_state":
+        return False
+    distance = criterion.distance(main.sigma_c)
+    return not abs(distance.value) < 2 * distance.stderr
 
 
 def _disagreement(criterion: Criterion, window: Window) -> str:
@@ -171,6 +215,6 @@ def _disagreement(criterion: Criterion, window: Window) -> str:
     known = distance.stderr > 1e-6 * abs(distance.value)
     errors = f", {abs(distance.value) / distance.stderr:.1f} standard errors" if known else ""
     return (
-        f"{criterion.title} disagrees: sigma = {criterion.sigma} is {side} the window, "
+        f"{criterion.title} disagrees: sigma = {sigma:.3g} is {side} the window, "
         f"a factor {math.exp(abs(distance.value)):.3g} from sigma_c{errors}"
     )

@@ -20,7 +20,6 @@ from softmode.experiments.window.decided import INFORMATION, INSTABILITY, KNOWN_
 from softmode.experiments.window.softness import Intercept, peak_of
 from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
-from softmode.runs.store import is_run
 
 PROBE = Experiment("probe", "softmode.experiments.probe")
 CLONES = Experiment("clones", "softmode.experiments.clones")
@@ -193,8 +192,8 @@ def clone_criteria(run: Run) -> list[Criterion]:
     Args:
         run: The probe, with finished clones in its directory `clones`, if there are any.
     """
-    clones = Run(run.directory / CLONES_IN, CLONES)
-    if not is_run(clones.directory) or not clones.results_file.is_file():
+    clones = beside(run, CLONES_IN, CLONES)
+    if clones is None:
         return []
     results, criteria = clones.results, []
     threshold = results.values["threshold"]

@@ -85,10 +85,11 @@ def decided(run: Run) -> Decided:
     soft = beside(run, SOFT_IN, INSTABILITY)
     if soft is not None:
         return by_modes(Curves.of(soft))
-    return _nothing(
-        "a probe alone cannot tell a window from noise; softmode window MODEL measures the labels and the softest "
-        "modes beside it",
-        "", run.dataset.sizes["trajectory"],
+    return Decided(
+        "none", "", (),
+        "no window was looked for: a probe alone cannot tell one from noise; softmode window MODEL measures the labels "
+        "and the softest modes beside it",
+        run.dataset.sizes["trajectory"],
     )  # fmt: skip
 
 
@@ -177,7 +178,7 @@ def by_modes(curves: Curves) -> Decided:
     real = [each for each in found if (sure[(curves.levels <= each[0]) & (curves.levels >= each[1])] > 0).any()]
     if real:
         sites = f"more than {EXTENDED * curves.sites:.0f} of {curves.sites} sites"
-        least = f"at least {FIRST:.0%}" if FIRST * count >= 1 else "some"
+        least = f"at least {FIRST:.0%}" if FIRST * count >= 1 else "at least one"
         said = f"there {least} of {count} states are unstable, in modes of {sites}"
         return _answer("softest modes", [_of_modes(scores, curves.levels, each) for each in real], said, count)
     return _nothing(_why_none(curves, found), "softest modes", count)
@@ -299,6 +300,13 @@ def _nothing(why: str, by: str, samples: int) -> Decided:
 
 
 def beside(run: Run, place: str, experiment: Experiment) -> Run | None:
-    """Return a finished run in a directory of the probe's."""
+    """Return a run in a directory of the probe's; None where there is none.
+
+    Raises:
+        ValueError: If it is not finished.
+    """
     found = Run(run.directory / place, experiment)
-    return found if is_run(found.directory) and found.results_file.is_file() else None
+    if not is_run(found.directory):
+        return None
+    _ = found.results
+    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from softmode.bounds import check
+from softmode.bounds import check, shown
 from softmode.data import read_images
 from softmode.estimate import Array
 from softmode.experiments.probe.config import Config as ProbeConfig
@@ -50,7 +50,10 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
                 f"model: {quote(config.model)} holds a run of {made}; softmode window takes one of softmode probe or "
                 "softmode window"
             )
+        _refuse_beside(config, "model", "a finished run is analysed as it was measured")
         return WindowPlan(config, home_of=Path(config.model))
+    if config.quick:
+        _refuse_beside(config, "", "--quick has its own", ("trajectories", "steps", "snapshots"))
     settings = {field.name: getattr(config, field.name) for field in fields(ProbeConfig)}
     probe = prepare_probe(ProbeConfig(**settings | _quick(config, "probe")), given)
     _check_scale(probe)
@@ -61,6 +64,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
     known = None
     if asked := _followed(config, probe.model):
         images = {"trajectories": many} | _quick(config, "known")
+        # two of each value at least, or values have no spread
+        images["trajectories"] = max(images["trajectories"], 2 * max(len(target.labels) for target in asked))
         labels = asked[0].labels if len(asked) == 1 else (None,)
         enough = _has_data(config, probe.model, labels, images["trajectories"])
         images |= {"states": "auto"} if enough else {"states": "samples", "data": ""}
@@ -72,6 +77,14 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
         states |= {"states": "forward"} if enough else {"states": "reverse"}
         soft = INSTABILITY.prepare(_of(INSTABILITY, config, **states), told)
     return WindowPlan(config, probe, clones, soft, known)
+
+
+def _refuse_beside(config: Config, of: str, why: str, names: Sequence[str] = ()) -> None:
+    """Raise a ValueError if a field of some names, or any but one, is not left at its default."""
+    for field in fields(config):
+        chosen = getattr(config, field.name)
+        if field.name != of and field.name in (names or [field.name]) and chosen != field.default:
+            raise refusal(f"{field.name}: got {shown(chosen)}; {why}: leave it out")
 
 
 def _quick(config: Config, part: str) -> dict[str, Any]:
