@@ -95,6 +95,16 @@ def test_there_is_no_window_in_noise(tmp_path: Path, denoiser: Any) -> None:
     assert local or "none of 64 states is unstable" in results.answer
 
 
+@pytest.mark.parametrize("answer", [0.0, 1.0])
+def test_models_that_answer_nothing_or_all_have_none_either(tmp_path: Path, answer: float) -> None:
+    """Nothing of them has an error, nothing is undefined in more than one way, and what was noised is said."""
+    model = sm.Model("all or nothing", VE(), (1, SIDE, SIDE), lambda _label: lambda x, sigma: answer * x)
+    run = found(model, tmp_path, quick=True)
+    run.store.verify()
+    assert "none of 8 states is unstable" in run.results.answer
+    assert "the softest modes are those of 8 states: the model's own samples, noised" in run.results.notes
+
+
 @pytest.mark.parametrize(("kind", "seed"), [*(("convolutions", seed) for seed in range(3)), ("U-Net", 0)])
 def test_an_untrained_network_has_no_window(tmp_path: Path, kind: str, seed: int) -> None:
     """The top eigenvalue of dD/dx exceeds 1 in some, but its mean over states exceeds that of any score too."""
