@@ -18,8 +18,8 @@ class Config(ProbeConfig):
 
     Example: softmode window runs/window --format json
 
-    MODEL may be the directory of a finished run of softmode probe or softmode window: then that one is analysed, and
-    nothing is computed again. An interrupted run is resumed by the same command.
+    MODEL may be the directory of a finished run of softmode window: then that one is analysed, and nothing is computed
+    again. An interrupted run is resumed by the same command.
     """
 
     trajectories: Count = 16
