@@ -85,7 +85,7 @@ def modes(run: Run) -> Figure | None:
             ax.set_axis_off()
             unstable = bool(curves.unstable[row, place])
             extent = curves.extents[row, place]
-            words = "no answer" if math.isnan(extent) else f"{extent:.0f} site{'s' * (round(extent) != 1)}"
+            words = "no soft mode" if math.isnan(extent) else f"{extent:.0f} site{'s' * (round(extent) != 1)}"
             ax.text(0.5, -0.03, words, transform=ax.transAxes, ha="center", va="top", fontsize=TEXT,
                     color=VERMILLION if unstable else "black")  # fmt: skip
             if row == 0:
