@@ -38,9 +38,7 @@ def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool 
         OSError: If the disk is full or takes no more; finished blocks stay readable.
     """
     home = plan.home(Path(out))
-    if plan.variables:
-        check_directory(home, {"experiment": experiment.name})
-        check_room(plan, home)
+    _check_place(experiment, plan, home)
     if progress and plan.needs():
         _announce_all(experiment, plan, home)
     needed = {
@@ -100,6 +98,15 @@ def outlook(home: Path) -> str:
     return (
         f"the same command goes on, with {done} block(s) kept" if done else "no block was finished, so it begins anew"
     )
+
+
+def _check_place(experiment: Experiment, plan: Plan, home: Path) -> None:
+    """Raise a ValueError if there is no place for a run, or for one of those that it needs."""
+    if plan.variables:
+        check_directory(home, {"experiment": experiment.name})
+        check_room(plan, home)
+    for place, (other, its_plan) in plan.needs().items():
+        _check_place(other, its_plan, home / place)
 
 
 def _announce_all(experiment: Experiment, plan: Plan, home: Path) -> None:
