@@ -159,9 +159,11 @@ class ValidatePlan(Plan):
             known.get(name, transition if name not in ("first_unstable_state", *WINDOWED) else math.nan)
             for name in CRITERIA
         ]
+        # what is exact has no interval
+        ends = [(each.low, each.high) if each.samples else (math.nan, math.nan) for each in estimates]
         row: dict[str, Any] = {
-            "level": [each.value for each in estimates], "low": [each.low for each in estimates],
-            "high": [each.high for each in estimates], "doubt": [bool(each.reason) for each in estimates],
+            "level": [each.value for each in estimates], "low": [low for low, _ in ends], "high": [high for _, high in ends],
+            "doubt": [bool(each.reason) for each in estimates],
             "truth": wanted, "kind": KINDS.index(case.kind), "flaw": list(FLAWS).index(case.flaw),
             "labelled": case.labels is not None, "separate": len(case.levels),
             "separate_found": _separate(results, case.levels), "windows": len(results.values["windows"]),
