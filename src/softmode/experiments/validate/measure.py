@@ -162,8 +162,8 @@ class ValidatePlan(Plan):
         # what is exact has no interval
         ends = [(each.low, each.high) if each.samples else (math.nan, math.nan) for each in estimates]
         row: dict[str, Any] = {
-            "level": [each.value for each in estimates], "low": [low for low, _ in ends], "high": [high for _, high in ends],
-            "doubt": [bool(each.reason) for each in estimates],
+            "level": [each.value for each in estimates], "doubt": [bool(each.reason) for each in estimates],
+            "low": [low for low, _ in ends], "high": [high for _, high in ends],
             "truth": wanted, "kind": KINDS.index(case.kind), "flaw": list(FLAWS).index(case.flaw),
             "labelled": case.labels is not None, "separate": len(case.levels),
             "separate_found": _separate(results, case.levels), "windows": len(results.values["windows"]),
