@@ -53,6 +53,8 @@ def option(words: list[str], name: str, default: str = "") -> str:
 
 
 def tiny(words: list[str]) -> list[str]:
+    if words[0] == "window" and Path(words[1]).is_dir():
+        return words  # a finished one takes no settings
     device = ["--device", "cpu"] if "--device" in words else []
     return [*words, *device, *TINY.get(words[0], "").format(out=option(words, "--out")).split()]
 
