@@ -72,7 +72,7 @@ def ginzburg_landau(process: Process, t: Time, source: Source) -> GinzburgLandau
     centre, total = dictionary.centre, dictionary.patterns.sum(1)
     linear = weights @ (centre * total)
     cubic = (3 * linear * (weights @ total.square()) - weights @ (centre * total.pow(3))) / 6
-    coupling = _strength(process, t)
+    coupling = strength(process, t)
     stiffness = kappa_tensor(process, t, source)
     return GinzburgLandau(
         r=1 / process.sigma(t).square() - coupling * linear,
@@ -102,7 +102,7 @@ def kappa_tensor(process: Process, t: Time, source: Source) -> Float[Tensor, "*t
     dictionary = _dictionary(source)
     u = dictionary.receptive_field.tensor()
     moment = 0.5 * torch.einsum("...o,om,on->...mn", _covariance(process, t, dictionary), u, u)
-    return _strength(process, t)[..., None, None] * moment
+    return strength(process, t)[..., None, None] * moment
 
 
 def critical_time(process: Process, omega: float) -> float:
@@ -193,7 +193,7 @@ def effective_coupling(process: Process, t: Time, omega: float) -> Float[Tensor,
     """
     m = mean_field_branch(process, t, omega)
     argument = process.alpha(t) * omega * m / process.sigma(t).square()
-    return _strength(process, t) * argument.cosh().pow(-2)
+    return strength(process, t) * argument.cosh().pow(-2)
 
 
 def quadratic_hamiltonian(
@@ -220,7 +220,7 @@ def quadratic_hamiltonian(
     """
     dictionary = _dictionary(source)
     field = dictionary.receptive_field
-    couplings = float(_strength(process, t)) * _covariance(process, t, dictionary)[None]
+    couplings = float(strength(process, t)) * _covariance(process, t, dictionary)[None]
     pull = periodic_correlation(x, dense_kernels(couplings, field).to(x), field)
     return 0.5 * (x * (x / float(process.sigma(t)) ** 2 - pull)).flatten(1).sum(1)
 
@@ -245,7 +245,7 @@ def dispersion(process: Process, t: Time, source: Source, k: Float[Tensor, "*k d
     Source: paper Eq. 7 and App. A, exact in k.
     """
     dictionary = _dictionary(source)
-    couplings = _strength(process, t)[..., None] * _covariance(process, t, dictionary)
+    couplings = strength(process, t)[..., None] * _covariance(process, t, dictionary)
     return _restoring(process, t, dictionary.receptive_field, couplings, k)
 
 
@@ -285,8 +285,8 @@ def _check_omega(omega: float) -> None:
         raise ValueError(f"omega: got {omega:g}; expected a finite |Omega| or Omega_eff")
 
 
-def _strength(process: Process, t: Time) -> Tensor:
-    """Return alpha^2 / sigma^4."""
+def strength(process: Process, t: Time) -> Tensor:
+    """Return alpha^2 / sigma^4, by which a covariance enters the score."""
     return (process.alpha(t) / process.sigma(t).square()).square()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softmode.exact.dictionary import PatchDictionary
 from softmode.exact.patch import dense_kernels, periodic_correlation
+from softmode.formulas.landau import strength
 from softmode.message import refusal
 from softmode.process import Process
 from softmode.schedule import Time
@@ -100,7 +101,7 @@ def couplings(
 
     Source: paper Eqs. 36, 37 and 48, corrected.
     """
-    scaled = _strength(process, t)[..., None, None] * covariance(process, t, dictionary)
+    scaled = strength(process, t)[..., None, None] * covariance(process, t, dictionary)
     diagonal = scaled.diagonal(dim1=-2, dim2=-1)
     return 1 / process.sigma(t).square() - diagonal.sum(-1), scaled - torch.diag_embed(diagonal)
 
@@ -178,9 +179,9 @@ def patch_hamiltonian(
 
     Source: paper Eqs. 32, 34, 44 and 46.
     """
-    strength, matrix = float(_strength(process, t)), covariance(process, t, dictionary)
-    quadratic = z.square().sum(-1) / float(process.sigma(t)) ** 2 - strength * (z @ matrix * z).sum(-1)
-    return quadratic / 2, -(strength**2) / 24 * fourth_cumulant_along(z, process, t, dictionary)
+    factor, matrix = float(strength(process, t)), covariance(process, t, dictionary)
+    quadratic = z.square().sum(-1) / float(process.sigma(t)) ** 2 - factor * (z @ matrix * z).sum(-1)
+    return quadratic / 2, -(factor**2) / 24 * fourth_cumulant_along(z, process, t, dictionary)
 
 
 def lattice_hamiltonian(
@@ -203,14 +204,14 @@ def lattice_hamiltonian(
     Source: paper Eqs. 35, 36, 44, 46 and 48.
     """
     field = symmetric(dictionary).receptive_field
-    strength = float(_strength(process, t))
+    factor = float(strength(process, t))
     weights = dictionary.at_zero(process.noise_level(t))
     # (h . p) of every patch, from which moments over the patterns follow at each site
     squares = periodic_correlation(x, dense_kernels(dictionary.patterns, field).to(x), field).flatten(2).square()
     second = torch.einsum("k,bks->bs", weights.to(x), squares)
     fourth = torch.einsum("k,bks->bs", weights.to(x), squares.square()) - 3 * second.square()
-    quadratic = x.flatten(1).square().sum(1) / float(process.sigma(t)) ** 2 - strength * second.sum(1)
-    return quadratic / 2, -(strength**2) / 24 * fourth.sum(1)
+    quadratic = x.flatten(1).square().sum(1) / float(process.sigma(t)) ** 2 - factor * second.sum(1)
+    return quadratic / 2, -(factor**2) / 24 * fourth.sum(1)
 
 
 def covariance_at(level: Tensor, dictionary: PatchDictionary) -> Float[Tensor, "*t omega omega"]:
@@ -223,8 +224,3 @@ def symmetric(dictionary: PatchDictionary) -> PatchDictionary:
     if not dictionary.is_symmetric():
         raise refusal("dictionary: got one without Z2 symmetry; expected p and -p equally likely, for every p")
     return dictionary
-
-
-def _strength(process: Process, t: Time) -> Tensor:
-    """Return alpha^2 / sigma^4."""
-    return (process.alpha(t) / process.sigma(t).square()).square()

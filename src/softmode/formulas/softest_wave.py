@@ -17,6 +17,7 @@ from softmode.estimate import Array
 from softmode.exact.dictionary import PatchDictionary
 from softmode.formulas import bifurcation
 from softmode.formulas.patches import covariance_at, symmetric
+from softmode.lattice import Lattice
 from softmode.process import Process
 
 # wave vectors along an axis among which the softest is looked for, and how many of the best are followed uphill
@@ -135,7 +136,7 @@ def _softest(dictionary: PatchDictionary, level: float, shape: Sequence[int]) ->
     np.add.at(kernel, tuple((offsets % sides).T), weights)
     values = np.fft.fftn(kernel).real
     order = np.argsort(-values, axis=None)[: FOLLOWED if not shape else 1]
-    starts = 2 * math.pi * np.stack(np.unravel_index(order, sides), -1) / sides
+    starts = Lattice(sides).wave_vectors().flatten(0, -2).numpy()[order]
     best = starts[0]
     if not shape:
 
