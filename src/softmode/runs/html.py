@@ -26,13 +26,13 @@ def write_page(run: Run, figures: Sequence[Path]) -> Path:
     It is DIR/report.html, or DIR/NAME.html of an experiment that only analysed the run.
     """
     images = {path.stem: path for path in figures if path.suffix == ".png"}
-    config = Table("Config", ("option", "value"), tuple((name, str(value)) for name, value in run.config.items()))
+    made_by = run.identity["experiment"]
+    config = Table(f"Config of softmode {made_by}", ("option", "value"), tuple((name, str(value)) for name, value in run.config.items()))
     made = Table(
         "Made by", ("what", "version"), tuple((name, str(value)) for name, value in run.identity["versions"].items())
     )
     body = page_body(run.experiment.name, run.results, images) + table_of(config) + table_of(made)
-    own = run.identity["experiment"] == run.experiment.name
-    path = run.directory / (PAGE if own else f"{run.experiment.name}.html")
+    path = run.directory / (PAGE if made_by == run.experiment.name else f"{run.experiment.name}.html")
     with staged(path) as stage:
         # a path of the user's may hold bytes that are no text
         stage.write_text(_page(run.experiment.name, body), encoding="utf-8", errors="xmlcharrefreplace")

@@ -197,6 +197,15 @@ def test_each_value_has_two_images_at_least(tmp_path: Path) -> None:
     assert sigma_c.low < sigma_c.value < sigma_c.high
 
 
+def test_of_very_many_classes_the_softest_modes_answer(tmp_path: Path) -> None:
+    """And a line says so, and what to do."""
+    mixture = sm.GaussianMixture(normal(40, 1, 8, 8), spread=0.5)
+    model = sm.Model("many", VE(), (1, 8, 8), mixture.denoiser, classes=40, levels=(0.05, 80.0))
+    with pytest.warns(UserWarning, match="labels: the model takes 40, too many to follow them all"):
+        many = found(model, tmp_path, quick=True)
+    assert many.results.values["by"] == "softest modes"
+
+
 def test_quick_is_a_smaller_one(tmp_path: Path) -> None:
     """Fewer states and levels and no clones, the same answer, said to be a first one with what the full one takes."""
     model = mixture_model(two_gaussians(8 * wave(2, 1), 1.0))

@@ -60,6 +60,8 @@ class Scores:
         level = np.where(data["doubt"].to_numpy() > 0, np.nan, level)
         inside = np.where((low <= truth) & (truth <= high), 1.0, 0.0)
         covered = np.where(np.isfinite(level + low + high + truth), inside, np.nan)
+        # the first of some states is one of them, and has no interval
+        covered[:, CRITERIA.index("first_unstable_state")] = np.nan
         return cls(level, truth, data["measured"].to_numpy() > 0, covered, data["transition"].to_numpy() == 0, **told)
 
     def off(self, name: str) -> Float[Array, " model"]:
@@ -120,7 +122,7 @@ def rate(found: Array) -> Estimate:
 def _share(found: Array) -> str:
     """Return a share as a cell."""
     share = rate(found)
-    return "" if math.isnan(share.value) else f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+    return "" if math.isnan(share.value) else f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def _mean(off: Array) -> Estimate:
@@ -173,6 +175,7 @@ def _row(scores: Scores, name: str, title: str) -> tuple[Cell, ...]:
     asked, off = scores.asked(name), scores.off(name)
     known = np.isfinite(off)
     covered = scores.covered[known, CRITERIA.index(name)]
+    covered = covered[np.isfinite(covered)]
     spread = f"{off[known].std(ddof=1):.2f}" if known.sum() > 1 else ""
     bias = f"{_mean(off)}" if known.sum() > 1 else ""
     return (title, _share(scores.alarms(name)), _share(scores.missed(name)[asked]), bias, spread, _share(covered))

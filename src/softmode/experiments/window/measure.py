@@ -1,6 +1,7 @@
 """What a window needs: a probe of the model and copies of its trajectories, or a probe that is finished already."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -61,8 +62,14 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
     clones = None
     if config.clones and not config.quick:
         clones = CLONES.prepare(_of(CLONES, config, **_of_clones(config)), told)
-    known = None
-    if asked := _followed(config, probe.model):
+    known, asked = None, _followed(config, probe.model)
+    if not asked and not config.labels and (values := probe.model.classes) > VALUES:
+        warnings.warn(
+            f"labels: the model takes {values}, too many to follow them all, so the softest modes answer; --labels "
+            "with some of them asks when these are told apart",
+            stacklevel=2,
+        )
+    if asked:
         images = {"trajectories": many} | _quick(config, "known")
         # two of each value at least, or values have no spread
         images["trajectories"] = max(images["trajectories"], 2 * max(len(target.labels) for target in asked))
