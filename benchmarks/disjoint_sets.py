@@ -28,6 +28,8 @@ from softmode.networks.load import load_model
 from softmode.runs.run import Run
 
 PARTITIONS = 60
+# states of a window of a model with labels
+FEW = 16
 LABELLED, BINARY = "fashion-mnist", "fashion-mnist-binary"
 SHARE = 0.8
 
@@ -99,6 +101,9 @@ def instabilities(run: Run, model: str, sets: int) -> None:
     for place, name in enumerate(("sigma_c", "sites")):
         estimates = [each[place] for each in found]
         print(f"{name:<8} {'; '.join(map(text, estimates))}: {overlap(estimates)}; all: {text(whole[place])}")
+    few = [levels_of(some(curves, slice(i, i + FEW)), 0.5)[0] for i in range(0, len(curves.values), FEW)]
+    hold = sum(each.low <= whole[0].value <= each.high for each in few)
+    print(f"sigma_c  of sets of {FEW}: {hold} of {len(few)} intervals hold that of all")
 
 
 def main() -> None:
