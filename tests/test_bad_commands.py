@@ -41,7 +41,7 @@ REFUSED = {
     "patch --t-max nan": "t_max: got nan; expected a finite number",
     "patch --seed 99999999999999999999": "seed: got 99999999999999999999; expected at least 0 and at most 9223372036",
     "patch --size 1 --size 12 --steps 0": "steps: got 0; expected at least 1",
-    "probe m --prompt a --seed 1 --prompt c": "arguments: got --prompt twice; give it once, with all of its values behind",
+    "probe m --prompt a --seed 1 --prompt c": "arguments: got --prompt twice; give it once, with all of its values",
     "probe m --labels 1 --labels=2": "arguments: got --labels twice; give it once, with all of its values behind it",
     "pulse m --interval 1": "interval: got '1'; expected 2 values, each a number",
     "probe m --labels 3,x": "labels: got '3,x'; expected classes, for example 3,7",

@@ -27,7 +27,11 @@ def write_page(run: Run, figures: Sequence[Path]) -> Path:
     """
     images = {path.stem: path for path in figures if path.suffix == ".png"}
     made_by = run.identity["experiment"]
-    config = Table(f"Config of softmode {made_by}", ("option", "value"), tuple((name, str(value)) for name, value in run.config.items()))
+    config = Table(
+        f"Config of softmode {made_by}",
+        ("option", "value"),
+        tuple((name, str(value)) for name, value in run.config.items()),
+    )
     made = Table(
         "Made by", ("what", "version"), tuple((name, str(value)) for name, value in run.identity["versions"].items())
     )
