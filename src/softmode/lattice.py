@@ -124,6 +124,18 @@ class Lattice:
         modes[0] = 1 / math.sqrt(self.sites)
         return modes.to(device, dtype)
 
+    def phase(self, wave: Sequence[int]) -> Float[Tensor, "*space"]:
+        r"""Return $k\cdot r$ at every site, [*shape], float64.
+
+        Args:
+            wave: The wave vector k, in units of the lowest along each axis.
+        """
+        along = [
+            n * k * torch.arange(side, dtype=torch.float64)
+            for n, k, side in zip(wave, self.k_min, self.shape, strict=True)
+        ]
+        return torch.stack(torch.meshgrid(*along, indexing="ij")).sum(0)
+
     def distances(self) -> Float[Tensor, "*space"]:
         """Return the periodic (minimal-image) distance of every site from the origin, [*shape], float64."""
         squared = torch.zeros(self.shape, dtype=torch.float64)

@@ -16,7 +16,7 @@ from softmode.observe.expansion import expansion
 from softmode.process import VP
 
 STATES, WEIGHTS = normal(2, 1, 3, 3), normal(9, 9) / 3
-DIRECTIONS = torch.linalg.qr(normal(9, 9))[0][:3].reshape(3, 1, 3, 3)
+DIRECTIONS = torch.linalg.qr(normal(9, 9))[0][:3].reshape(1, 3, 1, 3, 3)
 
 
 def uneven(x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -29,7 +29,7 @@ def test_both_tensors_are_those_of_dense_derivatives(denoiser: TwoStatePatch) ->
     """At each state, with noise levels of their own, from the whole third derivative in float64."""
     sigma = torch.tensor([0.8, 1.7], dtype=torch.float64)
     found = expansion(denoiser, STATES, sigma, DIRECTIONS)
-    v = DIRECTIONS.flatten(1)
+    v = DIRECTIONS[0].flatten(1)
     for i, (state, level) in enumerate(zip(STATES, sigma, strict=True)):
 
         def of(z: Tensor, level: Tensor = level) -> Tensor:
@@ -49,7 +49,7 @@ def test_a_uniform_field_has_the_coefficients_of_the_landau_theory() -> None:
     process, t, field = VP(), 2.0, ReceptiveField.box(3)
     constant = torch.full((1, 1, 5, 5), 1 / 5, dtype=torch.float64)
     alpha = float(process.alpha(t))
-    found = expansion(TwoStatePatch(field), 0 * constant, float(process.noise_level(t)), constant)
+    found = expansion(TwoStatePatch(field), 0 * constant, float(process.noise_level(t)), constant[None])
     theory = ginzburg_landau(process, torch.tensor(t, dtype=torch.float64), field)
     assert float(found.linear) / alpha**2 == pytest.approx(-float(theory.r))
     assert float(found.cubic) / alpha**4 == pytest.approx(-6 * float(theory.u) / 25)
@@ -71,7 +71,7 @@ def test_a_score_without_even_terms_follows_its_expansion_to_fifth_order() -> No
     """Around 0, where the score is odd: halved pushes leave 1/32 of the error."""
     denoiser, sigma = PatchDenoiser(random_dictionary(3, 1, ReceptiveField.cross(1))), 1.5
     zero = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
-    basis = torch.eye(9, dtype=torch.float64).reshape(9, 1, 3, 3)
+    basis = torch.eye(9, dtype=torch.float64).reshape(1, 9, 1, 3, 3)
     found = expansion(denoiser, zero, sigma, basis)
 
     def wrong(x: Tensor) -> float:
@@ -94,7 +94,7 @@ def test_the_error_falls_with_the_fourth_power_of_the_step(monkeypatch: pytest.M
     wrong, said = [], []
     for step in (160.0, 80.0):  # at such steps rounding is nothing
         monkeypatch.setattr("softmode.observe.expansion.STEP", step)
-        found = expansion(denoiser, x, 1.0, v)
+        found = expansion(denoiser, x, 1.0, v[None])
         wrong.append(abs(float(found.cubic) - exact))
         said.append(float(found.error))
     assert wrong[0] / wrong[1] == pytest.approx(16, rel=0.05)
@@ -110,7 +110,7 @@ def test_a_trained_network_has_one_too() -> None:
         v = torch.stack([torch.ones(1, 28, 28), torch.linspace(-1, 1, 28).expand(1, 28, 28)]).to(dtype)
         v = v / v.flatten(1).norm(dim=1)[:, None, None, None]
         x = 5 * normal(2, 1, 28, 28).to(dtype)
-        found.append(expansion(model.denoiser(None), x, 5.0, v))
+        found.append(expansion(model.denoiser(None), x, 5.0, v[None]))
     single, double = found
     torch.testing.assert_close(single.linear.double(), double.linear, rtol=1e-3, atol=1e-5)
     scale = float(double.cubic.abs().max())

@@ -49,7 +49,7 @@ def expansion(
     denoiser: Denoiser,
     x: Float[Tensor, "batch channel *space"],
     sigma: Tensor | float,
-    directions: Float[Tensor, "direction channel *space"],
+    directions: Float[Tensor, "each direction channel *space"],
 ) -> Expansion:
     """Return the score's linear and cubic response along directions.
 
@@ -59,19 +59,19 @@ def expansion(
         denoiser: Any denoiser that forward-mode automatic differentiation can go through.
         x: States in EDM coordinates.
         sigma: Noise level, scalar or [batch].
-        directions: The directions, the same for all states; unit fields where H and T are to be per unit of x.
+        directions: The directions of each state, or one set for all; unit fields where H and T are to be per unit of x.
 
     Source: paper Eq. 14 and C.1, at any state.
     """
-    count, flat = len(directions), directions.flatten(1)
+    each = directions.expand(len(x), *directions.shape[1:])
+    count, flat = each.shape[1], each.flatten(2)
     level = per_sample(sigma, x).to(x.dtype)
     variance, size = level.flatten(1).square(), STEP * torch.finfo(x.dtype).eps ** (1 / 6)
 
     def response(state: Tensor, along: Tensor) -> Float[Tensor, "batch answering"]:
         """Return how every direction answers to a push along one."""
-        push = along.expand_as(state)
-        found: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (state,), (push,))[1]
-        return found.flatten(1) @ flat.T
+        found: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (state,), (along.contiguous(),))[1]
+        return torch.einsum("bs,bas->ba", found.flatten(1), flat)
 
     def third(step: float, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
         """Return the third derivative by a central difference of the first."""
@@ -79,11 +79,11 @@ def expansion(
         return sum(corners[1:], corners[0]) / (4 * step**2 * variance)
 
     with torch.no_grad():
-        linear = torch.stack([response(x, v) for v in directions], 2) - flat @ flat.T
+        linear = torch.stack([response(x, v) for v in each.unbind(1)], 2) - flat @ flat.mT
         cubic = x.new_zeros(len(x), count, count, count, count)
         error = torch.zeros_like(cubic)
         for places in itertools.combinations_with_replacement(range(count), 3):
-            along = [directions[i] for i in places]
+            along = [each[:, i] for i in places]
             coarse, fine = third(size, *along), third(size / 2, *along)
             added = (fine - coarse) / 3
             for b, c, d in set(itertools.permutations(places)):

@@ -35,7 +35,12 @@ class Eigenpairs(NamedTuple):
 
 
 def lanczos(
-    products: Callable[[Int[Tensor, " left"]], Products], start: Vectors, count: int, most: int, tolerance: float
+    products: Callable[[Int[Tensor, " left"]], Products],
+    start: Vectors,
+    count: int,
+    most: int,
+    tolerance: float,
+    sure: int = 1,
 ) -> Eigenpairs:
     """Return the largest eigenvalues of the symmetric parts of a batch of matrices.
 
@@ -48,7 +53,8 @@ def lanczos(
         start: First direction of each.
         count: How many eigenvalues; the size of a matrix where that is less.
         most: Most products; the size of a matrix where that is less.
-        tolerance: Residual of the first eigenvalue, relative to it where it exceeds 1, at which to stop.
+        tolerance: Residual of an eigenvalue, relative to it where it exceeds 1, at which it is good enough.
+        sure: How many of the eigenvalues must be good enough.
 
     Source: lanczos1950, with full reorthogonalisation.
     """
@@ -70,7 +76,7 @@ def lanczos(
         ritz, small = torch.linalg.eigh(_tridiagonal(diagonal, beside))
         ritz, small = ritz.flip(1)[:, :count], small.flip(2)[:, :, :count]
         wrong = norm.double()[:, None] * small[:, -1].abs()
-        good = wrong[:, 0] <= tolerance * ritz[:, 0].abs().clamp(min=1)
+        good = (wrong[:, :sure] <= tolerance * ritz[:, :sure].abs().clamp(min=1)).all(1)
         done = pending & (good | (steps == most)) & (steps >= count)
         if bool(done.any()):
             place, parts = left[done], small[done]

@@ -41,6 +41,7 @@ def softest_modes(
     count: int = 1,
     most: int = 40,
     tolerance: float = 3e-3,
+    sure: int = 1,
 ) -> Softest:
     """Return the softest modes of states by Lanczos, from products with the Jacobian and with its transpose.
 
@@ -52,7 +53,8 @@ def softest_modes(
             fixed field is added.
         count: How many modes.
         most: Most products.
-        tolerance: Residual, relative to the eigenvalue where that exceeds 1, at which the first mode is good enough.
+        tolerance: Residual, relative to the eigenvalue where that exceeds 1, at which a mode is good enough.
+        sure: How many of the modes must be good enough.
     """
 
     def of_those(left: Int[Tensor, " left"]) -> Products:
@@ -62,7 +64,7 @@ def softest_modes(
     first = start.flatten(1)
     # a guess that is a mode itself, but not the softest, would find no other
     first = unit(first, generic(first, 0)) + 0.1 * generic(first, 0)
-    found = lanczos(of_those, first, count, most, tolerance)
+    found = lanczos(of_those, first, count, most, tolerance, sure)
     modes = found.vectors.unflatten(2, x.shape[1:])
     return Softest(found.values, modes, found.residuals, found.antisymmetric, found.steps)
 

@@ -12,36 +12,31 @@ from torch import Tensor
 
 from softmode.bounds import check
 from softmode.contract import check_denoiser
-from softmode.data import read_images
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
 from softmode.experiments.instability.config import Config
 from softmode.experiments.instability.derivatives import check_derivatives
 from softmode.experiments.instability.growth import growth
+from softmode.experiments.instability.states import FLOW_STEPS, images_of, noised_states, sampled_states
 from softmode.files import sha256
 from softmode.labels import Label
-from softmode.levels import check_reaches, flow_levels, settled_levels
+from softmode.levels import check_reaches, settled_levels
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
 from softmode.observe.wave_gains import wave_gains
-from softmode.process import VE
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
-from softmode.samplers import Heun
-from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise, tag
 
 # highest and lowest noise level
 LEVELS = (80.0, 0.1)
-# levels of the flow from noise to the first level that is measured, and between the others at least
-FLOW_STEPS = 64
 # a product with the Jacobian and one with its transpose, in evaluations of the network
 PRODUCTS = 4
 # fewest states that have an interval
@@ -79,7 +74,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
     config = replace(config, highest=highest, lowest=lowest)
     labels = dealt_labels(config.labels, model, config.trajectories)
-    images = _images(config, model, labels) if config.states == "forward" else {}
+    images = images_of(config, model, labels) if config.states == "forward" else {}
     check_reaches(lowest, *images.values())
     denoisers = {label: model.denoiser(label) for label in labels}
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
@@ -88,27 +83,6 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
     for each in denoisers.values():
         check_derivatives(each, model.name, model.shape, levels.to(device, dtype))
     return InstabilityPlan(config, model, denoisers, images, levels, dtype, device, seconds)
-
-
-def _images(config: Config, model: Model, labels: tuple[Label, ...]) -> dict[Label, Tensor]:
-    """Return the data of each class."""
-    given = read_images(config.data, model.shape) if config.data else None
-    found = {}
-    for place, label in enumerate(labels):
-        images = model.held_out(label) if given is None else given
-        if images is None:
-            raise refusal(
-                "data: --states forward needs data, which this model lacks; name a file with --data, or use "
-                "--states reverse"
-            )
-        wanted = len(range(place, config.trajectories, len(labels)))
-        if wanted > len(images):
-            raise refusal(
-                f"trajectories: got {config.trajectories}; expected at most {len(images) * len(labels)}, the held-out "
-                "data; name more with --data"
-            )
-        found[label] = images
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,29 +235,17 @@ class InstabilityPlan(Plan):
 
     def _states(self, label: Label, trajectories: list[int]) -> list[Tensor]:
         """Return states of one class at every level."""
-        return self._noised(label, trajectories) if self.images else self._sampled(label, trajectories)
+        noise = self._noise(trajectories)
+        if not self.images:
+            return sampled_states(self.model, self.denoisers[label], self.levels, noise)
+        places = [i // len(self.denoisers) for i in trajectories]
+        return noised_states(self.images[label][places], self.levels, noise)
 
     def _growth(self, place: int, denoiser: Denoiser, x: Tensor, modes: Tensor) -> Tensor:
         """Return how much pushes have grown in the end, at every third level, as it takes the flow to the end."""
         if place % PUSHED or not self.config.growth:
             return torch.full((len(x),), math.nan, dtype=x.dtype)
         return growth(denoiser, x, float(self.levels[place]), modes)
-
-    def _noised(self, label: Label, trajectories: list[int]) -> list[Tensor]:
-        """Return data with the same noise at every level."""
-        places = [i // len(self.denoisers) for i in trajectories]
-        x, noise = self.images[label][places].to(self.device, self.dtype), self._noise(trajectories)
-        return [x + sigma * noise for sigma in self.levels.tolist()]
-
-    def _sampled(self, label: Label, trajectories: list[int]) -> list[Tensor]:
-        """Return states of the probability flow at every level."""
-        first = max(flow_levels(self.model)[0], float(self.levels[0]))
-        flow = Heun().grid(VE(), first, float(self.levels[-1]), FLOW_STEPS)
-        times = torch.cat([flow, self.levels]).unique().flip(0)
-        wanted = [int((times - level).abs().argmin()) for level in self.levels]
-        x = first * self._noise(trajectories)
-        run = simulate(self.denoisers[label], VE(), x, times, sampler=Heun(), snapshots_at=wanted)
-        return [state.to(self.device) for state in run.snapshots.unbind(1)]
 
     def _noise(self, trajectories: list[int], name: str = "instability") -> Tensor:
         noise = TrajectoryNoise(self.config.seed, trajectories, self.device, (tag(name),))
