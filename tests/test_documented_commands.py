@@ -29,6 +29,7 @@ TINY = {
     "window": "--quick --shells 3",
     "information": "--trajectories 2 --levels 8",
     "instability": "--trajectories 2 --levels 3 --no-growth",
+    "sector": "--trajectories 2 --modes 2",
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
     "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, make_dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from softmode.bounds import Bounds, check
 from softmode.message import quote, refusal
@@ -21,6 +21,8 @@ from softmode.settings import LABELS
 FLAG = re.compile(r"-(?!(?:inf|infinity|nan)$)-*[A-Za-z]", re.IGNORECASE)
 # where tyro's messages name the option that they are about
 ABOUT = re.compile(r"(?:parsing|argument) '?(--[\w-]+|\w+)")
+# what marks an argument that is no option
+POSITIONAL = get_args(Positional[str])[1]
 # characters of a mistyped option that are compared with those that there are
 COMPARED = 40
 KINDS = {int: "an integer", float: "a number", str: "text", bool: "no value"}
@@ -84,7 +86,7 @@ def _part(kind: type[Any], whole: Any) -> Any:
 
 def _check_flags(name: str, arguments: Sequence[str], whole: type[Any]) -> None:
     """Raise a ValueError, with a remedy, if there is no such option, or one of several values is given twice."""
-    hints = {field.name: field.type for field in fields(whole) if field.default is not MISSING}
+    hints = {field.name: field.type for field in fields(whole) if POSITIONAL not in get_args(field.type)}
     known = [f"--{field.replace('_', '-')}" for field in hints]
     switches = [f"--no-{field}" for field, hint in hints.items() if hint is bool]
     seen = set[str]()

@@ -45,6 +45,15 @@ def settled_levels(
     return top, bottom
 
 
+def check_level(name: str, level: float, model: Model) -> None:
+    """Raise a ValueError if a noise level, the argument of a name, is beyond what a model knows."""
+    least, most = model.levels or (0.0, math.inf)
+    if not within(level, least, most, TABLE):
+        raise refusal(
+            f"{name}: got {level:g}; expected {least:.4g} to {most:.4g}, the noise levels of {quote(model.name)}"
+        )
+
+
 def check_reaches(lowest: float, *images: Tensor | None) -> None:
     """Raise a ValueError if the lowest noise level is above the scale of all data, below which all is decided.
 

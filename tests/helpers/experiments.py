@@ -82,6 +82,10 @@ TINY = {
         lambda: {"model": corners(), "trajectories": 5, "block": 2, "levels": 4, "states": "forward", "labels": (0, 2)},
         "data", "images.npz", _write_images,
     ),
+    "sector": Tiny(
+        lambda: {"model": corners(), "sigma": 1.0, "trajectories": 5, "block": 2, "modes": 2, "labels": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
     "information": Tiny(
         lambda: {"model": corners(), "trajectories": 5, "block": 2, "levels": 8, "labels": (0, 2), "states": "auto"},
         "data", "images.npz", _write_images,

@@ -33,6 +33,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
         "out": "runs/instability",
     },
+    "sector": COMPUTE | {
+        "model": REQUIRED, "sigma": REQUIRED, "states": "forward", "trajectories": 16, "modes": 4, "labels": (),
+        "prompt": (), "schedule": "", "shape": (), "data": "", "block": 8, "out": "runs/sector",
+    },
     "information": COMPUTE | {
         "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": (), "schedule": "",
         "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,

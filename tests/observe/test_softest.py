@@ -11,7 +11,7 @@ from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.formulas.guided_flow import critical_level
 from softmode.observe.lanczos import Products, lanczos
-from softmode.observe.softest import gain_along, participation, softest_modes
+from softmode.observe.softest import gain_along, participation, softest_modes, star
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 START = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -39,6 +39,28 @@ def test_the_softest_modes_are_those_of_the_dense_jacobian() -> None:
         torch.testing.assert_close(overlap, torch.ones(3).double())
         wrong = torch.linalg.vector_norm((dense - dense.T) / 2 @ vectors[:, -1])
         torch.testing.assert_close(found.antisymmetric[i], wrong)
+
+
+def test_each_eigenvalue_comes_as_often_as_it_occurs() -> None:
+    """Four waves of one star at x = 0, where one search meets one of them; two pairs of others are left out."""
+    spectrum = torch.linspace(0.5, 1.5, 144, dtype=torch.float64).reshape(12, 12)
+    spectrum = spectrum + spectrum.flip(0, 1).roll((1, 1), (0, 1))
+    for place in ((0, 2), (0, -2), (2, 0), (-2, 0)):
+        spectrum[place] = 9.0
+    for place in ((1, 1), (-1, -1)):
+        spectrum[place] = 8.0
+    denoiser, zero = GaussianDenoiser(spectrum), torch.zeros(2, 1, 12, 12, dtype=torch.float64)
+    start = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = softest_modes(denoiser, zero, 1.0, start, 6, 60, 1e-8, multiple=True)
+    exact = torch.tensor([0.9] * 4 + [8 / 9] * 2, dtype=torch.float64).expand(2, 6)
+    torch.testing.assert_close(found.values, exact, rtol=0, atol=1e-7)
+    flat = found.modes.flatten(2)
+    torch.testing.assert_close(flat @ flat.mT, torch.eye(6).double().expand(2, 6, 6), rtol=0, atol=1e-7)
+    waves, share = star(found.modes)
+    assert waves.tolist() == [[[0, 2]] * 4 + [[1, 1]] * 2] * 2
+    torch.testing.assert_close(share, torch.ones(2, 6).double(), rtol=0, atol=1e-6)
+    alone = softest_modes(denoiser, zero, 1.0, start, 6, 60, 1e-8)
+    assert float(alone.values[0, 1]) < 0.895
 
 
 def test_a_residual_bounds_the_error_of_an_eigenvalue() -> None:

@@ -8,6 +8,7 @@ EXPERIMENTS = {
         "probe",
         "instability",
         "information",
+        "sector",
         "clones",
         "pulse",
         "susceptibility",

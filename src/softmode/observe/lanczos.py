@@ -93,6 +93,47 @@ def lanczos(
             pending, both = pending[pending], products(left)
 
 
+def lanczos_all(
+    products: Callable[[Int[Tensor, " left"]], Products], start: Vectors, count: int, most: int, tolerance: float
+) -> Eigenpairs:
+    """Return the largest eigenvalues of the symmetric parts of a batch of matrices, each as often as it occurs.
+
+    Lanczos' method meets one direction of each eigenspace. So it is begun again across all that is known, until nothing
+    comes that is larger than the least.
+
+    Args:
+        products: Gives the products with the matrices of some of the batch, by their places.
+        start: First direction of each.
+        count: How many eigenvalues, less than the size of a matrix.
+        most: Most products of each search.
+        tolerance: Residual of an eigenvalue, relative to it where it exceeds 1, at which it is good enough.
+    """
+    found = lanczos(products, start, count, most, tolerance, count)
+    for turn in range(1, count + 1):  # each finds one more, or no more
+        known = found.vectors
+
+        def beyond(left: Int[Tensor, " left"], known: Tensor = known) -> Products:
+            both = products(left)
+
+            def deflated(v: Vectors) -> tuple[Vectors, Vectors]:
+                forward, backward = both(_across(v, known[left]))
+                return _across(forward, known[left]), _across(backward, known[left])
+
+            return deflated
+
+        first = _across(generic(start, turn), known)
+        more = lanczos(beyond, first, 1, most, tolerance)
+        if bool((more.values[:, 0] <= found.values[:, -1] + more.residuals[:, 0]).all()):
+            return found._replace(steps=found.steps + more.steps)
+        values = torch.cat([found.values, more.values], 1)
+        values, place = (each[:, :count] for each in values.sort(1, descending=True))
+        vectors = torch.cat([found.vectors, more.vectors], 1)
+        vectors = vectors.gather(1, place[..., None].expand(-1, -1, vectors.shape[2]))
+        residuals = torch.cat([found.residuals, more.residuals], 1).gather(1, place)
+        found = Eigenpairs(values, vectors, residuals, found.antisymmetric, found.steps + more.steps)
+    return found
+
+
 def quadrature(products: Products, start: Vectors, steps: int) -> tuple[Nodes, Nodes]:
     r"""Return Gauss's quadrature of the spectra of symmetric parts, each weighted by the squared overlaps of a vector.
 

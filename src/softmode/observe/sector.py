@@ -11,6 +11,7 @@ to 17 (in the coordinates of a process: M and K divided by $\alpha^2$, U by $\al
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -85,6 +86,19 @@ def sector(denoiser: Denoiser, x: States, sigma: Tensor | float, modes: Modes) -
         sites * found.error,
         rest / whole,
     )
+
+
+def evaluations(modes: int, dimensions: int) -> int:
+    """Return the evaluations of one state that `sector` takes; a product with the Jacobian counts as two.
+
+    Args:
+        modes: Number of modes.
+        dimensions: Axes of the lattice.
+    """
+    products = modes + 8 * math.comb(modes + 2, 3)
+    # of modes alone, and modes times the cosine and the sine of each wave of two lengths
+    products += modes * (2 + 4 * dimensions**2)
+    return 2 * products
 
 
 def stiffness(denoiser: Denoiser, x: States, sigma: Tensor | float, modes: Modes) -> Stiffness:

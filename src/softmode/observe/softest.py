@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
-from softmode.observe.lanczos import Products, Vectors, generic, lanczos, unit
+from softmode.observe.lanczos import Products, Vectors, generic, lanczos, lanczos_all, unit
 
 
 class Softest(NamedTuple):
@@ -41,7 +41,7 @@ def softest_modes(
     count: int = 1,
     most: int = 40,
     tolerance: float = 3e-3,
-    sure: int = 1,
+    multiple: bool = False,
 ) -> Softest:
     """Return the softest modes of states by Lanczos, from products with the Jacobian and with its transpose.
 
@@ -54,7 +54,8 @@ def softest_modes(
         count: How many modes.
         most: Most products.
         tolerance: Residual, relative to the eigenvalue where that exceeds 1, at which a mode is good enough.
-        sure: How many of the modes must be good enough.
+        multiple: Whether all modes must be good enough, and each eigenvalue is to come as often as it occurs, as those
+            of a pair of waves do; one search more at least. Else the first mode alone must.
     """
 
     def of_those(left: Int[Tensor, " left"]) -> Products:
@@ -64,7 +65,7 @@ def softest_modes(
     first = start.flatten(1)
     # a guess that is a mode itself, but not the softest, would find no other
     first = unit(first, generic(first, 0)) + 0.1 * generic(first, 0)
-    found = lanczos(of_those, first, count, most, tolerance, sure)
+    found = (lanczos_all if multiple else lanczos)(of_those, first, count, most, tolerance)
     modes = found.vectors.unflatten(2, x.shape[1:])
     return Softest(found.values, modes, found.residuals, found.antisymmetric, found.steps)
 
@@ -124,6 +125,34 @@ def overlap(
 ) -> Float[Tensor, " batch"]:
     """Return |u . v| of unit modes: 1 for the same mode, up to its sign."""
     return (modes * others).flatten(1).sum(1).abs()
+
+
+def star(
+    modes: Float[Tensor, "batch pair channel *space"],
+) -> tuple[Int[Tensor, "batch pair axis"], Float[Tensor, "batch pair"]]:
+    """Return the strongest wave of modes, and how much of them lies in all waves that are equivalent to it.
+
+    Equivalent are those with components of either sign and, on sides of equal length, in any order: the star of a wave
+    vector. Modes of one star are the components of one order parameter.
+
+    Args:
+        modes: Modes.
+
+    Returns:
+        The wave vectors in units of the lowest, no component below 0, sorted where sides are equal; shares from 0 to 1.
+    """
+    sides = modes.shape[3:]
+    axes = tuple(range(3, modes.ndim))
+    power = torch.fft.fftn(modes, dim=axes).abs().square().sum(2).flatten(2)
+    lattice = Lattice(sides)
+    k = (lattice.wave_vectors().abs() / torch.tensor(lattice.k_min)).round().long().flatten(0, -2)
+    if len(set(sides)) == 1:
+        k = k.sort(1).values
+    kinds, place = torch.unique(k, dim=0, return_inverse=True)
+    shares = power.new_zeros(*power.shape[:2], len(kinds)).index_add_(2, place.to(power.device), power)
+    strongest = power.argmax(2).cpu()
+    share = shares.gather(2, place[strongest][..., None].to(power.device))[..., 0]
+    return k[strongest], share / power.sum(2)
 
 
 def wavenumber(modes: Float[Tensor, "batch channel *space"]) -> Float[Tensor, " batch"]:

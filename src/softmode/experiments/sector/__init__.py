@@ -1,0 +1,1 @@
+"""The theory of the softest modes of any network (Supp. C)."""
