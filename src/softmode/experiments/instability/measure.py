@@ -74,7 +74,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
     highest, lowest = settled_levels(model, config.highest, config.lowest, LEVELS)
     config = replace(config, highest=highest, lowest=lowest)
     labels = dealt_labels(config.labels, model, config.trajectories)
-    images = images_of(config, model, labels) if config.states == "forward" else {}
+    images = images_of(config.data, config.trajectories, model, labels) if config.states == "forward" else {}
     check_reaches(lowest, *images.values())
     denoisers = {label: model.denoiser(label) for label in labels}
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))

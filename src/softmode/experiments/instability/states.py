@@ -1,7 +1,5 @@
 """States at falling noise levels: data with noise, or those of the probability flow."""
 
-from typing import Protocol
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,30 +20,19 @@ FLOW_STEPS = 64
 States = Float[Tensor, "batch channel *space"]
 
 
-class OfData(Protocol):
-    """A config whose states are those of data with noise."""
-
-    @property
-    def data(self) -> str:
-        """A file of data; the model's own when empty."""
-
-    @property
-    def trajectories(self) -> int:
-        """How many states."""
-
-
-def images_of(config: OfData, model: Model, labels: tuple[Label, ...]) -> dict[Label, Tensor]:
+def images_of(data: str, count: int, model: Model, labels: tuple[Label, ...]) -> dict[Label, Tensor]:
     """Return the data of each class.
 
     Args:
-        config: Names the data and the number of states, which are dealt out to the classes in turn.
-        model: The model, whose held-out data are taken where the config names none.
+        data: File of the data; the model's held-out data when empty.
+        count: Number of states, which are dealt out to the classes in turn.
+        model: The model.
         labels: The classes.
 
     Raises:
         ValueError: If there are no data, or too few.
     """
-    given = read_images(config.data, model.shape) if config.data else None
+    given = read_images(data, model.shape) if data else None
     found = {}
     for place, label in enumerate(labels):
         images = model.held_out(label) if given is None else given
@@ -54,10 +41,10 @@ def images_of(config: OfData, model: Model, labels: tuple[Label, ...]) -> dict[L
                 "data: --states forward needs data, which this model lacks; name a file with --data, or use "
                 "--states reverse"
             )
-        wanted = len(range(place, config.trajectories, len(labels)))
+        wanted = len(range(place, count, len(labels)))
         if wanted > len(images):
             raise refusal(
-                f"trajectories: got {config.trajectories}; expected at most {len(images) * len(labels)}, the held-out "
+                f"trajectories: got {count}; expected at most {len(images) * len(labels)}, the held-out "
                 "data; name more with --data"
             )
         found[label] = images

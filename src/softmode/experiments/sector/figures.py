@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from softmode.experiments.sector.analyse import Sectors, shares
+from softmode.experiments.sector.analyse import shares
+from softmode.experiments.sector.sectors import Sectors
 from softmode.plots.fields import COLOURS, visible
 from softmode.plots.palette import BLUE, GREY, SHADE, VERMILLION
 from softmode.runs.run import Run
@@ -83,11 +84,9 @@ def _spectrum(ax: Axes, run: Run, sectors: Sectors) -> None:
 
 def _signs(ax: Axes, sectors: Sectors) -> None:
     """Draw the least and the largest value of U over directions, in units of the larger size, sorted."""
-    scale = np.maximum(np.abs(sectors.low), np.abs(sectors.high))
-    order = np.argsort(sectors.low / scale)
-    low, high, own = (
-        each[order] / scale[order] for each in (sectors.low, sectors.high, sectors.quartic[:, 0, 0, 0, 0])
-    )
+    order = np.argsort(sectors.low / sectors.size)
+    softest = sectors.quartic[:, 0, 0, 0, 0]
+    low, high, own = (each[order] / sectors.size[order] for each in (sectors.low, sectors.high, softest))
     places = np.arange(1, len(low) + 1)
     ax.vlines(places, low, high, color=SHADE, linewidth=3)
     ax.plot(places, own, "o", color="black", markersize=5)

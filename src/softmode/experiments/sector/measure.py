@@ -64,7 +64,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "SectorPl
     if config.states == "symmetric":
         config = replace(config, trajectories=1)
     labels = dealt_labels(config.labels, model, config.trajectories)
-    images = images_of(config, model, labels) if config.states == "forward" else {}
+    images = images_of(config.data, config.trajectories, model, labels) if config.states == "forward" else {}
     denoisers = {label: model.denoiser(label) for label in labels}
     level = torch.tensor([config.sigma], dtype=torch.float64)
     seconds = max(check_denoiser(each, model, dtype, device, config.sigma) for each in denoisers.values())
