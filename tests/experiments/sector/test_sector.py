@@ -39,7 +39,7 @@ def striped() -> PatchDictionary:
     """Four phases of a wave of four sites along the last axis, on patches of 5 by 5."""
     field = ReceptiveField.box(5)
     phase = math.pi / 2 * field.tensor()[:, 1]
-    patterns = torch.stack([torch.cos(phase + (turn + 0.5) * math.pi / 2) for turn in range(4)])
+    patterns = torch.stack([torch.cos(phase + (turn + 0.5) * math.pi / 2) for turn in range(4)]).sign()
     return PatchDictionary(field, patterns, torch.full((4,), 0.25, dtype=torch.float64))
 
 
