@@ -34,6 +34,7 @@ BENCHMARKS = {
         ("probe", ("sampling", "ratio, median of")),
         ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "bfloat16:")),
     ],
+    "landau_langevin.py": [("", ("40.00 | ", "1.50 | "))],
     "disjoint_sets.py": [("", ("sigma_c", "low", "high", "spread", "sites"))],
     "window_intervals.py": [("", ("sigma_lo, softest", "sigma_hi, softest", "sigma_lo, label", "sigma_c, label"))],
 }  # fmt: skip

@@ -16,14 +16,13 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
 from softmode.experiments.instability.config import Config
-from softmode.experiments.instability.derivatives import check_derivatives
 from softmode.experiments.instability.growth import growth
-from softmode.experiments.instability.states import FLOW_STEPS, images_of, noised_states, sampled_states
 from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_reaches, settled_levels
 from softmode.message import refusal
 from softmode.model import Model
+from softmode.observe.derivatives import check_derivatives
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
 from softmode.observe.wave_gains import wave_gains
@@ -32,6 +31,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
+from softmode.runs.states import FLOW_STEPS, images_of, noised_states, sampled_states
 from softmode.runs.store import ArraySpec, Block
 from softmode.streams import TrajectoryNoise, tag
 

@@ -13,14 +13,13 @@ from softmode.bounds import check
 from softmode.contract import check_denoiser
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
-from softmode.experiments.instability.derivatives import check_derivatives
-from softmode.experiments.instability.states import FLOW_STEPS, images_of, noised_states, sampled_states
 from softmode.experiments.sector.config import Config
 from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_level
 from softmode.message import refusal
 from softmode.model import Model
+from softmode.observe.derivatives import check_derivatives
 from softmode.observe.sector import evaluations, sector
 from softmode.observe.softest import participation, softest_modes, star
 from softmode.observe.spectrum import spectrum
@@ -30,6 +29,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprints, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
+from softmode.runs.states import FLOW_STEPS, images_of, noised_states, sampled_states
 from softmode.runs.store import ArraySpec, Block
 from softmode.streams import TrajectoryNoise, tag
 
