@@ -13,6 +13,7 @@ Many a network cannot be differentiated three times.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,8 @@ def expansion(
 ) -> Expansion:
     """Return the score's linear and cubic response along directions.
 
-    For each of the m(m+1)(m+2)/6 ways to choose three directions it takes eight products with the Jacobian.
+    For each of the m(m+1)(m+2)/6 ways to choose three directions it takes four products with the Jacobian, and eight
+    where all of them differ.
 
     Args:
         denoiser: Any denoiser that forward-mode automatic differentiation can go through.
@@ -73,18 +75,24 @@ def expansion(
         found: Tensor = torch.func.jvp(lambda z: denoiser(z, sigma), (state,), (along.contiguous(),))[1]
         return torch.einsum("bs,bas->ba", found.flatten(1), flat)
 
-    def third(step: float, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    def third(step: float, places: Sequence[int]) -> Tensor:
         """Return the third derivative by a central difference of the first."""
-        corners = [i * j * response(x + step * level * (i * b + j * c), d) for i in (1, -1) for j in (1, -1)]
-        return sum(corners[1:], corners[0]) / (4 * step**2 * variance)
+        # a direction that occurs twice is the one to go along: two corners meet in the middle, which is known
+        b, c, d = sorted(places, key=places.count, reverse=True)
+
+        def corner(i: int, j: int) -> Tensor:
+            return response(x + step * level * (i * each[:, b] + j * each[:, c]), each[:, d])
+
+        middle = 2 * still[:, :, d] if b == c else corner(1, -1) + corner(-1, 1)
+        return (corner(1, 1) + corner(-1, -1) - middle) / (4 * step**2 * variance)
 
     with torch.no_grad():
-        linear = torch.stack([response(x, v) for v in each.unbind(1)], 2) - flat @ flat.mT
+        still = torch.stack([response(x, v) for v in each.unbind(1)], 2)
+        linear = still - flat @ flat.mT
         cubic = x.new_zeros(len(x), count, count, count, count)
         error = torch.zeros_like(cubic)
         for places in itertools.combinations_with_replacement(range(count), 3):
-            along = [each[:, i] for i in places]
-            coarse, fine = third(size, *along), third(size / 2, *along)
+            coarse, fine = third(size, places), third(size / 2, places)
             added = (fine - coarse) / 3
             for b, c, d in set(itertools.permutations(places)):
                 cubic[:, :, b, c, d] = (fine + added) / variance

@@ -95,7 +95,7 @@ def evaluations(modes: int, dimensions: int) -> int:
         modes: Number of modes.
         dimensions: Axes of the lattice.
     """
-    products = modes + 8 * math.comb(modes + 2, 3)
+    products = modes + 4 * math.comb(modes + 2, 3) + 4 * math.comb(modes, 3)
     # of modes alone, and modes times the cosine and the sine of each wave of two lengths
     products += modes * (2 + 4 * dimensions**2)
     return 2 * products

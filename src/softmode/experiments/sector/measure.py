@@ -34,7 +34,7 @@ from softmode.runs.store import ArraySpec, Block
 from softmode.streams import TrajectoryNoise, tag
 
 # random fields that see the whole spectrum, and what each takes of it
-FIELDS, NODES = 4, 16
+FIELDS, NODES = 2, 16
 # most products with the Jacobian and its transpose, how many are usual, and what one of either costs, in evaluations
 MOST, TYPICAL, PRODUCTS = 200, 25, 4
 # residual of a mode that is good enough: U and K are of the second order of it
