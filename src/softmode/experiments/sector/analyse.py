@@ -127,7 +127,8 @@ def _answer(run: Run, sectors: Sectors, measures: dict[str, Quantity], verdict: 
     if unstable.any():
         of_all = "" if count == 1 else f", {unstable.sum()} states are unstable"
         soft, alike = (each[unstable].mean() for each in (sectors.soft, sectors.alike))
-        said += f"{of_all}, in {soft:.2g}{most} modes at once, and {alike:.2g} modes are as soft as can be told"
+        counted = f"in {soft:.2g}{most} modes at once, and {alike:.2g} modes are as soft as can be told"
+        said += f"{of_all}, {'in one mode alone' if soft == alike == 1 else counted}"
     if verdict == "scalar" and len(sectors.overlaps) and np.median(sectors.overlaps) < SAME:
         verdict = "scalars"
     return f"{said}: {WORDS[verdict]}."
