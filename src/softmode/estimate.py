@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 Array = np.ndarray
 
@@ -134,6 +135,15 @@ def of_mean(values: Array) -> Estimate:
     count, mean = len(values), float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(count)
     return Estimate(mean, error, count, mean - NORMAL_95 * error, mean + NORMAL_95 * error)
+
+
+def of_share(found: Array) -> Estimate:
+    """Return the share of a sample in which something is found, with its exact binomial 95 % interval."""
+    count, hits = len(found), int(np.sum(found))
+    if not count:
+        return Estimate.missing(0, "nothing was looked at")
+    ends, share = stats.binomtest(hits, count).proportion_ci(0.95, "exact"), hits / count
+    return Estimate(share, math.sqrt(share * (1 - share) / count), count, float(ends.low), float(ends.high))
 
 
 def _alone(value: float, trajectories: int) -> Estimate:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from softmode.estimate import Array, Estimate, bootstrap, of_mean
+from softmode.estimate import Array, Estimate, bootstrap, of_mean, of_share
 from softmode.experiments.sector.sectors import ROUNDING, Sectors
 from softmode.observe.spectrum import Spectrum
 from softmode.runs.results import Quantity, Results, Table
@@ -80,7 +80,7 @@ def _measures(run: Run, sectors: Sectors) -> dict[str, Quantity]:
         ("stiffness", median_of(sectors.stiffness[:, 0, 0]), "its stiffness K, mean of the axes (site^2)", C5),
         ("quartic", median_of(u), "its quartic coupling U", C5),
         ("defect", median_of(sectors.defect), "how far M and K are from commuting, 0 to 1", C4),
-        ("both_signs", mean_of(sectors.both_signs), "share of states whose U takes both signs, beyond its error", C4),
+        ("both_signs", of_share(sectors.both_signs), "share of states whose U takes both signs, beyond its error", C4),
         ("least_quartic", median_of(sectors.low / sectors.size), "least U over directions, of its largest size", C4),
         ("departure", median_of(sectors.departure), "how far U is from the isotropic form, 0 to 1", C5),
         ("overlap", _of_pairs(sectors), "median overlap |u . v| of the softest modes of two states", C5),

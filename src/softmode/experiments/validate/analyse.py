@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 
-from softmode.estimate import Array, Estimate, of_mean
+from softmode.estimate import Array, Estimate, of_mean, of_share
 from softmode.experiments.validate.flaws import FLAWS
 from softmode.experiments.validate.measure import CRITERIA, KINDS, WINDOWED
 from softmode.experiments.validate.suite import HIERARCHY
@@ -108,20 +107,9 @@ def analyse(run: Run) -> Results:
     )  # fmt: skip
 
 
-def rate(found: Array) -> Estimate:
-    """Return a share with its exact binomial 95 % interval; undefined of none."""
-    count = len(found)
-    if not count:
-        return Estimate.missing(0, "no model of that kind")
-    hits = int(np.sum(found))
-    ends = stats.binomtest(hits, count).proportion_ci(0.95, "exact")
-    share = hits / count
-    return Estimate(share, math.sqrt(share * (1 - share) / count), count, float(ends.low), float(ends.high))
-
-
 def _share(found: Array) -> str:
     """Return a share as a cell."""
-    share = rate(found)
+    share = of_share(found)
     return "" if math.isnan(share.value) else f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
@@ -160,13 +148,17 @@ def _of_windows(scores: Scores, values: Array) -> Array:
 def _quantities(scores: Scores) -> tuple[Quantity, ...]:
     asked = scores.asked("sigma_c")
     found = [
-        Quantity("false_alarms", 0, rate(scores.alarms("sigma_c")), "share of models without a transition with one"),
-        Quantity("misses", 0, rate(scores.missed("sigma_c")[asked]), "share of models with a transition without it"),
+        Quantity(
+            "false_alarms", 0, of_share(scores.alarms("sigma_c")), "share of models without a transition with one"
+        ),
+        Quantity(
+            "misses", 0, of_share(scores.missed("sigma_c")[asked]), "share of models with a transition without it"
+        ),
     ]
     for i, name in enumerate(WINDOWED):
         covered = _of_windows(scores, scores.covered[:, i])
         covered = covered[np.isfinite(covered)]
-        found.append(Quantity(f"coverage_{name}", 0, rate(covered), f"share of intervals of {name} with the truth"))
+        found.append(Quantity(f"coverage_{name}", 0, of_share(covered), f"share of intervals of {name} with the truth"))
         found.append(Quantity(f"bias_{name}", 0, _mean(scores.off(name)), f"mean of log({name} / truth)"))
     return tuple(found)
 
