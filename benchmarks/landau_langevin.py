@@ -26,13 +26,13 @@ from softmode.simulate import simulate
 from softmode.streams import TrajectoryNoise
 
 FIELD, FIRST, LAST = ReceptiveField.box(5), 40.0, 1.5
-# the two lowest waves along an axis of 40 sites
-SLOW = 0.33
+# one, two and three waves along an axis of 40 sites are slow
+SLOW = (0.17, 0.33, 0.5)
 Denoiser = Callable[[Tensor, Tensor | float], Tensor]
 
 
-def measured(side: int, levels: np.ndarray, states: int, highest: float) -> LandauLangevin:
-    """Return the reduced theory with coefficients measured over states of noise."""
+def measured(side: int, levels: np.ndarray, states: int) -> np.ndarray:
+    """Return M, K and U of the constant mode over states of noise, [coefficient, level]."""
     patch, generator = TwoStatePatch(FIELD), torch.Generator().manual_seed(0)
     mode = torch.full((1, 1, 1, side, side), 1 / side, dtype=torch.float64)
     rows = []
@@ -41,13 +41,13 @@ def measured(side: int, levels: np.ndarray, states: int, highest: float) -> Land
         found = sector(patch, x, float(sigma), mode.expand(states, *mode.shape[1:]))
         stiffness = found.stiffness.value.diagonal(dim1=-2, dim2=-1)
         rows.append([float(each.mean()) for each in (found.mass, stiffness, found.quartic)])
-    return LandauLangevin(levels, *np.array(rows).T, highest=highest)
+    return np.array(rows).T
 
 
-def tree_level(levels: np.ndarray, highest: float) -> LandauLangevin:
-    """Return the reduced theory with the coefficients of Eqs. 15 to 17."""
+def tree_level(levels: np.ndarray) -> np.ndarray:
+    """Return the coefficients of Eqs. 15 to 17, [coefficient, level]."""
     theory = ginzburg_landau(VE(), torch.from_numpy(levels), FIELD)
-    return LandauLangevin(levels, theory.r.numpy(), theory.kappa.numpy(), 6 * theory.u.numpy(), highest)
+    return torch.stack([theory.r, theory.kappa, 6 * theory.u]).numpy()
 
 
 def power(denoiser: Denoiser, side: int, trajectories: int, steps: int) -> tuple[Tensor, Tensor]:
@@ -67,10 +67,13 @@ def main() -> None:
     small = parser.parse_args().small
     side, trajectories, steps, states = (16, 2, 50, 2) if small else (40, 64, 600, 16)
     levels = np.geomspace(LAST, FIRST, 6 if small else 16)
-    theories = {
-        "patch model": TwoStatePatch(FIELD), "measured": measured(side, levels, states, SLOW),
-        "tree level": tree_level(levels, SLOW),
-    }  # fmt: skip
+    coefficients, bare = measured(side, levels, states), tree_level(levels)
+    print("sigma | sigma^2 M, measured | tree level")
+    for i in range(0, len(levels), 3):
+        print(f"{levels[i]:.2f} | {levels[i] ** 2 * coefficients[0, i]:.2f} | {levels[i] ** 2 * bare[0, i]:.2f}")
+    theories: dict[str, Denoiser] = {"patch model": TwoStatePatch(FIELD)}
+    theories |= {f"|k| <= {slow}": LandauLangevin(levels, *coefficients, highest=slow) for slow in SLOW}
+    theories |= {"tree level": LandauLangevin(levels, *bare, highest=SLOW[1])}
     found = {name: power(each, side, trajectories, steps) for name, each in theories.items()}
     print(f"power of the constant mode / sigma^2, {trajectories} trajectories of {side} x {side} sites")
     print(" | ".join(["sigma", *found]))

@@ -33,6 +33,9 @@ LABELLED, BINARY = "fashion-mnist", "fashion-mnist-binary"
 # noise level by which half of the class is known: softmode quality fashion-mnist --images 250 --precision bfloat16
 HALF_KNOWN = 5.0
 
+# noise levels at which the soft sectors are measured
+SECTORS = (5.0, 2.3, 1.0)
+
 # the runs of the pages: name -> experiment and its settings. {out} is the directory of all runs
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "binary16": ("probe", {"model": BINARY, "trajectories": 16}),
@@ -42,6 +45,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "theirs": ("window", {"model": "diffusers:runs/diffusers", "data": "runs/diffusers/held_out.npz",
                           "classifier": "fashion-mnist-classifier"}),
     "waves": ("instability", {"model": BINARY, "trajectories": 256, "growth": False}),
+    **{f"sector-{model}-{sigma:g}": ("sector", {"model": model, "sigma": sigma})
+       for model in (LABELLED, BINARY) for sigma in SECTORS},
     "validate": ("validate", {}),
     "clones": ("clones", {"model": LABELLED}),
     "patch": ("patch", {}),
@@ -63,6 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "clones": 0,
     },
     "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
+    "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2},
     "validate": {"nulls": 1, "transitions": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
@@ -144,6 +150,28 @@ def waves(runs: Mapping[str, Run]) -> list[str]:
     """docs/decisions.md: the softest plane wave of the binary network beside its softest mode."""
     table = runs["waves"].results.tables["waves"]
     return [runs["waves"].results.answer, markdown(table.columns, table.rows), table.note]
+
+
+def sector(runs: Mapping[str, Run]) -> list[str]:
+    """docs/theory.md: the soft sectors of two networks at three noise levels."""
+    kinds = (
+        "eigenvalue",
+        "soft",
+        "alike",
+        "sites",
+        "overlap",
+        "both_signs",
+        "least_quartic",
+        "defect",
+        "antisymmetric",
+    )
+    found, rows = [], []
+    for name, run in runs.items():
+        results = run.results
+        found.append(f"{name}: {results.answer}")
+        unstable = results.values["unstable"]
+        rows.append((name, f"{unstable:.0%}", *(with_interval(results[kind].estimate) for kind in kinds)))
+    return [*found, markdown(("run", "unstable", *kinds), rows)]
 
 
 def validate(runs: Mapping[str, Run]) -> list[str]:
@@ -269,6 +297,10 @@ PARTS = {
          "cascade": ("window/instability", "cascade"), "modes": ("window/instability", "modes")},
     ),
     "waves": Part(("waves",), waves, {"waves": ("waves", "waves")}),
+    "sector": Part(
+        tuple(name for name in RUNS if name.startswith("sector-")), sector,
+        {"sector": (f"sector-{BINARY}-2.3", "sector"), "sector_modes": (f"sector-{LABELLED}-2.3", "modes")},
+    ),
     "validate": Part(("validate",), validate, {"scores": ("validate", "scores")}),
     "theirs": Part(("theirs",), theirs),
     "pulses": Part(

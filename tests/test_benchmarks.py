@@ -25,7 +25,7 @@ BENCHMARKS = {
     "readme_numbers.py": [
         (
             "",
-            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| the window",
+            ("| xi_x grows fastest", "| growth of xi_x", "| sigma_half", "| extent_c", "| sector-", "| the window",
              "| `critical`", "| chi of p"),
         )
     ],

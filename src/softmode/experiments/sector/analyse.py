@@ -25,7 +25,7 @@ C4, C5 = "paper C.4", "paper C.5"
 def analyse(run: Run) -> Results:
     """Return how many modes are soft, their mass, stiffness and couplings, and C.5's question by its measures.
 
-    `values` has the `verdict`: none, scalar, star, several, frustrated or undecided.
+    `values` has the `verdict` (none, scalar, star, several, frustrated, undecided) and the share of `unstable` states.
     """
     sectors = Sectors.of(run)
     measures = _measures(run, sectors)
@@ -36,7 +36,7 @@ def analyse(run: Run) -> Results:
         tables={"modes": _modes(sectors), "measures": _table(measures), "couplings": _couplings(sectors),
                 "spectrum": _spectrum(run)},
         notes=tuple(_notes(run, sectors)),
-        values={"verdict": verdict},
+        values={"verdict": verdict, "unstable": float((sectors.soft > 0).mean())},
     )  # fmt: skip
 
 
