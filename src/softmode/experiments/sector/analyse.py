@@ -107,7 +107,8 @@ def verdict_of(sectors: Sectors) -> str:
 
 
 WORDS = {
-    "none": "no mode is soft there at most states",
+    "none": "no mode is soft there",
+    "few": "most states have no soft mode",
     "scalar": "one mode is soft, a scalar order parameter",
     "scalars": "one mode is soft at a state, a scalar order parameter, but another one at another state",
     "star": "the soft modes are the waves of one star, the components of one order parameter",
@@ -129,6 +130,8 @@ def _answer(run: Run, sectors: Sectors, measures: dict[str, Quantity], verdict: 
         soft, alike = (each[unstable].mean() for each in (sectors.soft, sectors.alike))
         counted = f"in {soft:.2g}{most} modes at once, and {alike:.2g} modes are as soft as can be told"
         said += f"{of_all}, {'in one mode alone' if soft == alike == 1 else counted}"
+    if verdict == "none" and unstable.any():
+        verdict = "few"
     if verdict == "scalar" and len(sectors.overlaps) and np.median(sectors.overlaps) < SAME:
         verdict = "scalars"
     return f"{said}: {WORDS[verdict]}."
