@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
 Array = np.ndarray
 
@@ -134,6 +135,19 @@ def of_mean(values: Array) -> Estimate:
     count, mean = len(values), float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(count)
     return Estimate(mean, error, count, mean - NORMAL_95 * error, mean + NORMAL_95 * error)
+
+
+def of_share(hits: int, count: int) -> Estimate:
+    """Return a share of independent cases with its exact binomial 95 % interval; undefined of none.
+
+    Source: clopper1934.
+    """
+    if not count:
+        return Estimate.missing(0, "none of that kind")
+    share = hits / count
+    low = float(betaincinv(hits, count - hits + 1, 0.025)) if hits else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 0.975)) if hits < count else 1.0
+    return Estimate(share, math.sqrt(share * (1 - share) / count), count, low, high)
 
 
 def _alone(value: float, trajectories: int) -> Estimate:

@@ -12,6 +12,7 @@ EXPERIMENTS = {
         "pulse",
         "susceptibility",
         "patch",
+        "dictionary",
         "validate",
     )
 }

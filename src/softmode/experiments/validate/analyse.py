@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 
-from softmode.estimate import Array, Estimate, of_mean
+from softmode.estimate import Array, Estimate, of_mean, of_share
 from softmode.experiments.validate.flaws import FLAWS
 from softmode.experiments.validate.measure import CRITERIA, KINDS, WINDOWED
 from softmode.experiments.validate.suite import HIERARCHY
@@ -110,13 +109,7 @@ def analyse(run: Run) -> Results:
 
 def rate(found: Array) -> Estimate:
     """Return a share with its exact binomial 95 % interval; undefined of none."""
-    count = len(found)
-    if not count:
-        return Estimate.missing(0, "no model of that kind")
-    hits = int(np.sum(found))
-    ends = stats.binomtest(hits, count).proportion_ci(0.95, "exact")
-    share = hits / count
-    return Estimate(share, math.sqrt(share * (1 - share) / count), count, float(ends.low), float(ends.high))
+    return of_share(int(np.sum(found)), len(found))
 
 
 def _share(found: Array) -> str:
