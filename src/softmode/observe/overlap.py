@@ -69,7 +69,7 @@ def pair_overlaps(states: Float[Tensor, "replica *space"], translations: bool) -
 
 
 def spin_glass_susceptibility(states: Float[Tensor, "replica *space"]) -> Susceptibility:
-    r"""Return $\chi_{SG} = N\langle q^2\rangle = \frac1N\sum_{ij}\langle s_i s_j\rangle^2$ (sites) from pairs of replicas.
+    r"""Return $\chi_{SG} = N\langle q^2\rangle = \frac1N\sum_{ij}\langle s_i s_j\rangle^2$ from pairs of replicas.
 
     With exact sign symmetry $\langle q\rangle = 0$, so nothing is subtracted. Unbiased: 1 for independent signs, N
     where all states are the same up to the flip. Where all sites are alike it is the correlation area

@@ -51,7 +51,7 @@ def order(run: Run) -> Figure:
     panels[0].set_ylabel(r"power in one wave, $S(k_{\mathrm{peak}})/N$")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(
-        f"{_caption(found)}\ndotted: above it, under the frozen score of the largest lattice, states are called ordered",
+        f"{_caption(found)}\ndotted: above it, on the largest lattice under the frozen score, states are ordered",
         parse_math=False, fontsize="medium", wrap=True,
     )  # fmt: skip
     return figure

@@ -12,7 +12,6 @@ from softmode.bounds import check
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.exact.dictionary import MOST_VALUES
-from softmode.exact.patch import CHUNK
 from softmode.experiments.dictionary.config import Config
 from softmode.experiments.dictionary.realisation import Realisation
 from softmode.experiments.dictionary.states import BINS, PAIRS, STATES, STEP, Setting, measure
@@ -100,12 +99,12 @@ class DictionaryPlan(Plan):
         config = self.config
         sites = float(config.sizes[-1]) ** config.dimensions
         own = FIELDS_AT_ONCE * 8.0
-        if config.disorder_of == "site":  # their patches, and the posteriors of their patterns
-            own += (2 * self.field.size + 6 * config.patterns) * self.setting.dtype.itemsize
-            shared = 2 * config.patterns * self.field.size * sites * (self.setting.dtype.itemsize + 8)
-        else:
-            shared = 4.0 * CHUNK * self.setting.dtype.itemsize
-        return config.replicas * sites * own + shared
+        if config.disorder_of == "uniform":
+            return config.replicas * sites * own
+        # their patches and the posteriors of their patterns, and the patterns, also in double precision
+        own += (2 * self.field.size + 6 * config.patterns) * self.setting.dtype.itemsize
+        patterns = 2 * config.patterns * self.field.size * (self.setting.dtype.itemsize + 8)
+        return sites * (config.replicas * own + patterns)
 
     @property
     def identity(self) -> Mapping[str, Any]:

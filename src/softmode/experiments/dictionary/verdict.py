@@ -37,4 +37,4 @@ def near(k: Float[Array, "*shape d"], other: Float[Array, "*shape d"], within: f
     def distance(difference: Array) -> Array:
         return np.asarray(np.linalg.norm(np.mod(difference + np.pi, 2 * np.pi) - np.pi, axis=-1))
 
-    return np.minimum(distance(k - other), distance(k + other)) <= within
+    return np.asarray(np.minimum(distance(k - other), distance(k + other)) <= within)
