@@ -46,8 +46,11 @@ def verdict_of(made: DictionaryPlan, realisation: Realisation) -> tuple[str, sta
     """Return the verdict on a realisation, and what is measured on the largest lattice."""
     strength = softest_wave(realisation.dictionary(0.0)).strength
     found = states.measure(made.setting, realisation, 0.0, made.config.sizes[-1], math.log(1 + strength), strength)
-    parts = (found.arrays[name][1] for name in ("bragg", "bragg_error", "peak"))
-    return VERDICTS[int(verdicts(*(np.asarray(each) for each in parts), made.field))], found
+    height, area = (
+        (np.asarray(found.arrays[name][1]), np.asarray(found.arrays[f"{name}_error"][1]))
+        for name in ("bragg", "susceptibility")
+    )
+    return VERDICTS[int(verdicts(height, area, found.arrays["peak"][1], made.field))], found
 
 
 def test_uniform_patterns_order_uniformly() -> None:
@@ -55,10 +58,10 @@ def test_uniform_patterns_order_uniformly() -> None:
     run = sm.dictionary(
         **SMALL | {"patterns": 1, "uniform": (0.9,), "disorder": 3, "sizes": (8, 16), "waits": (1.0, 40.0)}
     )
-    assert run.results.values["verdicts"] == {"0.9": {"uniform": 3, "modulated": 0, "frustrated or undecided": 0}}
+    assert run.results.values["verdicts"] == {"0.9": {"uniform": 3, "modulated": 0, "frustrated": 0, "undecided": 0}}
     assert run.results["bragg_frozen"].estimate.value > 0.5
     assert run.results["bragg_exponent_frozen"].estimate.value < 0.4
-    assert "3 uniform" in run.results.answer.replace("100 % uniform", "3 uniform")
+    assert "100% [29, 100] order (3 uniformly, 0 in a modulated wave)" in run.results.answer
     assert not (np.abs(run.dataset["peak"].to_numpy()[:, 0, -1, 1]) > math.pi / 3).any()
 
 
@@ -74,18 +77,20 @@ def test_stripes_order_in_their_wave() -> None:
 
 
 def test_above_the_transition_there_is_no_order() -> None:
-    """Stripes under a score frozen at 0.9 of the tree-level value: neither, with short-ranged correlations."""
-    made = plan(disorder=2, sizes=(16,), waits=(1.0, 20.0), level=0.9)
-    name, found = verdict_of(made, Stripes(made.config, BOX, 0))
-    assert name == "frustrated or undecided"
-    assert found.arrays["susceptibility"][1] < 20
+    """Stripes under a score frozen at 0.9 of the tree-level value are correlated over less than a patch."""
+    made = plan(disorder=2, sizes=(16,), waits=(1.0, 20.0), level=0.9, receptive_field="box:5")
+    name, found = verdict_of(made, Stripes(made.config, made.field, 0))
+    assert name == "frustrated"
+    assert 1 < found.arrays["susceptibility"][1] < 15
 
 
 def test_verdicts_are_those_of_the_numbers() -> None:
-    """On either side of the threshold by two standard errors, and of a wave of two patches."""
-    height, stderr = np.array([0.4, 0.4, 0.06, 0.04, 0.4]), np.array([0.01, 0.01, 0.01, 0.0, 0.2])
+    """On either side of each threshold by two standard errors, and of a wave of two patches of nine sites."""
+    height, error = np.array([0.4, 0.4, 0.06, 0.04, 0.4]), np.array([0.01, 0.01, 0.01, 0.0, 0.2])
+    area, spread = np.array([99.0, 99.0, 8.0, 8.0, 12.0]), np.array([0.0, 0.0, 0.4, 0.6, 0.0])
     k = np.array([[0.0, 1.0], [0.0, 1.1], [0.0, 0.0], [0.0, 0.0], [3.0, 0.0]])
-    assert verdicts(height, stderr, k, BOX).tolist() == [0, 1, 2, 2, 2]
+    found = verdicts((height, error), (area, spread), k, BOX)
+    assert [VERDICTS[i] for i in found] == ["uniform", "modulated", "frustrated", "undecided", "undecided"]
 
 
 def test_waves_are_near_up_to_sign_and_lattice() -> None:
@@ -187,7 +192,7 @@ def test_a_run_of_sites_compares_states_as_they_are() -> None:
     control = run.dataset["overlap"].to_numpy()[:, 0, 0, states.PAIRS.index("random signs")]
     expected = math.sqrt(2 / (math.pi * 64))
     assert abs(control.mean() - expected) < 4 * control.std() / math.sqrt(8)
-    assert "site by site" in run.results.answer
+    assert "one of every site" in run.results.answer
     assert any("no spin glass exists at a finite temperature" in note for note in run.results.notes)
     assert "glass" not in run.results.answer
 

@@ -6,16 +6,16 @@ import numpy as np
 
 from softmode.estimate import Array, Estimate, bootstrap_mean, of_mean, of_share
 from softmode.experiments.dictionary.found import FROZEN, SAMPLES, Found
-from softmode.experiments.dictionary.states import PAIRS
+from softmode.experiments.dictionary.states import PAIRS, longest_wave
 from softmode.experiments.dictionary.tables import ageing_table, closed_form_table, overlap_table, realisation_table
-from softmode.experiments.dictionary.verdict import ORDERED, VERDICTS
+from softmode.experiments.dictionary.verdict import ORDERED, VERDICTS, near
 from softmode.observe.overlap import SAME
 from softmode.process import Process, parse_process
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
-# fewest realisations whose shares say much
-FEW = 8
+# fewest realisations whose shares say much, and fewest patches on a lattice on which one patch is no order
+FEW, PATCHES = 8, 40
 
 
 def analyse(run: Run) -> Results:
@@ -55,27 +55,27 @@ def bragg_exponent(heights: Array, sizes: Array, dimensions: int) -> Estimate:
     return bootstrap_mean(heights[:, [0, -1]], slope)
 
 
-def _with(estimate: Estimate) -> str:
-    return f"{estimate.value:.3g} {estimate.interval}".strip()
-
-
 def _answer(found: Found) -> str:
     count, config = len(found.verdict), found.config
-    of = "site by site" if found.of_sites else "the same at all sites"
+    of = "one of every site" if found.of_sites else "the same at all sites"
     parts = []
     for place, mass in enumerate(found.masses):
-        counts = [found.count(name, place) for name in VERDICTS]
+        uniform, modulated, frustrated, undecided = (found.count(name, place) for name in VERDICTS)
+        share = of_share(uniform + modulated, count)
         at = f"at uniform mass {mass:g} " if len(found.masses) > 1 else ""
-        parts.append(f"{at}{counts[0]} uniform, {counts[1]} modulated, {counts[2]} neither")
-    samples = of_mean(found["susceptibility"][:, 0, -1, SAMPLES])
-    frozen = of_mean(found["susceptibility"][:, 0, -1, FROZEN])
+        parts.append(
+            f"{at}{share.value:.0%} [{100 * share.low:.0f}, {100 * share.high:.0f}] order ({uniform} uniformly, "
+            f"{modulated} in a modulated wave), {frustrated} are frustrated, {undecided} undecided"
+        )
+    areas = (of_mean(found["susceptibility"][:, 0, -1, which]) for which in (FROZEN, SAMPLES))
+    frozen, samples = (f"{each.value:.3g} {each.interval}".strip() for each in areas)
     sites = config["sizes"][-1] ** config["dimensions"]
-    text = "; ".join(parts) if len(parts) <= 3 else f"{parts[0]}; ...; {parts[-1]}"
+    text = "; ".join(parts if len(parts) <= 2 else [parts[0], parts[-1]])
+    first = f" at uniform mass {found.masses[0]:g}" if len(parts) > 1 else ""
     return (
-        f"Of {count} random dictionaries of {config['patterns']} patterns, {of}, under a frozen score at "
-        f"{config['level']:g} of the critical noise level: {text}. Order spans {_with(frozen)} of {sites} sites there "
-        f"and {_with(samples)} in generated samples (a patch has {found.field.size}"
-        f"{f'; uniform mass {found.masses[0]:g}' if len(parts) > 1 else ''})."
+        f"Of {count} dictionaries of {config['patterns']} random patterns, {of}, under a score frozen at "
+        f"{config['level']:g} of the critical noise level, {text}. Order{first} spans {frozen} of {sites} sites there, "
+        f"and {samples} in generated samples; a patch has {found.field.size}."
     )
 
 
@@ -88,8 +88,8 @@ def _quantities(found: Found, process: Process, place: int) -> list[Quantity]:
     def add(kind: str, estimate: Estimate, what: str, source: str = "", level: float = math.nan) -> None:
         made.append(Quantity(kind, index, estimate, what + at, "", source, level))
 
-    for kind, name in zip(("uniform", "modulated", "frustrated"), VERDICTS, strict=True):
-        add(kind, of_share(found.count(name, place), count), f"share of dictionaries: {name}")
+    for name in VERDICTS:
+        add(name, of_share(found.count(name, place), count), f"share of dictionaries that are {name}")
     for kind, times, what in (
         ("t_c", found["t_c"][:, place, -1], "the lattice"), ("t_c_patch", found["t_c_patch"][:, place], "a patch"),
     ):  # fmt: skip
@@ -111,6 +111,13 @@ def _quantities(found: Found, process: Process, place: int) -> list[Quantity]:
         add(f"overlap_{kind}", of_mean(pair), f"mean |q| of two noises, {what}, largest lattice", "edwards1975")
     add("overlap_copies", of_mean(found["overlap"][:, place, -1, PAIRS.index("copies")]),
         "mean |q| of a sample and its copy made at t_c", "edwards1975")  # fmt: skip
+    if not found.of_sites:
+        star = found["k_star"][:, place]
+        within = longest_wave(found.field)
+        at_star = near(found["peak"][:, place, -1, FROZEN], star, within)
+        add("at_k_star", of_share(int(at_star.sum()), count), "share whose peak under the frozen score is at +-k*")
+        long = np.linalg.norm(star, axis=-1) <= within
+        add("k_star_long", of_share(int(long.sum()), count), "share whose k* is a wave longer than two patches")
     add("edwards_anderson", of_mean(found["edwards_anderson"][:, place, -1]),
         "q of a sample and its copy made at t_c, as they stand", "edwards1975")  # fmt: skip
     return made
@@ -119,16 +126,17 @@ def _quantities(found: Found, process: Process, place: int) -> list[Quantity]:
 def _verdicts(found: Found) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for place, mass in enumerate(found.masses):
-        shares = [f"{found.count(name, place)} of {len(found.verdict)}" for name in VERDICTS]
         sites = [of_mean(found["susceptibility"][:, place, -1, which]) for which in (SAMPLES, FROZEN)]
-        rows.append((mass, of_mean(found["t_c"][:, place, -1]), *sites, *shares))
+        counts = [found.count(name, place) for name in VERDICTS]
+        rows.append((mass, *sites, *counts))
     note = (
-        f"order: N <q^2> over pairs of replicas, in sites, of samples and under the frozen score; a verdict by the "
-        f"latter: uniform or modulated where more than {ORDERED:g} of the power is in one wave by two standard errors, "
-        "uniform where that is longer than two patches"
+        "mass: prior of the uniform patterns; samples, frozen: N <q^2> over pairs of replicas, in sites, of generated "
+        f"samples and under the frozen score; verdicts by the latter: more than {ORDERED:g} of the power in one wave "
+        "is order, uniform if that is longer than two patches; N <q^2> below a patch is frustrated; each by two "
+        "standard errors, or undecided"
     )
-    columns = ("uniform mass", "t_c", "order, samples", "order, frozen", "uniform", "modulated", "neither")
-    return Table("Order by the prior mass of the uniform patterns", columns, tuple(rows), note)
+    columns = ("mass", "samples", "frozen", *VERDICTS)
+    return Table(f"Order of {len(found.verdict)} dictionaries", columns, tuple(rows), note)
 
 
 def _sizes(found: Found) -> Table:
@@ -138,9 +146,7 @@ def _sizes(found: Found) -> Table:
             cells = [of_mean(found[name][:, place, size, which])
                      for name in ("bragg", "susceptibility") for which in (SAMPLES, FROZEN)]  # fmt: skip
             rows.append((mass, side, *cells, f"{side**-dimensions:.2g}"))
-    columns = (
-        "uniform mass", "L", "S(k)/N, samples", "S(k)/N, frozen", "N <q^2>, samples", "N <q^2>, frozen", "1/N",
-    )  # fmt: skip
+    columns = ("mass", "L", "S(k)/N, samples", "S(k)/N, frozen", "N <q^2>, samples", "N <q^2>, frozen", "1/N")
     note = "independent signs have S(k)/N = 1/N and N <q^2> = 1; order keeps the first, and its lack the second"
     return Table("Order against the side L of the lattice", columns, tuple(rows), note)
 
@@ -149,13 +155,19 @@ def _notes(found: Found) -> tuple[str, ...]:
     notes = []
     if found.config["dimensions"] == 2:
         notes.append(
-            "in two dimensions no spin glass exists at a finite temperature: what is neither uniform nor modulated is "
-            "frustrated or undecided on these lattices and in this time, not a phase"
+            "in two dimensions no spin glass exists at a finite temperature: frustrated and undecided are said of "
+            "these lattices and this time, and name no phase"
         )
     if not found.of_sites:
         notes.append(
             "one dictionary at all sites makes no bond disorder in space (B.5): its order is a pattern, however random "
             "its patches; --disorder-of site has a dictionary at every site"
+        )
+    sites = found.config["sizes"][-1] ** found.config["dimensions"]
+    if sites < PATCHES * found.field.size:
+        notes.append(
+            f"the largest lattice has {sites} sites, {sites / found.field.size:.0f} patches: on so few what is ordered "
+            "over a patch or two passes for order"
         )
     if len(found.verdict) < FEW:
         notes.append(f"{len(found.verdict)} realisations: shares of so few have wide intervals")

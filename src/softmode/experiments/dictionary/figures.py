@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from softmode.estimate import Array, of_mean
@@ -9,16 +10,18 @@ from softmode.experiments.dictionary.found import FROZEN, SAMPLES, Found
 from softmode.experiments.dictionary.states import PAIRS
 from softmode.experiments.dictionary.tables import vector
 from softmode.experiments.dictionary.verdict import ORDERED, VERDICTS
-from softmode.plots.fields import COLOURS, NORM
+from softmode.plots.fields import COLOURS
 from softmode.plots.palette import BLUE, GREEN, GREY, PURPLE, SHADE, VERMILLION
 from softmode.runs.run import Run
 
-COLOUR_OF = dict(zip(VERDICTS, (BLUE, VERMILLION, GREY), strict=True))
+COLOUR_OF = dict(zip(VERDICTS, (BLUE, VERMILLION, "black", GREY), strict=True))
 # lines of masses or waiting times in a panel, and realisations whose states are shown
 LINES, SHOWN = 3, 4
 LINE_COLOURS = (PURPLE, BLUE, GREEN)
 TITLES = ("generated samples", "under the frozen score")
 TEXT = 13
+# signs in colours that are not the darkest
+SOFT = Normalize(-1.5, 1.5)
 # pairs that chance alone makes
 CONTROLS = (
     ("random signs", "independent signs", GREY, "--"),
@@ -41,7 +44,8 @@ def order(run: Run) -> Figure:
     for ax, which, title in zip(panels, (SAMPLES, FROZEN), TITLES, strict=True):
         heights = np.maximum(found["bragg"][..., which], 1e-9)
         (_one_mass if len(found.masses) == 1 else _masses)(ax, found, heights)
-        ax.plot(sizes, sizes ** -found.config["dimensions"], color="black", linestyle="--", label="no order, $1/N$")
+        ax.plot(sizes, sizes ** -found.config["dimensions"], color="black", linestyle="--", linewidth=1.4)
+        ax.text(0.04, 0.06, "dashed: no order, $1/N$", transform=ax.transAxes, fontsize=TEXT)
         ax.axhline(ORDERED, color=GREY, linestyle=":", linewidth=1.4)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -51,7 +55,7 @@ def order(run: Run) -> Figure:
     panels[0].set_ylabel(r"power in one wave, $S(k_{\mathrm{peak}})/N$")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(
-        f"{_caption(found)}\ndotted: above it, on the largest lattice under the frozen score, states are ordered",
+        f"{_caption(found)}\nabove the dotted line, under the frozen score of the largest lattice, states are ordered",
         parse_math=False, fontsize="medium", wrap=True,
     )  # fmt: skip
     return figure
@@ -98,10 +102,13 @@ def overlaps(run: Run) -> Figure:
         ax.set_title(title)
         ax.set_xlabel("overlap $|q|$" if found.of_sites else "largest overlap $|q|$")
         ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        ax.set_yscale("log")
+        ax.set_ylim(5e-4, 1.5)
     panels[0].set_ylabel("share of pairs")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     over = "as they are" if found.of_sites else "over all translations and the flip"
-    figure.suptitle(f"{_caption(found, 0)}\noverlaps {over}, L = {found['size'][-1]}", parse_math=False,
+    figure.suptitle(f"{_caption(found, 0)}, overlaps {over}, L = {found['size'][-1]}", parse_math=False,
                     fontsize="medium", wrap=True)  # fmt: skip
     return figure
 
@@ -121,7 +128,7 @@ def states(run: Run) -> Figure | None:
     for column, realisation in enumerate(fields):
         for row, field in enumerate(realisation):
             ax = panels[row, column]
-            ax.imshow(field if field.ndim == 2 else field[0], cmap=COLOURS, norm=NORM, interpolation="nearest")
+            ax.imshow(field if field.ndim == 2 else field[0], cmap=COLOURS, norm=SOFT, interpolation="nearest")
             ax.set_xticks([])
             ax.set_yticks([])
         star, peak = (vector(each) for each in (found["k_star"][column, 0], found["peak"][column, 0, -1, FROZEN]))
@@ -129,7 +136,7 @@ def states(run: Run) -> Figure | None:
         panels[0, column].set_title(soft, fontsize=TEXT)
         verdict = VERDICTS[found.verdict[column, 0]]
         panels[1, column].set_title(f"peak ({peak}) $\\pi$", fontsize=TEXT)
-        panels[1, column].set_xlabel(verdict.replace(" or ", "\nor "), color=COLOUR_OF[verdict])
+        panels[1, column].set_xlabel(verdict, color=COLOUR_OF[verdict])
     for row, title in enumerate(TITLES):
         panels[row, 0].set_ylabel(title)
     figure.suptitle(_caption(found, 0), parse_math=False, fontsize="medium", wrap=True)
@@ -174,9 +181,9 @@ def _caption(found: Found, mass: int | None = None) -> str:
     at = "" if mass is None or not any(found.masses) else f", uniform mass {found.masses[mass]:g}"
     where = "one of every site" if found.of_sites else "one at all sites"
     return (
-        f"{len(found.verdict)} dictionaries of {config['patterns']} random patterns on {config['receptive_field']}, "
-        f"{where}{at}, {config['replicas']} replicas, score frozen at {config['level']:g} of the critical noise level, "
-        f"seed {config['seed']}"
+        f"{len(found.verdict)} dictionaries of {config['patterns']} random patterns ({config['receptive_field']}, "
+        f"{where}){at},\n{config['replicas']} replicas, score frozen at {config['level']:g} of the critical noise "
+        f"level, seed {config['seed']}"
     )
 
 

@@ -34,7 +34,8 @@ class Found:
         arrays = {str(name): run.dataset[name].to_numpy() for name in run.dataset.variables}
         field = ReceptiveField.parse(run.config["receptive_field"], run.config["dimensions"])
         of = (slice(None), slice(None), -1, FROZEN)
-        verdict = verdicts(arrays["bragg"][of], arrays["bragg_error"][of], arrays["peak"][of], field)
+        height, area = ((arrays[name][of], arrays[f"{name}_error"][of]) for name in ("bragg", "susceptibility"))
+        verdict = verdicts(height, area, arrays["peak"][of], field)
         return cls(run.config, field, arrays, verdict)
 
     def __getitem__(self, name: str) -> Array:

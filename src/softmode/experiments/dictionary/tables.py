@@ -33,7 +33,7 @@ def overlap_table(found: Found) -> Table:
             rows.append((mass, SAID[name], of_mean(found["overlap"][:, place, -1, pair]), of_mean(same)))
     over = "as it is" if found.of_sites else "the largest over all translations"
     note = f"|q|, {over}; the same: |q| above about {SAME:g}"
-    columns = ("uniform mass", "pairs", "mean |q|", "share the same")
+    columns = ("mass", "pairs", "mean |q|", "share the same")
     return Table(f"Overlaps on {found['size'][-1]} sites a side", columns, tuple(rows), note)
 
 
@@ -47,7 +47,7 @@ def ageing_table(found: Found) -> Table:
             kept = [of_mean(found["ageing_moved"][:, place, i, lag]) for lag in shown]
             rows.append((mass, wait, *kept, of_mean(found["spread"][:, place, i])))
     over = "" if found.of_sites else ", the largest over all translations: waves move"
-    columns = ("uniform mass", "t_w", *(f"C(t_w, t_w + {lags[i]:.3g})" for i in shown), "N <q^2> at t_w")
+    columns = ("mass", "t_w", *(f"C(t_w, t_w + {lags[i]:.3g})" for i in shown), "N <q^2> at t_w")
     note = f"times in units of sigma^2; overlaps{over}; without ageing a column is the same at every t_w"
     return Table(f"Ageing under the frozen score, {found['size'][-1]} sites a side", columns, tuple(rows), note)
 
@@ -72,7 +72,7 @@ def closed_form_table(found: Found, process: Process) -> Table:
         "annealed: of the dictionary averaged over disorder first (Eq. 45), whose frustration is gone; of C_uv it is "
         f"what Eqs. 38 and 39 say; the edge of C's spectrum for many patterns is {edge(patterns, size):.3g}"
     )
-    columns = ("uniform mass", "quantity", "quenched", "annealed")
+    columns = ("mass", "quantity", "quenched", "annealed")
     return Table("Closed form, quenched and annealed", columns, tuple(rows), note)
 
 
@@ -91,7 +91,7 @@ def realisation_table(found: Found) -> Table:
                  float(found["drift"][i, place]), vector(peak), at, height,
                  float(found["susceptibility"][i, place, -1, SAMPLES]), VERDICTS[found.verdict[i, place]])
             )  # fmt: skip
-    columns = ("seed", "uniform mass", "t_c", "k*", "Im/Re at k*", "peak, frozen", "the same", "S(k)/N there",
+    columns = ("seed", "mass", "t_c", "k*", "Im/Re at k*", "peak, frozen", "the same", "S(k)/N there",
                "N <q^2>, samples", "verdict")  # fmt: skip
     note = (
         "k*: the wave that goes soft first, in units of pi; the same: the peak is nearer to +-k* than one wave of two "

@@ -9,26 +9,33 @@ from softmode.lattice import ReceptiveField
 
 # share of the power in one wave, on the largest lattice, from which on states are called ordered
 ORDERED = 0.05
-VERDICTS = ("uniform", "modulated", "frustrated or undecided")
+VERDICTS = ("uniform", "modulated", "frustrated", "undecided")
+UNIFORM, MODULATED, FRUSTRATED, UNDECIDED = range(len(VERDICTS))
 
 
 def verdicts(
-    height: Float[Array, "*shape"], stderr: Float[Array, "*shape"], k: Float[Array, "*shape d"], field: ReceptiveField
+    height: tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
+    area: tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
+    k: Float[Array, "*shape d"],
+    field: ReceptiveField,
 ) -> Array:
-    """Return the index of the verdict of each realisation, among VERDICTS.
+    """Return the index of the verdict on the states of each realisation, among VERDICTS.
 
     Ordered is what holds more than ORDERED of its power in one wave by two standard errors: uniform if that wave is
-    longer than two patches, modulated otherwise.
+    longer than two patches, modulated otherwise. Frustrated is what is ordered over less than a patch, by two standard
+    errors, and undecided all the rest.
 
     Args:
-        height: S(k)/N of the peak.
-        stderr: Its standard error over replicas.
+        height: S(k)/N of the peak, and its standard error over replicas.
+        area: N <q^2>, and its standard error over replicas (sites).
         k: Where the peak is, radians per site.
         field: Receptive field.
     """
-    ordered = height - 2 * stderr > ORDERED
+    ordered = height[0] - 2 * height[1] > ORDERED
     uniform = np.linalg.norm(k, axis=-1) <= longest_wave(field)
-    return np.where(ordered, np.where(uniform, 0, 1), 2)
+    within_a_patch = area[0] + 2 * area[1] < field.size
+    without = np.where(within_a_patch, FRUSTRATED, UNDECIDED)
+    return np.where(ordered, np.where(uniform, UNIFORM, MODULATED), without)
 
 
 def near(k: Float[Array, "*shape d"], other: Float[Array, "*shape d"], within: float) -> Bool[Array, "*shape"]:
