@@ -153,10 +153,11 @@ def _sizes(found: Found) -> Table:
 
 def _notes(found: Found) -> tuple[str, ...]:
     notes = []
-    if found.config["dimensions"] == 2:
+    if found.config["dimensions"] < 3:
+        none = {1: "one dimension nothing orders", 2: "two dimensions no spin glass exists"}
         notes.append(
-            "in two dimensions no spin glass exists at a finite temperature: frustrated and undecided are said of "
-            "these lattices and this time, and name no phase"
+            f"in {none[found.config['dimensions']]} at a finite temperature: a verdict is one on these lattices and "
+            "this time, and names no phase"
         )
     if not found.of_sites:
         notes.append(
