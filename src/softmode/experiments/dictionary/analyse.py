@@ -105,6 +105,8 @@ def _quantities(found: Found, process: Process, place: int) -> list[Quantity]:
             f"y of S(k)/N ~ N^-y: 0 with order, 1 without, {what}")  # fmt: skip
         area = found["susceptibility"][:, place, -1, which]
         add(f"susceptibility_{kind}", of_mean(area), f"N <q^2> (sites), {what}, largest lattice", "binder1986")
+        add(f"long_waves_{kind}", of_mean(found["long_waves"][:, place, -1, which]),
+            f"share of the power in waves longer than two patches, {what}")  # fmt: skip
         different = found["distinct"][:, place, -1, which] / found.config["replicas"]
         add(f"distinct_{kind}", of_mean(different), f"share of replicas that differ, {what}")
         pair = found["overlap"][:, place, -1, PAIRS.index(kind)]
