@@ -87,6 +87,19 @@ def test_random_patterns_of_all_sites_are_fair_independent_signs_with_their_flip
     assert abs(float((plus[1:] * plus[:-1]).mean())) < 4 / math.sqrt(7980)
 
 
+def test_bonds_of_sites_are_not_symmetric() -> None:
+    """What i reads of i + u and what i + u reads of i are uncorrelated, within 4 standard errors."""
+    field, shape, patterns = ReceptiveField.box(3), (30, 30), 2
+    prior = torch.full((2 * patterns,), 1 / (2 * patterns), dtype=torch.float64)
+    denoiser = SitePatchDenoiser(field, random_site_patterns(patterns, 0, field, shape).double(), prior, shape)
+    bonds = denoiser.coupling()
+    back = torch.stack([bonds[denoiser.neighbours[:, u], field.size - 1 - u] for u in range(field.size)], 1)
+    # u and -u share their bonds, so that half of the offsets count
+    products = (bonds * back)[:, : field.centre]
+    assert float(bonds[:, : field.centre].square().mean()) == pytest.approx(1 / patterns, rel=0.1)
+    assert abs(float(products.mean())) < 4 / patterns / math.sqrt(products.numel())
+
+
 def test_patterns_that_do_not_fit_are_refused() -> None:
     """By their shape, and a receptive field by the lattice."""
     field = ReceptiveField.box(3)

@@ -194,6 +194,7 @@ def test_a_run_of_sites_compares_states_as_they_are() -> None:
     assert abs(control.mean() - expected) < 4 * control.std() / math.sqrt(8)
     assert "one of every site" in run.results.answer
     assert any("no spin glass exists at a finite temperature" in note for note in run.results.notes)
+    assert any("not symmetric" in note for note in run.results.notes)
     assert "glass" not in run.results.answer
 
 

@@ -161,11 +161,13 @@ def _notes(found: Found) -> tuple[str, ...]:
             f"in {none[found.config['dimensions']]} at a finite temperature: a verdict is one on these lattices and "
             "this time, and names no phase"
         )
-    if not found.of_sites:
-        notes.append(
-            "one dictionary at all sites makes no bond disorder in space (B.5): its order is a pattern, however random "
-            "its patches; --disorder-of site has a dictionary at every site"
-        )
+    notes.append(
+        "bonds are random in space here, but not symmetric, as those of Edwards and Anderson are: what a site reads of "
+        "another and the other of it are independent, and networks of such bonds do not freeze (crisanti1987)"
+        if found.of_sites
+        else "one dictionary at all sites makes no bond disorder in space (B.5): its order is a pattern, however "
+        "random its patches; --disorder-of site has a dictionary at every site"
+    )
     sites = found.config["sizes"][-1] ** found.config["dimensions"]
     if sites < PATCHES * found.field.size:
         notes.append(
