@@ -28,7 +28,7 @@ SAMPLER = EulerMaruyama()
 # most sites of a receptive field, whose C has an eigenvalue to be found, and most masses, a row each
 MOST_SITES, MOST_MASSES = 400, 8
 # fields of a replica that are alive at once, with those of Fourier transforms
-FIELDS_AT_ONCE = 24
+FIELDS_AT_ONCE = 28
 # seconds of a site for one step, and of each of its patterns
 PER_SITE, PER_PATTERN = 4e-8, 5e-9
 
@@ -102,7 +102,7 @@ class DictionaryPlan(Plan):
         if config.disorder_of == "uniform":
             return config.replicas * sites * own
         # their patches and the posteriors of their patterns, and the patterns, also in double precision
-        own += (2 * self.field.size + 6 * config.patterns) * self.setting.dtype.itemsize
+        own += (4 * self.field.size + 12 * config.patterns) * self.setting.dtype.itemsize
         patterns = 2 * config.patterns * self.field.size * (self.setting.dtype.itemsize + 8)
         return sites * (config.replicas * own + patterns)
 

@@ -117,7 +117,7 @@ def measure(
 
     samples, copies = _generated(setting, denoiser, noise, shape, t_c)
     seen = _frozen(setting, denoiser, config.level * math.sqrt(strength), noise("frozen"), shape)
-    frozen = seen[max(seen)]
+    frozen = seen[max(seen)].float()
     groups = {
         "samples": samples, "frozen": frozen, "random signs": fields("signs").sign(),
         "same spectrum": same_spectrum(samples, fields("phases")),
@@ -152,7 +152,9 @@ def _frozen(
     x = torch.empty(setting.config.replicas, 1, *shape, dtype=setting.dtype, device=setting.device)
     x = noise.fill_(x).mul_(sigma)
     along = islice(frozen_langevin(denoiser, x, sigma, STEP, noise), max(steps) + 1)
-    return {step: denoised[:, 0].sign().cpu() for step, (_, denoised) in enumerate(along) if step in steps}
+    # a byte each: these are many
+    signs = ((step, denoised[:, 0].sign()) for step, (_, denoised) in enumerate(along) if step in steps)
+    return {step: each.to("cpu", torch.int8) for step, each in signs}
 
 
 def _order(states: Tensor, overlaps: Tensor, longest: float) -> dict[str, Array]:
@@ -175,11 +177,13 @@ def _histogram(overlaps: Tensor) -> Array:
 
 def _aged(setting: Setting, seen: Mapping[int, Tensor], translations: bool) -> dict[str, Array]:
     """Return how a state under the frozen score is correlated with itself later, and how far its order has spread."""
-    kept = [[overlap(seen[wait], seen[wait + lag]) for lag in setting.lags] for wait in setting.waits]
-    compare = largest_overlap if translations else overlap
-    moved = [[compare(seen[wait], seen[wait + lag]) for lag in setting.lags] for wait in setting.waits]
+
+    def kept(compare: Callable[[Tensor, Tensor], Tensor]) -> Array:
+        places = [[(wait, wait + lag) for lag in setting.lags] for wait in setting.waits]
+        return np.array([[float(compare(seen[i].float(), seen[j].float()).mean()) for i, j in row] for row in places])
+
     return {
-        "ageing": np.array([[float(each.mean()) for each in row] for row in kept]),
-        "ageing_moved": np.array([[float(each.abs().mean()) for each in row] for row in moved]),
-        "spread": np.array([spin_glass_susceptibility(seen[wait]).value for wait in setting.waits]),
+        "ageing": kept(overlap),
+        "ageing_moved": kept(largest_overlap if translations else lambda a, b: overlap(a, b).abs()),
+        "spread": np.array([spin_glass_susceptibility(seen[wait].float()).value for wait in setting.waits]),
     }
