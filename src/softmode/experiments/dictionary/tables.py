@@ -42,9 +42,10 @@ def ageing_table(found: Found) -> Table:
     lags, waits = found["lag"], found["wait"]
     shown = sorted({int(np.argmin(abs(np.log(lags / wait)))) for wait in waits})
     rows: list[tuple[Cell, ...]] = []
+    name = "ageing" if found.of_sites else "ageing_moved"
     for place, mass in enumerate(found.masses):
         for i, wait in enumerate(waits.tolist()):
-            kept = [of_mean(found["ageing_moved"][:, place, i, lag]) for lag in shown]
+            kept = [of_mean(found[name][:, place, i, lag]) for lag in shown]
             rows.append((mass, wait, *kept, of_mean(found["spread"][:, place, i])))
     over = "" if found.of_sites else ", the largest over all translations: waves move"
     columns = ("mass", "t_w", *(f"C(t_w, t_w + {lags[i]:.3g})" for i in shown), "N <q^2> at t_w")
