@@ -22,6 +22,10 @@ BENCHMARKS = {
     "patch_sampling.py": [
         ("", ("peak memory", "softmode ", "softmode, measuring", "unfold + einsum", "conv2d", "import softmode adds"))
     ],
+    "random_dictionaries.py": [
+        ("masses", ("masses | 0.9",)),
+        ("site", ("site, M = 8 | 0",)),
+    ],
     "readme_numbers.py": [
         (
             "",

@@ -37,6 +37,7 @@ TINY = {
     "--window {out}/window",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
+    "dictionary": "--disorder 2 --replicas 4 --sizes 8 12 --steps 170 --t-max 8 --waits 0.4 2",
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
 }  # fmt: skip
@@ -71,7 +72,7 @@ def missing(words: list[str]) -> str:
         except ValueError:
             return "Fashion-MNIST"
         return ""
-    if words[0] in ("patch", "theory", "models", "validate"):
+    if words[0] in ("patch", "theory", "models", "validate", "dictionary"):
         return ""
     family, _, source = words[1].partition(":")
     if source:

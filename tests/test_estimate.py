@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import binom, norm
+from scipy.stats import binom, binomtest, norm
 
-from softmode.estimate import Estimate, bootstrap, bootstrap_draws, median
+from softmode.estimate import Estimate, bootstrap, bootstrap_draws, median, of_share
 
 
 def identity(curve):
@@ -200,3 +200,12 @@ def test_small_groups_are_resampled_with_their_whole_variance():
     assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / np.sqrt(200))
     assert set(np.bincount(np.array(groups)[draws[0]]).tolist()) == {3}
     assert bootstrap_draws(5, [0, 0, 1, 1, 1]).shape[1] == 3
+
+
+def test_shares_have_exact_intervals():
+    """Those of Clopper and Pearson by another implementation; of nothing there is none."""
+    for hits, count in ((0, 7), (3, 7), (7, 7), (15, 200)):
+        found, ends = of_share(hits, count), binomtest(hits, count).proportion_ci(0.95, "exact")
+        assert (found.value, found.samples) == (hits / count, count)
+        assert (found.low, found.high) == (pytest.approx(ends.low, abs=1e-12), pytest.approx(ends.high, abs=1e-12))
+    assert math.isnan(of_share(0, 0).value)

@@ -20,6 +20,7 @@ LAYERS = (
     (
         "samplers",
         "simulate",
+        "langevin",
         "critical",
         "weighted_fit",
         "posterior",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 Array = np.ndarray
 
@@ -137,13 +137,17 @@ def of_mean(values: Array) -> Estimate:
     return Estimate(mean, error, count, mean - NORMAL_95 * error, mean + NORMAL_95 * error)
 
 
-def of_share(found: Array) -> Estimate:
-    """Return the share of a sample in which something is found, with its exact binomial 95 % interval."""
-    count, hits = len(found), int(np.sum(found))
+def of_share(hits: int, count: int) -> Estimate:
+    """Return a share of independent cases with its exact binomial 95 % interval; undefined of none.
+
+    Source: clopper1934.
+    """
     if not count:
-        return Estimate.missing(0, "nothing was looked at")
-    ends, share = stats.binomtest(hits, count).proportion_ci(0.95, "exact"), hits / count
-    return Estimate(share, math.sqrt(share * (1 - share) / count), count, float(ends.low), float(ends.high))
+        return Estimate.missing(0, "none of that kind")
+    share = hits / count
+    low = float(betaincinv(hits, count - hits + 1, 0.025)) if hits else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 0.975)) if hits < count else 1.0
+    return Estimate(share, math.sqrt(share * (1 - share) / count), count, low, high)
 
 
 def _alone(value: float, trajectories: int) -> Estimate:

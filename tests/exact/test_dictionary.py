@@ -16,6 +16,7 @@ from softmode.exact.dictionary import (
     parse_dictionary,
     random_dictionary,
     two_state_dictionary,
+    with_uniform,
 )
 from softmode.lattice import ReceptiveField
 
@@ -200,3 +201,19 @@ def test_files_with_bad_arrays_are_refused(tmp_path, arrays, message):
     np.savez(path, **arrays)
     with refused(re.escape(message)):
         parse_dictionary(path, 0, ReceptiveField.box(3))
+
+
+def test_a_uniform_mass_leads_from_the_random_dictionary_to_the_paper_s():
+    """At 0.9 with four patterns it is that of Eq. 49, at 0 the random one itself; C is mixed in proportion."""
+    field = ReceptiveField.box(3, 2)
+    random = random_dictionary(4, 3, field)
+    assert with_uniform(random, 0.0) is random
+    made, paper = with_uniform(random, 0.9), paper_dictionary(3, field)
+    assert torch.equal(made.patterns, paper.patterns)
+    torch.testing.assert_close(made.prior, paper.prior)
+    half = with_uniform(random, 0.5)
+    assert half.is_symmetric()
+    torch.testing.assert_close(half.coupling(), (random.coupling() + 1) / 2)
+    for mass in (-0.1, 1.0):
+        with refused("uniform: got .*; expected a prior mass of at least 0 and below 1"):
+            with_uniform(random, mass)

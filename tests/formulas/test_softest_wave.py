@@ -87,7 +87,10 @@ def test_reference_values_of_random_dictionaries() -> None:
     assert all(patch_critical_time(VP(), each) > lattice_critical_time(VP(), each) for each in (first, third))
 
 
-@pytest.mark.parametrize(("patterns", "lattice", "patch"), [(1, 9.0, 25), (8, 3.8, 6.0), (64, 1.95, 2.35)])
+@pytest.mark.parametrize(
+    ("patterns", "lattice", "patch"),
+    [(1, 9.0, 25), (2, 6.7, 14.8), (4, 4.9, 9.0), (8, 3.8, 6.0), (16, 2.9, 4.2), (64, 1.95, 2.35)],
+)
 def test_mean_strengths_of_random_dictionaries(patterns: int, lattice: float, patch: float) -> None:
     """Over 100 seeds, as an independent computation found them, to its two digits and 4 standard errors."""
     made = [random_dictionary(patterns, seed, BOX) for seed in range(100)]

@@ -11,6 +11,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "t_max": 50.0, "t_min": 0.001, "steps": 2000, "trajectories": 4, "shells": 6, "measure_every": 10,
         "snapshots": (), "portion": "cut", "block": 4, "out": "runs/patch",
     },
+    "dictionary": COMPUTE | {
+        "patterns": 8, "receptive_field": "box:5", "dimensions": 2, "uniform": (0.0,), "disorder_of": "uniform",
+        "disorder": 32, "replicas": 8, "sizes": (16, 32, 64), "schedule": "vp:1", "t_max": 12.0, "t_min": 0.01,
+        "steps": 400, "level": 0.2, "waits": (4.0, 40.0, 200.0), "block": 4, "out": "runs/dictionary",
+    },
     "theory": {
         "receptive_field": "box:5", "dimensions": 2, "schedule": "vp:1", "dictionary": "two-state", "seed": 0,
     },

@@ -10,6 +10,7 @@ from torch import Tensor
 from softmode.exact.empirical import check_prior
 from softmode.files import read_arrays, sha256
 from softmode.lattice import ReceptiveField
+from softmode.message import refusal
 
 # values of all patterns of a random dictionary, some 100 MB
 MOST_VALUES = 10**7
@@ -137,6 +138,29 @@ def paper_dictionary(seed: int, receptive_field: ReceptiveField | None = None) -
     ones = torch.ones(1, field.size, dtype=torch.float64)
     prior = torch.tensor([0.1 / 8] * 8 + [0.9 / 2] * 2, dtype=torch.float64)
     return PatchDictionary(field, torch.cat([signs, -signs, ones, -ones]), prior)
+
+
+def with_uniform(dictionary: PatchDictionary, mass: float) -> PatchDictionary:
+    """Return a dictionary with the two uniform patterns besides, +1 and -1, which share a prior mass.
+
+    With mass 0.9 and four random patterns it is the paper's.
+
+    Args:
+        dictionary: The other patterns; they share the rest of the mass in the proportions of their own prior.
+        mass: Prior probability of the two uniform patterns together, at least 0 and below 1; 0 adds none.
+
+    Raises:
+        ValueError: If the mass is out of range.
+
+    Source: paper Eq. 49, for any mass.
+    """
+    if not 0 <= mass < 1:
+        raise refusal(f"uniform: got {mass:g}; expected a prior mass of at least 0 and below 1")
+    if mass == 0:
+        return dictionary
+    ones = dictionary.patterns.new_ones(1, dictionary.receptive_field.size)
+    prior = torch.cat([(1 - mass) * dictionary.prior, dictionary.prior.new_full((2,), mass / 2)])
+    return PatchDictionary(dictionary.receptive_field, torch.cat([dictionary.patterns, ones, -ones]), prior)
 
 
 def parse_dictionary(text: str, seed: int, receptive_field: ReceptiveField) -> PatchDictionary:

@@ -13,6 +13,7 @@ EXPERIMENTS = {
         "pulse",
         "susceptibility",
         "patch",
+        "dictionary",
         "validate",
     )
 }

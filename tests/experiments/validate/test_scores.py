@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.runs import run
-from softmode.estimate import of_share
-from softmode.experiments.validate.analyse import Scores
+from softmode.experiments.validate.analyse import Scores, rate
 from softmode.experiments.validate.config import Config
 from softmode.experiments.validate.measure import CRITERIA, KINDS, prepare
 
@@ -73,10 +72,10 @@ def test_more_windows_than_transitions_are_a_miss() -> None:
 
 def test_a_share_has_its_exact_interval() -> None:
     """0 of 300 is at most 1.2 %, by (1 - p)^300 = 0.025."""
-    share = of_share(np.zeros(300, bool))
+    share = rate(np.zeros(300, bool))
     assert share.value == share.low == 0
     assert (1 - share.high) ** 300 == pytest.approx(0.025)
-    assert math.isnan(of_share(np.zeros(0)).value)
+    assert math.isnan(rate(np.zeros(0)).value)
 
 
 def test_a_suite_is_scored(tmp_path: Path) -> None:

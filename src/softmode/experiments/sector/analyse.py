@@ -70,7 +70,7 @@ def _of_one(value: float) -> Estimate:
 
 def _measures(run: Run, sectors: Sectors) -> dict[str, Quantity]:
     data, count = run.dataset, sectors.values.shape[1]
-    u = sectors.quartic[:, 0, 0, 0, 0]
+    u, signs = sectors.quartic[:, 0, 0, 0, 0], of_share(int(sectors.both_signs.sum()), len(sectors.both_signs))
     rows: list[tuple[str, Estimate, str, str]] = [
         ("eigenvalue", median_of(sectors.values[:, 0]), "largest eigenvalue of dD/dx", "r = 0: paper Eq. 4"),
         ("soft", mean_of(sectors.soft), f"unstable modes of a state, of {count}", C5),
@@ -80,7 +80,7 @@ def _measures(run: Run, sectors: Sectors) -> dict[str, Quantity]:
         ("stiffness", median_of(sectors.stiffness[:, 0, 0]), "its stiffness K, mean of the axes (site^2)", C5),
         ("quartic", median_of(u), "its quartic coupling U", C5),
         ("defect", median_of(sectors.defect), "how far M and K are from commuting, 0 to 1", C4),
-        ("both_signs", of_share(sectors.both_signs), "share of states whose U takes both signs, beyond its error", C4),
+        ("both_signs", signs, "share of states whose U takes both signs, beyond its error", C4),
         ("least_quartic", median_of(sectors.low / sectors.size), "least U over directions, of its largest size", C4),
         ("departure", median_of(sectors.departure), "how far U is from the isotropic form, 0 to 1", C5),
         ("overlap", _of_pairs(sectors), "median overlap |u . v| of the softest modes of two states", C5),

@@ -107,9 +107,14 @@ def analyse(run: Run) -> Results:
     )  # fmt: skip
 
 
+def rate(found: Array) -> Estimate:
+    """Return a share with its exact binomial 95 % interval; undefined of none."""
+    return of_share(int(np.sum(found)), len(found))
+
+
 def _share(found: Array) -> str:
     """Return a share as a cell."""
-    share = of_share(found)
+    share = rate(found)
     return "" if math.isnan(share.value) else f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
@@ -148,17 +153,13 @@ def _of_windows(scores: Scores, values: Array) -> Array:
 def _quantities(scores: Scores) -> tuple[Quantity, ...]:
     asked = scores.asked("sigma_c")
     found = [
-        Quantity(
-            "false_alarms", 0, of_share(scores.alarms("sigma_c")), "share of models without a transition with one"
-        ),
-        Quantity(
-            "misses", 0, of_share(scores.missed("sigma_c")[asked]), "share of models with a transition without it"
-        ),
+        Quantity("false_alarms", 0, rate(scores.alarms("sigma_c")), "share of models without a transition with one"),
+        Quantity("misses", 0, rate(scores.missed("sigma_c")[asked]), "share of models with a transition without it"),
     ]
     for i, name in enumerate(WINDOWED):
         covered = _of_windows(scores, scores.covered[:, i])
         covered = covered[np.isfinite(covered)]
-        found.append(Quantity(f"coverage_{name}", 0, of_share(covered), f"share of intervals of {name} with the truth"))
+        found.append(Quantity(f"coverage_{name}", 0, rate(covered), f"share of intervals of {name} with the truth"))
         found.append(Quantity(f"bias_{name}", 0, _mean(scores.off(name)), f"mean of log({name} / truth)"))
     return tuple(found)
 

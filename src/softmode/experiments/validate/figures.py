@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from softmode.estimate import of_share
-from softmode.experiments.validate.analyse import FACTOR, SHOWN, Scores, title
+from softmode.experiments.validate.analyse import FACTOR, SHOWN, Scores, rate, title
 from softmode.plots.palette import BLUE, GREY, SHADE, VERMILLION
 from softmode.runs.run import Run
 
@@ -39,7 +38,7 @@ def _rates(ax: Axes, found: Scores) -> None:
     for place, name in enumerate(SHOWN):
         pairs = ((found.alarms(name), VERMILLION, -0.12), (found.missed(name)[found.asked(name)], BLUE, 0.12))
         for hits, color, shift in pairs:
-            share = of_share(hits)
+            share = rate(hits)
             if math.isfinite(share.value):
                 ends = [[100 * (share.value - share.low)], [100 * (share.high - share.value)]]
                 ax.errorbar(100 * share.value, place + shift, xerr=ends, fmt="o", color=color, capsize=3)

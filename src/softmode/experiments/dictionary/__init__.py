@@ -1,0 +1,1 @@
+"""The dictionary experiment: random patch dictionaries, each analysed by itself before any average over disorder."""
