@@ -28,6 +28,7 @@ from softmode.training.quality import information, samples
 TINY = {
     "window": "--quick --shells 3",
     "information": "--trajectories 2 --levels 8",
+    "attention": "--trajectories 2 --sigma 3",
     "instability": "--trajectories 2 --levels 3 --no-growth",
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
     "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",

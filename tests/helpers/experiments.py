@@ -18,6 +18,7 @@ from softmode.experiments.call import experiment
 
 from .clones import classifier_file
 from .guidance import corners, nearest
+from .models import small_network
 from .random import normal
 
 
@@ -80,6 +81,10 @@ TINY = {
     "probe": Tiny(_probe, "data", "images.npz", _write_images),
     "instability": Tiny(
         lambda: {"model": corners(), "trajectories": 5, "block": 2, "levels": 4, "states": "forward", "labels": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
+    "attention": Tiny(
+        lambda: {"model": small_network(), "trajectories": 5, "block": 2, "sigma": (3.0, 0.5), "labels": (0, 2)},
         "data", "images.npz", _write_images,
     ),
     "information": Tiny(

@@ -33,6 +33,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
         "out": "runs/instability",
     },
+    "attention": COMPUTE | {
+        "model": REQUIRED, "sigma": (1.0, 3.0, 10.0), "trajectories": 4, "labels": (), "prompt": (), "schedule": "",
+        "shape": (), "radius": None, "data": "", "block": 1, "out": "runs/attention",
+    },
     "information": COMPUTE | {
         "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": (), "schedule": "",
         "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,

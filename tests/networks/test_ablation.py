@@ -156,7 +156,9 @@ def test_frozen_weights_of_the_unet_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "norm", [nn.GroupNorm(2, 4), GroupRMSNorm(2, 4), nn.InstanceNorm2d(4, affine=True)], ids=["group", "rms", "instance"]
+    "norm",
+    [nn.GroupNorm(2, 4), GroupRMSNorm(2, 4), nn.InstanceNorm2d(4, affine=True)],
+    ids=["group", "rms", "instance"],
 )
 def test_a_frozen_norm_is_a_diagonal_matrix(norm: nn.Module) -> None:
     """Weight over deviation of the group at every site, where the norm itself is dense."""
@@ -206,6 +208,12 @@ def test_networks_are_found_wherever_a_denoiser_holds_them() -> None:
         def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
             return self.inner[0](x)
 
-    for denoiser in (network, lambda x, sigma: network(x), partial(lambda n, x: n(x), network), Held(), Held().__call__):
+    for denoiser in (
+        network,
+        lambda x, sigma: network(x),
+        partial(lambda n, x: n(x), network),
+        Held(),
+        Held().__call__,
+    ):
         assert networks_in(denoiser) == [network]
     assert networks_in(lambda x, sigma: x / 2) == []

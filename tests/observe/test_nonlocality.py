@@ -88,7 +88,8 @@ def test_the_dense_jacobian_is_the_matrix_row_by_row() -> None:
     torch.testing.assert_close(dense_jacobian(LinearDenoiser(matrix), x, 1.0), matrix)
     bent = LinearDenoiser(matrix)
     torch.testing.assert_close(
-        dense_jacobian(lambda z, sigma: torch.tanh(bent(z, sigma)), x, 1.0), dense.jacobian(lambda z: bent(z, 1.0).tanh(), x)
+        dense_jacobian(lambda z, sigma: torch.tanh(bent(z, sigma)), x, 1.0),
+        dense.jacobian(lambda z: bent(z, 1.0).tanh(), x),
     )
 
 

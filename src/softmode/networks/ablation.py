@@ -181,7 +181,8 @@ def _frozen_norm(module: nn.Module, args: tuple[Any, ...], _: dict[str, Any], ou
     if isinstance(module, unet.GroupRMSNorm):
         square, epsilon = parts.square().mean(2), unet.EPSILON
     else:
-        square, epsilon = parts.var(2, correction=0), float(module.eps)
+        assert isinstance(module.eps, float)
+        square, epsilon = parts.var(2, correction=0), module.eps
     scale = (square + epsilon).rsqrt().repeat_interleave(x.shape[1] // groups, 1)
     if isinstance(module.weight, Tensor):
         scale = scale * module.weight

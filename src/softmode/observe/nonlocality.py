@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
 
-# entries of D(x) whose gradients are taken at once
-ROWS = 64
+# entries of D(x) whose gradients are taken at once: more of them leave the cache
+ROWS = 16
 # independent draws of signs whose largest eigenvalue is the edge of noise
 DRAWS = 2
 # steps of filling in what lies within the radius, and the change at which it has settled, in units of the edge
@@ -125,7 +125,8 @@ class FarSpectrum(NamedTuple):
 
     Attributes:
         strongest: Largest size of an eigenvalue.
-        rank: Effective rank, $(\sum_\alpha s_\alpha^2)^2/\sum_\alpha s_\alpha^4$ of its singular values s; NaN of nothing.
+        rank: Effective rank, $(\sum_\alpha s_\alpha^2)^2/\sum_\alpha s_\alpha^4$ of its singular values; NaN of
+            nothing.
         edge: Largest size of an eigenvalue when the signs of all entries are drawn at random.
         vectors: Unit vectors of the strongest eigenvalues, in falling order of their size.
     """
@@ -164,7 +165,7 @@ def _edge(symmetric: Matrix, generator: torch.Generator) -> Float[Tensor, ""]:
 
 
 class FarModes(NamedTuple):
-    r"""Couplings of low rank, $\sum_\alpha\gamma_\alpha u^{(\alpha)}u^{(\alpha)T}$ between any two sites, the strongest first.
+    r"""Couplings of low rank between any two sites, $\sum_\alpha\gamma_\alpha u^{(\alpha)}u^{(\alpha)T}$.
 
     Attributes:
         values: $\gamma_\alpha$ of those beyond the edge.
@@ -179,8 +180,8 @@ def far_modes(far: Matrix, shape: Sequence[int], radius: float, edge: float, sta
     r"""Return the couplings of low rank behind a long-range rest, as many as are stronger than an edge.
 
     A coupling of low rank does not stop at the radius, where the rest does: what lies within is filled in by the
-    couplings themselves, $B = \arg\min\frac12\|F - P_{far}B\|^2 + \epsilon\|B\|_*$ with the edge $\epsilon$. Without that the
-    hole would leave eigenvalues of the other sign. The strengths are then fitted to the rest without the penalty.
+    couplings themselves, $B = \arg\min\frac12\|F - P_{far}B\|^2 + \epsilon\|B\|_*$ with edge $\epsilon$. Without that
+    the hole would leave eigenvalues of the other sign. The strengths are then fitted without the penalty.
 
     Args:
         far: F, `Split.far`; its symmetric part is taken.
