@@ -124,7 +124,7 @@ def null_model(*space: int, mean: float = 0.0) -> dict[str, Tensor]:
 
 
 def small_network(attention: tuple[int, ...] = (4,), rms: bool = True, side: int = 8) -> Model:
-    """Return an untrained U-Net with attention and norms, of three classes that it does not tell apart, and its data."""
+    """Return an untrained U-Net with attention and norms, of three classes that are one to it, and its data."""
     torch.manual_seed(0)
     network = UNet(width=8, attention=attention, rms=rms).eval().requires_grad_(False)
     for parameter in network.parameters():  # what starts at zero must show

@@ -110,7 +110,7 @@ def test_norms_are_a_global_channel_of_convolutions() -> None:
     assert run.results["norms_1"].estimate.value == pytest.approx(1, abs=1e-9)
     assert run.results["neither_1"].estimate.value == pytest.approx(0, abs=1e-9)
     assert run.results["attention_1"].estimate.reason == "no such part"
-    assert run.results.answer.startswith("The network has no attention: of the coupling")
+    assert run.results.answer.startswith("There is no attention; the norms' statistics carry 100")
     assert run.identity["networks"] == [WHOLE, NORMS, NULL]
     power = run.dataset["distance_power"].to_numpy()[:, 0]
     assert (power[:, 0, 4:] > 0).all()

@@ -55,9 +55,8 @@ class Found:
 
     def verdicts(self, network: str) -> list[list[Verdict]]:
         """Return the case of every state at every level, [level][state]."""
-        gamma, alike, uniform, edge = (
-            self.array(name, network) for name in ("gamma", "coherence", "uniform", "edge")
-        )  # fmt: skip
+        names = ("gamma", "coherence", "uniform", "edge")
+        gamma, alike, uniform, edge = (self.array(name, network) for name in names)
         null = self.array("uniform", NULL)
         states, levels = edge.shape
         return [
@@ -103,38 +102,34 @@ def source(found: Found, name: str, level: int) -> Estimate:
 
 
 def _answer(found: Found, cases: list[tuple[str, int]]) -> str:
-    parts, count = found.run.identity["parts"], len(found.array("null_edge"))
-    radius = found.run.config["radius"]
-    named = [name for name, there in (("attention", parts["attention"]), ("norms", parts["norms"])) if there]
+    parts = found.run.identity["parts"]
     chosen = sorted({0, len(found.levels) // 2, len(found.levels) - 1})
-    told = "; ".join(
-        f"at sigma = {found.levels[j]:.3g} "
-        + ", ".join(
-            f"{source(found, name, j).value:.0%} {_interval(source(found, name, j))}".strip() + f" {_way(name, parts)}"
-            for name in (*named, *(["both"] if len(named) == 2 else []))
-        )
+    carried = [
+        f"{words} {_told(found, name, chosen)}"
+        for name, words in (("attention", "attention carries"), ("norms", "the norms' statistics carry"))
+        if parts[name]
+    ]
+    lacking = "" if parts["attention"] else "There is no attention; "
+    text = (
+        f"{lacking}{carried[0]} of what couples particular places more than {found.run.config['radius']:g} sites apart"
+        + "".join(f"; {each} of it" for each in carried[1:])
+    )
+    without = [case(each) for each in found.verdicts(FROZEN)] if parts["attention"] else None
+    words = ", ".join(
+        f"{cases[j][0]} at {found.levels[j]:.3g}" + (f" (without attention {without[j][0]})" if without else "")
         for j in chosen
     )
-    lacks = "" if parts["attention"] else "The network has no attention. "
-    cases_told = ", ".join(
-        f"{word} in {number} of {count} states at {found.levels[j]:.3g}" for j, (word, number) in enumerate(cases)
-        if j in chosen
-    )  # fmt: skip
-    text = (
-        f"Of the coupling of places farther apart than {radius:g} sites (the same from every site taken out) {told}; the "
-        f"rest is what convolutions reach. Its modes beyond the Wiener null and noise are {cases_told}."
-    )
-    return lacks.replace(". ", ": ") + (text[0].lower() + text[1:] if lacks else text)
+    return f"{text[0].upper()}{text[1:]}. Its modes beyond the Wiener null and noise are {words}."
 
 
-def _way(name: str, parts: dict[str, int]) -> str:
-    alone = " alone" if parts["attention"] and parts["norms"] else ""
-    ways = {"attention": f"goes through attention{alone}", "norms": f"through the norms' statistics{alone}"}
-    return ways.get(name, "through both") if parts["attention"] else "goes through the norms' statistics"
+def _told(found: Found, name: str, levels: list[int]) -> str:
+    estimates = {float(found.levels[j]): source(found, name, j) for j in levels}
+    return ", ".join(f"{_percent(each)} at sigma = {level:.3g}" for level, each in estimates.items())
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"[{estimate.low:.0%}, {estimate.high:.0%}]" if math.isfinite(estimate.low) else ""
+def _percent(estimate: Estimate) -> str:
+    interval = f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]" if math.isfinite(estimate.low) else ""
+    return f"{100 * estimate.value:.0f}{interval} %" if math.isfinite(estimate.value) else "an undefined share"
 
 
 def _quantities(found: Found) -> tuple[Quantity, ...]:
@@ -190,7 +185,7 @@ def _networks(found: Found) -> Table:
             )  # fmt: skip
     note = (
         "parts in units of the whole network's |J|^2: what moves with the site within and beyond the radius, the rest "
-        "likewise; uniform: gain of the constant mode through distant sites; rank and largest eigenvalue of the far rest"
+        "likewise; uniform: gain of the constant mode through distant sites; rank, largest eigenvalue of the far rest"
     )
     columns = ("sigma", "network", "average", "beyond", "rest", "far rest", "uniform", "rank", "strongest", "modes")
     return Table("The network without a part of it", columns, tuple(rows), note)
@@ -245,10 +240,12 @@ def _notes(run: Run) -> tuple[str, ...]:
     )
     return (
         f"Taken out: {parts['attention']} blocks of attention, {parts['norms']} norms with statistics over the field. "
-        "What is frozen keeps its value at the state and responds to nothing; attention that is off adds nothing, so that "
-        "the network's answer changes too.",
-        f"Sites are near up to {run.config['radius']:g} sites, periodic; a convolution's own reach beyond that counts as "
-        "neither attention nor norms.",
-        f"Wiener null: {null}. Modes are those beyond its strongest eigenvalue, by two standard errors, and beyond that of "
-        "a matrix of the same entries with random signs; what lies within the radius is completed (mazumder2010).",
+        "What is frozen keeps its value at the state and responds to nothing; attention that is off adds nothing, so "
+        "that the network's answer changes too.",
+        f"Sites are near up to {run.config['radius']:g} sites, periodic. What convolutions reach beyond that goes "
+        "through neither attention nor norms.",
+        f"Wiener null: {null}. Modes exceed its strongest eigenvalue by two standard errors, and that of a matrix of "
+        "the same entries with random signs; what lies within the radius is completed (mazumder2010).",
+        "Cases: none; Curie-Weiss-like where one mode has two thirds of the squared strengths, is positive and moves "
+        "all sites alike; mixed where one has, but not so; Hopfield-like where none has.",
     )

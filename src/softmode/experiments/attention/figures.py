@@ -7,18 +7,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from softmode.estimate import Array
 from softmode.experiments.attention.analyse import Found, shown, source
 from softmode.experiments.attention.networks import BOTH, FROZEN, NORMS, NULL, WHOLE
 from softmode.plots.end_labels import end_labels
 from softmode.plots.fields import COLOURS, visible
 from softmode.plots.noise_axis import interval, noise_axis
-from softmode.plots.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from softmode.plots.palette import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from softmode.runs.run import Run
 
 LINES = {WHOLE: "black", FROZEN: VERMILLION, NORMS: BLUE, BOTH: PURPLE, NULL: GREY}
-CARRIED = {"attention": VERMILLION, "norms": BLUE, "both": PURPLE}
+CARRIED = {
+    "attention": (VERMILLION, "attention"),
+    "norms": (BLUE, "norms' statistics"),
+    "both": (PURPLE, "both at once"),
+}
 # levels in a row of panels, and least power that a log axis shows, in units of the whole
 PANELS, FLOOR = 3, 1e-7
+# modes in the picture
+ROWS, COLUMNS = 4, 5
 # factor between the marks of one level
 APART = 1.05
 TEXT = 12
@@ -38,8 +45,8 @@ def sources(run: Run) -> Figure:
     names = [name for name in CARRIED if np.isfinite(found.array("source")[:, :, list(CARRIED).index(name)]).any()]
     for place, name in enumerate(names):
         estimates = [source(found, name, j) for j in range(len(found.levels))]
-        _dots(left, found, place - (len(names) - 1) / 2, [e.value for e in estimates], [e.stderr for e in estimates],
-              CARRIED[name], {"attention": "attention", "norms": "norms' statistics", "both": "both at once"}[name])  # fmt: skip
+        shares, errors = [each.value for each in estimates], [each.stderr for each in estimates]
+        _dots(left, found, place - (len(names) - 1) / 2, shares, errors, *CARRIED[name])
     left.axhline(0, color=GREY, linewidth=1)
     left.set_ylabel("share of the long-range rest")
     left.legend(loc="best")
@@ -48,7 +55,7 @@ def sources(run: Run) -> Figure:
         values = found.share(3, name)
         error = values.std(0, ddof=1) / math.sqrt(len(values))
         _dots(right, found, place - (len(networks) - 1) / 2, values.mean(0), error, LINES[name], name)
-    right.set_yscale("log")
+    right.set_ylim(bottom=0)
     right.set_ylabel(r"long-range rest / $|J|^2$ of the whole")
     right.legend(loc="best")
     for ax in (left, right):
@@ -91,7 +98,7 @@ def distance(run: Run) -> Figure:
 
 
 def modes(run: Run) -> Figure | None:
-    """Draw the strongest modes of the long-range rest of the first state, with their strengths and the edges.
+    """Draw the strongest modes of the long-range rest, those of the first state first, with their strengths and edges.
 
     Args:
         run: A finished run; a chain's modes are no images, and a run may have none.
@@ -99,31 +106,36 @@ def modes(run: Run) -> Figure | None:
     Source: paper D.3.
     """
     found = Found(run)
-    fields, gamma = found.array("mode")[0], found.array("gamma", WHOLE)[0]
-    places = [place for place in shown(found.levels) if np.isfinite(gamma[place, 0])][:4]
-    if fields.ndim < 5 or not places:
+    fields, gamma = found.array("mode"), found.array("gamma", WHOLE)
+    places = [place for place in shown(found.levels) if np.isfinite(gamma[:, place, 0]).any()][:ROWS]
+    if fields.ndim < 6 or not places:
         return None
-    columns = fields.shape[1]
-    figure = Figure(figsize=(2.1 * columns + 1.4, 2.35 * len(places) + 0.8), layout="constrained")
+    chosen = {place: _strongest(gamma[:, place, : fields.shape[2]]) for place in places}
+    columns = max(map(len, chosen.values()))
+    figure = Figure(figsize=(2.1 * columns + 2.4, 2.35 * len(places) + 0.8), layout="constrained")
     panels = figure.subplots(len(places), columns, squeeze=False)
-    for row, place in enumerate(places):
-        edge, null = found.array("edge", WHOLE)[0, place], found.array("null_edge")[0, place]
-        for ax, field, value in zip(panels[row], fields[place], gamma[place], strict=False):
-            ax.set_xticks([])
-            ax.set_yticks([])
-            if not math.isfinite(value):
-                ax.set_axis_off()
-                continue
+    for row, place in zip(panels, places, strict=True):
+        for ax in row[len(chosen[place]) :]:
+            ax.set_axis_off()
+        for ax, (state, mode) in zip(row, chosen[place], strict=False):
+            field = fields[state, place, mode]
             limit = float(np.abs(field).max())
             ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
-            ax.set_xlabel(rf"$\gamma$ = {value:.2g}", fontsize=TEXT)
-        told = f"null {null:.2g}" if math.isfinite(null) else "no null"
-        panels[row, 0].set_ylabel(
-            rf"$\sigma$ = {found.levels[place]:.3g}" + f"\nedge {edge:.2g}\n({told})", fontsize=TEXT
-        )
-    text = f"modes of the long-range rest at the first state of\n{run.identity['model']['name']}, seed {run.config['seed']}"
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_xlabel(rf"{state + 1}: $\gamma$ = {gamma[state, place, mode]:.2g}", fontsize=TEXT)
+        null = found.array("null_edge")[0, place]
+        told = f"null's edge {null:.2g}" if math.isfinite(null) else "no null"
+        row[0].set_ylabel(rf"$\sigma$ = {found.levels[place]:.3g}" + f"\n{told}", fontsize=TEXT)
+    text = f"{_caption(run)}\nmodes of the long-range rest by state"
     figure.suptitle(text, parse_math=False, fontsize="medium", wrap=True)
     return figure
+
+
+def _strongest(gamma: Array) -> list[tuple[int, int]]:
+    """Return state and place of a few modes: up to two of the first state, and the strongest of others."""
+    first = [(0, mode) for mode in range(min(2, gamma.shape[1])) if math.isfinite(gamma[0, mode])]
+    return [*first, *((state, 0) for state in range(1, len(gamma)) if math.isfinite(gamma[state, 0]))][:COLUMNS]
 
 
 def _dots(ax: Axes, found: Found, shift: float, values: object, errors: object, color: str, label: str) -> None:
