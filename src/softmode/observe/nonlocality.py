@@ -205,9 +205,10 @@ def far_modes(far: Matrix, shape: Sequence[int], radius: float, edge: float, sta
             break
     beyond = kept != 0
     vectors = basis.T[beyond]
-    products = torch.einsum("ai,bi->abi", vectors, vectors)
-    gram = torch.einsum("abi,ij,abj->ab", products, (~hole).to(symmetric), products)
-    found = torch.linalg.lstsq(gram, torch.einsum("ai,ij,aj->a", vectors, symmetric, vectors)[:, None]).solution[:, 0]
+    # least squares over distant pairs; products of matrices alone, which add up in the same order wherever they lie
+    products = (vectors[:, None] * vectors).flatten(0, 1)
+    gram = ((products @ (~hole).to(symmetric)) * products).sum(1).reshape(len(vectors), len(vectors))
+    found = torch.linalg.solve(gram, ((vectors @ symmetric) * vectors).sum(1))
     order = found.abs().argsort(descending=True, stable=True)
     return FarModes(found[order], vectors[order])
 
