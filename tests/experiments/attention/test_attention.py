@@ -192,11 +192,11 @@ def test_the_null_of_a_spectrum_alone_has_no_rest() -> None:
     [
         ([], [], 0.0, "none"),
         ([1.0, 0.3], [0.9, 0.0], 0.0, "Curie-Weiss-like"),
-        ([1.0, 0.3], [0.1, 0.0], 0.0, "mixed"),
+        ([1.0, 0.3], [0.1, 0.0], 0.0, "Mattis-like"),
         ([-1.0, 0.3], [0.9, 0.0], 0.0, "mixed"),
         ([1.0, -0.9, 0.8], [0.9, 0.0, 0.0], 0.0, "Hopfield-like"),
         ([0.3], [0.0], 1.2, "Curie-Weiss-like"),
-        ([0.3], [0.0], 0.25, "mixed"),
+        ([0.3], [0.0], 0.25, "Mattis-like"),
     ],
 )
 def test_the_case_of_a_state(gamma: list[float], coherence: list[float], uniform: float, word: str) -> None:

@@ -128,8 +128,10 @@ def _told(found: Found, name: str, levels: list[int]) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    interval = f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]" if math.isfinite(estimate.low) else ""
-    return f"{100 * estimate.value:.0f}{interval} %" if math.isfinite(estimate.value) else "an undefined share"
+    value, low, high = (
+        round(100 * each) if math.isfinite(each) else None for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return "an undefined share" if value is None else f"{value} [{low}, {high}] %"
 
 
 def _quantities(found: Found) -> tuple[Quantity, ...]:
@@ -247,5 +249,6 @@ def _notes(run: Run) -> tuple[str, ...]:
         f"Wiener null: {null}. Modes exceed its strongest eigenvalue by two standard errors, and that of a matrix of "
         "the same entries with random signs; what lies within the radius is completed (mazumder2010).",
         "Cases: none; Curie-Weiss-like where one mode has two thirds of the squared strengths, is positive and moves "
-        "all sites alike; mixed where one has, but not so; Hopfield-like where none has.",
+        "all sites alike; Mattis-like where its sites have both signs; mixed where it is negative; Hopfield-like where "
+        "no mode has two thirds.",
     )

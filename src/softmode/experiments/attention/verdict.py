@@ -10,7 +10,7 @@ from softmode.estimate import Array
 
 # share of the squared strengths from which on a mode dominates, and coherence from which on its sites move alike
 DOMINANT, COHERENT = 2 / 3, 0.5
-NONE, CURIE_WEISS, HOPFIELD, MIXED = "none", "Curie-Weiss-like", "Hopfield-like", "mixed"
+NONE, CURIE_WEISS, MATTIS, HOPFIELD, MIXED = "none", "Curie-Weiss-like", "Mattis-like", "Hopfield-like", "mixed"
 
 
 class Verdict(NamedTuple):
@@ -35,8 +35,9 @@ def verdict(
     """Return the case of a state.
 
     None: no mode is beyond the edge. Curie-Weiss-like: the strongest has more than two thirds of the squared strengths,
-    is positive, and its sites move alike. Hopfield-like: none has two thirds, so that several compete. Mixed: one
-    dominates, but it is negative or has sites of both signs.
+    is positive, and its sites move alike. Mattis-like: the same with sites of both signs, one pattern u, which is a
+    Curie-Weiss coupling of the amplitude u.x and as little frustrated. Hopfield-like: none has two thirds, so that
+    several compete. Mixed: one dominates that is negative.
 
     A coupling that all sites share moves with the site and is in no rest. As far as it exceeds the null's it counts as
     one more mode, whose coherence is 1.
@@ -48,7 +49,7 @@ def verdict(
         null: The same of the Wiener null; NaN where there is none, and the uniform coupling is left out.
         edge: Size that a mode must exceed.
 
-    Source: paper D.3, D.4.
+    Source: paper D.3, D.4; mattis1976.
     """
     found = np.isfinite(gamma)
     strengths, alike = gamma[found], coherence[found]
@@ -59,6 +60,8 @@ def verdict(
     square, lead = strengths**2, int(np.argmax(np.abs(strengths)))
     dominance = float(square[lead] / square.sum())
     word = HOPFIELD
-    if dominance > DOMINANT:
-        word = CURIE_WEISS if strengths[lead] > 0 and alike[lead] > COHERENT else MIXED
+    if dominance > DOMINANT and strengths[lead] > 0:
+        word = CURIE_WEISS if alike[lead] > COHERENT else MATTIS
+    elif dominance > DOMINANT:
+        word = MIXED
     return Verdict(word, int((strengths > 0).sum()), int((strengths < 0).sum()), dominance)
