@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from helpers import dense
 from helpers.random import normal
+from softmode.denoiser import Autocast, Guided
 from softmode.networks.ablation import GlobalParts, networks_in
+from softmode.networks.diffusers import DiffusersDenoiser
+from softmode.networks.diffusers_scheduler import noise_table
 from softmode.networks.edm2 import EDM2, EDM2Config
+from softmode.networks.load import load_model
 from softmode.networks.unet import Attention, GroupRMSNorm, UNet
 
 diffusers = pytest.importorskip("diffusers")
@@ -64,6 +69,8 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "diffusers": _diffusers,
     "edm2": _edm2,
 }
+# whose blocks add to what comes in themselves
+RESIDUAL = ("softmode", "softmode group norm", "diffusers")
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -107,21 +114,27 @@ def test_what_is_frozen_keeps_its_value_and_everything_is_put_back(family: str) 
     assert torch.equal(jacobian(field, X), slope)
 
 
-@pytest.mark.parametrize("family", ["torch", "edm2"])
+@families
 def test_frozen_attention_is_what_differences_give_with_what_it_added(family: str) -> None:
-    """What the last layer of every block returned at the state is put in its place at states beside it."""
+    """What every block added at the state is put in its place at states beside it; what passes it by goes on."""
     _, field, parts = made(family)
     with parts.ablated("frozen"):
         found = jacobian(field, X)
-    kept: dict[nn.Module, object] = {}
+    kept: dict[nn.Module, Tensor] = {}
+
+    def put_in(module: nn.Module, args: tuple[Tensor, ...], out: Any) -> Any:
+        past = args[0] / getattr(module, "rescale_output_factor", 1.0) if family in RESIDUAL else 0.0
+        added = out[0] if isinstance(out, tuple) else out
+        added = past + kept.setdefault(module, added - past)
+        return (added, *out[1:]) if isinstance(out, tuple) else added
+
     for block in parts.attention:
-        place = block.attn_proj if family == "edm2" else block
-        place.register_forward_hook(lambda module, _, out: kept.setdefault(module, out))
+        (block.attn_proj if family == "edm2" else block).register_forward_hook(put_in)
     field(X)
     columns, h = [], 1e-5
     for push in h * torch.eye(X.numel(), dtype=X.dtype).reshape(-1, *X.shape):
         columns.append((field(X + push) - field(X - push)).flatten() / (2 * h))
-    torch.testing.assert_close(found, torch.stack(columns, 1), rtol=0, atol=1e-8)
+    torch.testing.assert_close(found, torch.stack(columns, 1), rtol=1e-6, atol=1e-7)
 
 
 @families
@@ -217,3 +230,23 @@ def test_networks_are_found_wherever_a_denoiser_holds_them() -> None:
     ):
         assert networks_in(denoiser) == [network]
     assert networks_in(lambda x, sigma: x / 2) == []
+
+
+@pytest.mark.parametrize(("name", "attention"), [("fashion-mnist", 0), ("fashion-mnist-attention", 1), ("avatars", 0)])
+def test_the_parts_of_shipped_networks_are_found(name: str, attention: int) -> None:
+    """Inside the preconditioning, with a class bound or without: two norms in each of six blocks, and those beside."""
+    model = load_model(name)
+    for label in (None, 3) if model.classes else (None,):
+        parts = GlobalParts.of(model.denoiser(label))
+        assert (len(parts.attention), len(parts.norms)) == (attention, 13 + attention)
+
+
+def test_networks_of_other_families_are_found_inside_their_denoisers() -> None:
+    """In those of diffusers with a scheduler, of EDM2 with a class, with guidance, and in lower precision."""
+    network, _, _ = made("diffusers")
+    table = noise_table(diffusers.DDPMScheduler())
+    assert networks_in(DiffusersDenoiser(network, table, {})) == [network]
+    network, other = _edm2(), _edm2()
+    assert networks_in(partial(network, label=3)) == [network]
+    assert networks_in(Autocast(network, torch.bfloat16)) == [network]
+    assert networks_in(Guided(network, other, lambda sigma: sigma)) == [network, other]
