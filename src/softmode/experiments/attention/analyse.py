@@ -5,8 +5,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from scipy import stats
 
-from softmode.estimate import Array, Estimate, of_mean
+from softmode.estimate import Array, Estimate
 from softmode.experiments.attention.networks import FROZEN, NULL, WHOLE
 from softmode.experiments.attention.verdict import NONE, Verdict, verdict
 from softmode.runs.results import Cell, Quantity, Results, Table
@@ -86,6 +88,16 @@ def analyse(run: Run) -> Results:
     )
 
 
+def mean_of(values: Float[Array, " state"]) -> Estimate:
+    """Return the mean of a number over states, with Student's interval: the states are few."""
+    count, value = len(values), float(values.mean())
+    if count < 2:
+        return Estimate(value, math.nan, count, reason="one state has no error bar")
+    stderr = float(values.std(ddof=1)) / math.sqrt(count)
+    half = float(stats.t.ppf(0.975, count - 1)) * stderr
+    return Estimate(value, stderr, count, value - half, value + half)
+
+
 def case(verdicts: list[Verdict]) -> tuple[str, int]:
     """Return the case of most states and how many they are; undecided where no case is that of more than half."""
     word, count = Counter(each.word for each in verdicts).most_common(1)[0]
@@ -98,7 +110,7 @@ def source(found: Found, name: str, level: int) -> Estimate:
     if not np.isfinite(values).all():
         lacking = "no such part" if np.isnan(values).all() else "some states have no long-range rest"
         return Estimate.missing(len(values), lacking)
-    return of_mean(values)
+    return mean_of(values)
 
 
 def _answer(found: Found, cases: list[tuple[str, int]]) -> str:
@@ -138,13 +150,13 @@ def _quantities(found: Found) -> tuple[Quantity, ...]:
     """Return every share and measure of the whole network by level, numbered as noise falls."""
     quantities = []
     for j, level in enumerate(found.levels.tolist()):
-        far = of_mean(found.share(3, WHOLE)[:, j])
+        far = mean_of(found.share(3, WHOLE)[:, j])
         quantities.append(Quantity("far", j + 1, far, "share of |J|^2 in the long-range rest", "", "paper D.2", level))
         for name, what in TOLD.items():
             quantities.append(Quantity(name, j + 1, source(found, name, j), what, "", "paper D.2", level))
-        rank = of_mean(found.array("rank", WHOLE)[:, j])
+        rank = mean_of(found.array("rank", WHOLE)[:, j])
         quantities.append(Quantity("rank", j + 1, rank, "effective rank of that rest", "", "paper D.3", level))
-        number = of_mean(np.isfinite(found.array("gamma", WHOLE)[:, j]).sum(1).astype(float))
+        number = mean_of(np.isfinite(found.array("gamma", WHOLE)[:, j]).sum(1).astype(float))
         quantities.append(Quantity("modes", j + 1, number, "modes of it beyond the edges", "", "paper D.3", level))
     return tuple(quantities)
 
@@ -157,7 +169,7 @@ def _levels(found: Found, cases: list[tuple[str, int]]) -> Table:
         word, count = cases[j]
         positive, negative = (np.mean([getattr(v, n) for v in verdicts[j]]) for n in ("positive", "negative"))
         rows.append(
-            (float(found.levels[j]), of_mean(found.share(3, WHOLE)[:, j]), *(source(found, n, j) for n in SOURCES),
+            (float(found.levels[j]), mean_of(found.share(3, WHOLE)[:, j]), *(source(found, n, j) for n in SOURCES),
              f"{positive:.1f} / {negative:.1f}", f"{word} {count}/{len(verdicts[j])}")
         )  # fmt: skip
     note = (
@@ -181,9 +193,9 @@ def _networks(found: Found) -> Table:
                 continue
             modes = np.isfinite(found.array("gamma", name)[:, j]).sum(1).mean()
             rows.append(
-                (float(found.levels[j]), name, *(of_mean(found.share(part, name)[:, j]) for part in range(4)),
-                 of_mean(found.array("uniform", name)[:, j]), of_mean(found.array("rank", name)[:, j]),
-                 of_mean(found.array("strongest", name)[:, j]), "" if name == NULL else f"{modes:.1f}")
+                (float(found.levels[j]), name, *(mean_of(found.share(part, name)[:, j]) for part in range(4)),
+                 mean_of(found.array("uniform", name)[:, j]), mean_of(found.array("rank", name)[:, j]),
+                 mean_of(found.array("strongest", name)[:, j]), "" if name == NULL else f"{modes:.1f}")
             )  # fmt: skip
     note = (
         "parts in units of the whole network's |J|^2: what moves with the site within and beyond the radius, the rest "
@@ -218,9 +230,9 @@ def _soft(found: Found) -> Table:
         for a in range(2):
             others = np.delete(coupling[:, j, a], a, axis=1)
             rows.append(
-                (float(found.levels[j]), a + 1, of_mean(values[:, j, a]), of_mean(coupling[:, j, a, a]),
-                 of_mean(np.sqrt((others**2).mean(1))),
-                 "no attention" if without is None else of_mean(without[:, j, a, a]))
+                (float(found.levels[j]), a + 1, mean_of(values[:, j, a]), mean_of(coupling[:, j, a, a]),
+                 mean_of(np.sqrt((others**2).mean(1))),
+                 "no attention" if without is None else mean_of(without[:, j, a, a]))
             )  # fmt: skip
     columns = ("sigma", "mode", "eigenvalue", "J^glob, itself", "rms with the others", FROZEN)
     note = "J^glob_ab = v_a . F v_b of the far rest F between the softest modes v_a, eigenvectors of (J + J^T)/2"

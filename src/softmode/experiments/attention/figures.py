@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from softmode.estimate import Array
-from softmode.experiments.attention.analyse import Found, shown, source
+from softmode.estimate import Array, Estimate
+from softmode.experiments.attention.analyse import Found, mean_of, shown, source
 from softmode.experiments.attention.networks import BOTH, FROZEN, NORMS, NULL, WHOLE
 from softmode.plots.end_labels import end_labels
 from softmode.plots.fields import COLOURS, visible
@@ -45,16 +45,14 @@ def sources(run: Run) -> Figure:
     names = [name for name in CARRIED if np.isfinite(found.array("source")[:, :, list(CARRIED).index(name)]).any()]
     for place, name in enumerate(names):
         estimates = [source(found, name, j) for j in range(len(found.levels))]
-        shares, errors = [each.value for each in estimates], [each.stderr for each in estimates]
-        _dots(left, found, place - (len(names) - 1) / 2, shares, errors, *CARRIED[name])
+        _dots(left, found, place - (len(names) - 1) / 2, estimates, *CARRIED[name])
     left.axhline(0, color=GREY, linewidth=1)
     left.set_ylabel("share of the long-range rest")
     left.legend(loc="best")
     networks = [name for name in LINES if name in found.networks and np.isfinite(found.array("power", name)).any()]
     for place, name in enumerate(networks):
-        values = found.share(3, name)
-        error = values.std(0, ddof=1) / math.sqrt(len(values))
-        _dots(right, found, place - (len(networks) - 1) / 2, values.mean(0), error, LINES[name], name)
+        estimates = [mean_of(each) for each in found.share(3, name).T]
+        _dots(right, found, place - (len(networks) - 1) / 2, estimates, LINES[name], name)
     right.set_ylim(bottom=0)
     right.set_ylabel(r"long-range rest / $|J|^2$ of the whole")
     right.legend(loc="best")
@@ -138,11 +136,13 @@ def _strongest(gamma: Array) -> list[tuple[int, int]]:
     return [*first, *((state, 0) for state in range(1, len(gamma)) if math.isfinite(gamma[state, 0]))][:COLUMNS]
 
 
-def _dots(ax: Axes, found: Found, shift: float, values: object, errors: object, color: str, label: str) -> None:
-    """Draw numbers with two standard errors, those of one level side by side."""
-    at = found.levels * APART ** (-2 * shift)
-    error = 2 * np.nan_to_num(np.asarray(errors, dtype=float))
-    ax.errorbar(at, values, error, fmt="o-", color=color, markersize=6, linewidth=1, capsize=3, label=label)  # type: ignore[arg-type]
+def _dots(ax: Axes, found: Found, shift: float, estimates: list[Estimate], color: str, label: str) -> None:
+    """Draw numbers with their intervals, those of one level side by side."""
+    at, values = found.levels * APART ** (-2 * shift), np.array([each.value for each in estimates])
+    ends = np.array([[each.value - each.low, each.high - each.value] for each in estimates]).T
+    ax.errorbar(
+        at, values, np.nan_to_num(ends), fmt="o-", color=color, markersize=6, linewidth=1, capsize=3, label=label
+    )
 
 
 def _few_levels(ax: Axes, found: Found) -> None:
