@@ -111,7 +111,9 @@ def test_norms_are_a_global_channel_of_convolutions() -> None:
     assert run.results["norms_1"].estimate.value == pytest.approx(1, abs=1e-9)
     assert run.results["neither_1"].estimate.value == pytest.approx(0, abs=1e-9)
     assert run.results["attention_1"].estimate.reason == "no such part"
-    assert run.results.answer.startswith("There is no attention; the norms' statistics carry 100")
+    assert "sites apart, the norms' statistics carry 100 [100, 100] % at sigma = 0.5, and there is no attention." in (
+        run.results.answer
+    )
     assert run.identity["networks"] == [WHOLE, NORMS, NULL]
     power = run.dataset["distance_power"].to_numpy()[:, 0]
     assert (power[:, 0, 4:] > 0).all()

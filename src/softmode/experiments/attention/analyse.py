@@ -75,7 +75,7 @@ def analyse(run: Run) -> Results:
     found = Found(run)
     cases = [case(each) for each in found.verdicts(WHOLE)]
     return Results(
-        answer=_answer(found, cases),
+        answer=_answer(found),
         quantities=_quantities(found),
         tables={
             "levels": _levels(found, cases),
@@ -113,25 +113,33 @@ def source(found: Found, name: str, level: int) -> Estimate:
     return mean_of(values)
 
 
-def _answer(found: Found, cases: list[tuple[str, int]]) -> str:
+def _answer(found: Found) -> str:
     parts = found.run.identity["parts"]
     chosen = sorted({0, len(found.levels) // 2, len(found.levels) - 1})
-    carried = [
+    carried = "; ".join(
         f"{words} {_told(found, name, chosen)}"
         for name, words in (("attention", "attention carries"), ("norms", "the norms' statistics carry"))
         if parts[name]
-    ]
-    lacking = "" if parts["attention"] else "There is no attention; "
-    text = (
-        f"{lacking}{carried[0]} of what couples particular places more than {found.run.config['radius']:g} sites apart"
-        + "".join(f"; {each} of it" for each in carried[1:])
     )
-    without = [case(each) for each in found.verdicts(FROZEN)] if parts["attention"] else None
-    words = ", ".join(
-        f"{cases[j][0]} at {found.levels[j]:.3g}" + (f" (without attention {without[j][0]})" if without else "")
+    lacking = "" if parts["attention"] else ", and there is no attention"
+    radius = found.run.config["radius"]
+    whole, without = found.verdicts(WHOLE), found.verdicts(FROZEN) if parts["attention"] else None
+    words = "; ".join(
+        f"at {found.levels[j]:.3g} {_counted(whole[j])}"
+        + (f", without attention {_counted(without[j])}" if without else "")
         for j in chosen
     )
-    return f"{text[0].upper()}{text[1:]}. Its modes beyond the Wiener null and noise are {words}."
+    return (
+        f"Of what couples particular places more than {radius:g} sites apart, {carried}{lacking}. "
+        f"Its modes beyond the Wiener null and noise are {words}."
+    )
+
+
+def _counted(verdicts: list[Verdict]) -> str:
+    counts = Counter(each.word for each in verdicts)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return " and ".join(f"{word} in {count}" for word, count in counts.items()) + f" of {len(verdicts)} states"
 
 
 def _told(found: Found, name: str, levels: list[int]) -> str:
@@ -170,15 +178,16 @@ def _levels(found: Found, cases: list[tuple[str, int]]) -> Table:
         positive, negative = (np.mean([getattr(v, n) for v in verdicts[j]]) for n in ("positive", "negative"))
         rows.append(
             (float(found.levels[j]), mean_of(found.share(3, WHOLE)[:, j]), *(source(found, n, j) for n in SOURCES),
-             f"{positive:.1f} / {negative:.1f}", f"{word} {count}/{len(verdicts[j])}")
+             f"{positive:.1f}/{negative:.1f}", f"{word} {count}/{len(verdicts[j])}")
         )  # fmt: skip
     note = (
         "rest: share of |J|^2 that couples particular sites beyond the radius; of it what goes through attention, the "
-        "norms' statistics, both, neither (convolutions); modes beyond the edges with gamma > 0 / < 0, mean over states"
+        "norms' statistics, both, neither (convolutions); mean number of modes beyond the "
+        "edges with gamma > 0 / < 0; case of most states"
     )
     return Table(
         "What couples distant places",
-        ("sigma", "rest", *SOURCES, "modes + / -", "case of most states"),
+        ("sigma", "rest", *SOURCES, "modes +/-", "case"),
         tuple(rows),
         note,
     )

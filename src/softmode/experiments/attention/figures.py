@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from softmode.estimate import Array, Estimate
+from softmode.estimate import Estimate
 from softmode.experiments.attention.analyse import Found, mean_of, shown, source
 from softmode.experiments.attention.networks import BOTH, FROZEN, NORMS, NULL, WHOLE
 from softmode.plots.end_labels import end_labels
@@ -24,7 +24,7 @@ CARRIED = {
 }
 # levels in a row of panels, and least power that a log axis shows, in units of the whole
 PANELS, FLOOR = 3, 1e-7
-# modes in the picture
+# levels and states in the picture of modes
 ROWS, COLUMNS = 4, 5
 # factor between the marks of one level
 APART = 1.05
@@ -49,7 +49,7 @@ def sources(run: Run) -> Figure:
     left.axhline(0, color=GREY, linewidth=1)
     left.set_ylabel("share of the long-range rest")
     left.legend(loc="best")
-    networks = [name for name in LINES if name in found.networks and np.isfinite(found.array("power", name)).any()]
+    networks = [name for name in LINES if name in found.networks and name != NULL]
     for place, name in enumerate(networks):
         estimates = [mean_of(each) for each in found.share(3, name).T]
         _dots(right, found, place - (len(networks) - 1) / 2, estimates, LINES[name], name)
@@ -96,7 +96,7 @@ def distance(run: Run) -> Figure:
 
 
 def modes(run: Run) -> Figure | None:
-    """Draw the strongest modes of the long-range rest, those of the first state first, with their strengths and edges.
+    """Draw the strongest mode of the long-range rest of the first states, with its strength and the null's edge.
 
     Args:
         run: A finished run; a chain's modes are no images, and a run may have none.
@@ -104,36 +104,28 @@ def modes(run: Run) -> Figure | None:
     Source: paper D.3.
     """
     found = Found(run)
-    fields, gamma = found.array("mode"), found.array("gamma", WHOLE)
-    places = [place for place in shown(found.levels) if np.isfinite(gamma[:, place, 0]).any()][:ROWS]
-    if fields.ndim < 6 or not places:
+    fields, gamma = found.array("mode")[:COLUMNS, :, 0], found.array("gamma", WHOLE)[:COLUMNS, :, 0]
+    places = [place for place in shown(found.levels) if np.isfinite(gamma[:, place]).any()][:ROWS]
+    if fields.ndim < 5 or not places:
         return None
-    chosen = {place: _strongest(gamma[:, place, : fields.shape[2]]) for place in places}
-    columns = max(map(len, chosen.values()))
-    figure = Figure(figsize=(2.1 * columns + 2.4, 2.35 * len(places) + 0.8), layout="constrained")
-    panels = figure.subplots(len(places), columns, squeeze=False)
+    figure = Figure(figsize=(2.1 * len(fields) + 1.6, 2.35 * len(places) + 1.1), layout="constrained")
+    panels = figure.subplots(len(places), len(fields), squeeze=False)
     for row, place in zip(panels, places, strict=True):
-        for ax in row[len(chosen[place]) :]:
-            ax.set_axis_off()
-        for ax, (state, mode) in zip(row, chosen[place], strict=False):
-            field = fields[state, place, mode]
-            limit = float(np.abs(field).max())
-            ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+        for ax, field, value in zip(row, fields[:, place], gamma[:, place], strict=True):
             ax.set_xticks([])
             ax.set_yticks([])
-            ax.set_xlabel(rf"{state + 1}: $\gamma$ = {gamma[state, place, mode]:.2g}", fontsize=TEXT)
+            limit = float(np.abs(field).max()) if math.isfinite(value) else 1.0
+            image = np.nan_to_num(visible(field))
+            ax.imshow(image, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+            ax.set_xlabel(rf"$\gamma$ = {value:.2f}" if math.isfinite(value) else "none", fontsize=TEXT)
         null = found.array("null_edge")[0, place]
-        told = f"null's edge {null:.2g}" if math.isfinite(null) else "no null"
+        told = f"null's edge {null:.2f}" if math.isfinite(null) else "no null"
         row[0].set_ylabel(rf"$\sigma$ = {found.levels[place]:.3g}" + f"\n{told}", fontsize=TEXT)
-    text = f"{_caption(run)}\nmodes of the long-range rest by state"
+    for state, ax in enumerate(panels[0]):
+        ax.set_title(f"state {state + 1}", fontsize=TEXT)
+    text = f"strongest modes of the long-range rest\n{run.identity['model']['name']}, seed {run.config['seed']}"
     figure.suptitle(text, parse_math=False, fontsize="medium", wrap=True)
     return figure
-
-
-def _strongest(gamma: Array) -> list[tuple[int, int]]:
-    """Return state and place of a few modes: up to two of the first state, and the strongest of others."""
-    first = [(0, mode) for mode in range(min(2, gamma.shape[1])) if math.isfinite(gamma[0, mode])]
-    return [*first, *((state, 0) for state in range(1, len(gamma)) if math.isfinite(gamma[state, 0]))][:COLUMNS]
 
 
 def _dots(ax: Axes, found: Found, shift: float, estimates: list[Estimate], color: str, label: str) -> None:
