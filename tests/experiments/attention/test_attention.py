@@ -87,6 +87,19 @@ def test_a_linear_denoiser_has_no_long_range_finding(power_law: bool, tmp_path: 
     assert share < 1e-9 if power_law else share > 1e-3
 
 
+def test_what_rounding_could_have_made_is_no_finding(tmp_path: Path) -> None:
+    """A coupling of 1e-5 beside gains of 1, where the data have too few images for more than their spectrum."""
+    spectrum = ornstein_zernike(SIDE, SIDE, mass=0.05)
+    u = torch.linalg.qr(normal(SIDE**2, 1, seed=6)).Q[:, 0]
+    known = {"spectrum": spectrum[None].float(), "mean": torch.zeros(1, 1, SIDE, SIDE)}
+    path = data(tmp_path, field(True), count=4)
+    for strength, word in ((1e-5, "none"), (1e-2, "Mattis-like")):
+        network = Linear(wiener(stationary_covariance(spectrum), 1.5) + strength * torch.outer(u, u))
+        run = sm.attention(model(network, **known), data=path, trajectories=2, sigma=(1.5,))
+        assert run.results.values["verdicts"] == [word]
+        assert (run.dataset["null_edge"].to_numpy() == 0).all()
+
+
 @pytest.mark.parametrize("signs", [(1, -1), (-1, -1)])
 def test_a_planted_coupling_is_found_beyond_the_null(signs: tuple[int, int], tmp_path: Path) -> None:
     """Two modes with their signs and vectors on top of the field's own linear denoiser."""
