@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)(?!\w)")
 # script -> its parts: arguments, and how the lines with numbers begin that it must print
 BENCHMARKS = {
+    "attention_modes.py": [("", ("sigma",))],
     "bad_commands.py": [("", ("bad value", "no such command", "no such option"))],
     "guidance.py": [("", ("begun from twins:", "from the start:"))],
     "hostile_models.py": [("", ("unet.safetensors", "edm2.pkl", "dictionary.npz", "data.npz"))],

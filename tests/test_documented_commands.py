@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -18,8 +19,10 @@ from helpers import resamples
 from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
 from softmode.cli import main
 from softmode.data import fashion_mnist
+from softmode.experiments.attention import measure, null
 from softmode.experiments.window.quick import QUICK
 from softmode.networks.shipped import ALIASES, SHIPPED
+from softmode.observe import nonlocality
 from softmode.runs import draw, run
 from softmode.training import held_out
 from softmode.training.quality import information, samples
@@ -28,6 +31,7 @@ from softmode.training.quality import information, samples
 TINY = {
     "window": "--quick --shells 3",
     "information": "--trajectories 2 --levels 8",
+    "attention": "--trajectories 2",
     "instability": "--trajectories 2 --levels 3 --no-growth",
     "sector": "--trajectories 2 --modes 2",
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
@@ -101,6 +105,17 @@ def quick(figure: Figure, stem: Path) -> list[Path]:
     return [path]
 
 
+def few_rows(denoiser: Any, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Return the Jacobian's first rows, and zeros, which take no time."""
+    transposed = torch.func.vjp(lambda z: denoiser(z, sigma), x)[1]
+    matrix = torch.zeros(x.numel(), x.numel(), dtype=x.dtype)
+    for place in range(4):
+        unit = torch.zeros_like(x).flatten()
+        unit[place] = 1
+        matrix[place] = transposed(unit.reshape(x.shape))[0].detach().flatten()
+    return matrix
+
+
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None) -> Iterator[None]:
     """A directory for the commands of one page, without network; figures and the quality of networks take no time."""
@@ -113,6 +128,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setattr(held_out, "LEVELS", 2)
     monkeypatch.setattr(information, "PATH_LEVELS", 8)
     monkeypatch.setattr(samples, "SAMPLER_STEPS", 4)
+    monkeypatch.setattr(measure, "dense_jacobian", few_rows)
+    monkeypatch.setattr(nonlocality, "DRAWS", 1)
+    monkeypatch.setattr(null, "GROUPS", 2)
     for part, settings in QUICK.items():
         monkeypatch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])
     if "huggingface_hub" in sys.modules:

@@ -18,6 +18,7 @@ from softmode.experiments.call import experiment
 
 from .clones import classifier_file
 from .guidance import corners, nearest
+from .models import small_network
 from .random import normal
 
 
@@ -84,6 +85,10 @@ TINY = {
     ),
     "sector": Tiny(
         lambda: {"model": corners(), "sigma": 1.0, "trajectories": 5, "block": 2, "modes": 2, "labels": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
+    "attention": Tiny(
+        lambda: {"model": small_network(), "trajectories": 5, "block": 2, "sigma": (3.0, 0.5), "labels": (0, 2)},
         "data", "images.npz", _write_images,
     ),
     "information": Tiny(

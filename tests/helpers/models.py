@@ -7,16 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from softmode.data import Images
+from softmode.denoiser import per_sample
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.exact.patch import PatchDenoiser
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
+from softmode.networks.unet import UNet
 from softmode.process import VE, VP, Process
 from softmode.schedule import Cosine, Custom, Linear
 
-from .random import normal
+from .random import normal, pixels
 
 # every schedule, and noise that grows without a schedule
 PROCESSES: dict[str, Process] = {
@@ -118,3 +121,20 @@ def null_model(*space: int, mean: float = 0.0) -> dict[str, Tensor]:
     """Return what a `Model` of one channel tells of its data for the Gaussian null model: spectrum and mean."""
     spectrum = ornstein_zernike(*space, mass=0.4)
     return {"spectrum": spectrum[None].float(), "mean": torch.full((1, 1, *space), mean)}
+
+
+def small_network(attention: tuple[int, ...] = (4,), rms: bool = True, side: int = 8) -> Model:
+    """Return an untrained U-Net with attention and norms, of three classes that are one to it, and its data."""
+    torch.manual_seed(0)
+    network = UNet(width=8, attention=attention, rms=rms).eval().requires_grad_(False)
+    for parameter in network.parameters():  # what starts at zero must show
+        torch.nn.init.normal_(parameter, std=0.15)
+
+    def denoise(x: Tensor, sigma: Tensor | float) -> Tensor:
+        level = per_sample(sigma, x).flatten().expand(len(x)).to(x.dtype)
+        wide = (1 + level.square()).reshape(-1, *[1] * (x.ndim - 1))
+        out: Tensor = network(x / wide.sqrt(), level)
+        return x / wide + out
+
+    images = Images(pixels(30, 1, side, side), torch.arange(30) % 3, "grey")
+    return Model("small", VE(), (1, side, side), lambda label: denoise, classes=3, images=images)

@@ -42,6 +42,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "model": REQUIRED, "sigma": REQUIRED, "states": "forward", "trajectories": 16, "modes": 4, "labels": (),
         "prompt": (), "schedule": "", "shape": (), "data": "", "block": 8, "out": "runs/sector",
     },
+    "attention": COMPUTE | {
+        "model": REQUIRED, "sigma": (1.0, 3.0, 10.0), "trajectories": 4, "labels": (), "prompt": (), "schedule": "",
+        "shape": (), "radius": None, "data": "", "block": 1, "out": "runs/attention",
+    },
     "information": COMPUTE | {
         "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": (), "schedule": "",
         "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,

@@ -7,6 +7,7 @@ EXPERIMENTS = {
         "window",
         "probe",
         "instability",
+        "attention",
         "information",
         "sector",
         "clones",
