@@ -53,6 +53,25 @@ def test_a_command_keeps_its_options_and_their_defaults(name: str) -> None:
         assert (now is MISSING) if default is REQUIRED else (type(now), now) == (type(default), default), option
 
 
+@pytest.mark.parametrize(
+    ("line", "field", "values"),
+    [
+        ("attention m --sigma 1,3,10", "sigma", (1.0, 3.0, 10.0)),
+        ("attention m --sigma=1,3", "sigma", (1.0, 3.0)),
+        ("attention m --sigma 1 3, 10", "sigma", (1.0, 3.0, 10.0)),
+        ("probe m --shape 1,28,28", "shape", (1, 28, 28)),
+        ("pulse m --interval 0.2,1.6", "interval", (0.2, 1.6)),
+        ("probe m,n --labels 3,7 --prompt a,b c", "prompt", ("a,b", "c")),
+    ],
+)
+def test_several_numbers_may_be_joined_by_commas(line: str, field: str, values: tuple[object, ...]) -> None:
+    """Texts and paths keep theirs."""
+    name, *words = line.split()
+    config = parse(name, words, *options_of(commands()[name])).config
+    assert getattr(config, field) == values
+    assert config.model == words[0]
+
+
 def test_there_is_no_command_less() -> None:
     """Every command that there was, and the overview has a line for each that there is."""
     assert OPTIONS.keys() <= commands().keys()

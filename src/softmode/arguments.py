@@ -57,6 +57,7 @@ def parse(
     bases = (config,) if output is None else (output, config)
     whole = make_dataclass(config.__name__, own, bases=bases, frozen=True, kw_only=True)
     _check_flags(name, arguments, whole)
+    arguments = _apart(arguments, whole)
     said = io.StringIO()
     found: Any
     try:
@@ -104,6 +105,25 @@ def _check_flags(name: str, arguments: Sequence[str], whole: type[Any]) -> None:
 def _is_several(hint: Any) -> bool:
     """Return whether a field takes several values, of which a second option would leave only its own."""
     return tuple in (get_origin(hint), *(get_origin(each) for each in get_args(hint)))
+
+
+def _apart(arguments: Sequence[str], whole: type[Any]) -> list[str]:
+    """Return the arguments, with several numbers apart that are joined by commas."""
+    several = {f"--{each.name.replace('_', '-')}" for each in fields(whole) if _is_numbers(each.type)}
+    found, flag = list[str](), ""
+    for given in arguments:
+        words = given.split("=", 1) if FLAG.match(given) else [given]
+        if FLAG.match(given):
+            flag = words[0].replace("_", "-")
+        whole_word = flag not in several or "," not in given
+        found += [given] if whole_word else [part for word in words for part in word.split(",") if part]
+    return found
+
+
+def _is_numbers(hint: Any) -> bool:
+    """Return whether a field takes several numbers."""
+    each = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return (get_args(each)[0] if get_origin(each) is Annotated else each) in (int, float)
 
 
 def _wrong(name: str, box: str, arguments: Sequence[str], whole: type[Any]) -> ValueError:
