@@ -16,6 +16,7 @@ import softmode as sm
 from helpers import resamples
 from helpers.commands import ZOO, Terminal
 from helpers.options import OPTIONS, REQUIRED
+from softmode.arguments import parse
 from softmode.cli import commands, main, options_of
 from softmode.training import train
 from softmode.training.config import TrainConfig
