@@ -114,7 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch if arguments.small else arguments.out)
-        tiny: dict[str, Any] = {"trajectories": 8, "levels": 8} if arguments.small else {"trajectories": 256}
+        tiny: dict[str, Any] = {"trajectories": 4, "levels": 8} if arguments.small else {"trajectories": 256}
         # the shipped excerpt of the test set has too few of some classes
         labelled = replace(load_model(LABELLED), images=fashion_mnist("test", "grey"))
         run, sets = sm.information(labelled, out=out / "information", **tiny), 2 if arguments.small else 4

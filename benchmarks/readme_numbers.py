@@ -68,7 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "clones": 0,
     },
     "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
-    "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2},
+    "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2, "sigma": 1.0},
     "validate": {"nulls": 1, "transitions": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
@@ -166,8 +166,8 @@ def sector(runs: Mapping[str, Run]) -> list[str]:
         "antisymmetric",
     )
     found, rows = [], []
-    for name, run in runs.items():
-        results = run.results
+    for name in (name for name in runs if name.startswith("sector-")):
+        results = runs[name].results
         found.append(f"{name}: {results.answer}")
         unstable = results.values["unstable"]
         rows.append((name, f"{unstable:.0%}", *(with_interval(results[kind].estimate) for kind in kinds)))
@@ -311,13 +311,16 @@ PARTS = {
 }  # fmt: skip
 
 
-def finished(name: str, out: Path, small: bool) -> Run:
-    """Return a run of the pages, computed as far as it is not there yet."""
+def finished(name: str, out: Path, small: bool, made: dict[str, Run]) -> Run:
+    """Return a run of the pages, computed as far as it is not there yet; of tiny ones that are alike, the first."""
     kind, settings = RUNS[name]
     settings = {key: value.format(out=out) if isinstance(value, str) else value for key, value in settings.items()}
     settings |= SMALL[kind] if small else {}
-    print(f"{name}: {command(kind, settings, out / name)}", file=sys.stderr, flush=True)
-    return call(experiment(kind), out / name, progress=sys.stderr.isatty(), **settings)
+    alike = command(kind, settings, out)
+    if alike not in made or not small:
+        print(f"{name}: {command(kind, settings, out / name)}", file=sys.stderr, flush=True)
+        made[alike] = call(experiment(kind), out / name, progress=sys.stderr.isatty(), **settings)
+    return made[alike]
 
 
 def command(kind: str, settings: Mapping[str, Any], out: Path) -> str:
@@ -362,13 +365,13 @@ def main() -> None:
         if chosen.small and chosen.figures == ROOT / "docs":
             chosen.figures = Path(folder, "figures")
         out = Path(folder) if chosen.small else chosen.out
-        runs: dict[str, Run] = {}
+        runs, made = dict[str, Run](), dict[str, Run]()
         for name in chosen.only or PARTS:
             part = PARTS[name]
             if name == "theirs" and not Path("runs/diffusers").is_dir():
                 print("theirs: left out, runs/diffusers is missing: run examples/train_with_diffusers.py first\n")
                 continue
-            runs |= {each: finished(each, out, chosen.small) for each in part.runs if each not in runs}
+            runs |= {each: finished(each, out, chosen.small, made) for each in part.runs if each not in runs}
             print(f"## {name}: {(part.tables.__doc__ or '').strip()}\n")
             print("\n\n".join(part.tables(runs)), end="\n\n", flush=True)
             for file, (of, figure) in part.figures.items():

@@ -86,7 +86,7 @@ def _part(kind: type[Any], whole: Any) -> Any:
 
 
 def _check_flags(name: str, arguments: Sequence[str], whole: type[Any]) -> None:
-    """Raise a ValueError, with a remedy, if there is no such option, or one of several values is given twice."""
+    """Raise a ValueError, with a remedy, if there is no such option, or one of several names is given twice."""
     hints = {field.name: field.type for field in fields(whole) if POSITIONAL not in get_args(field.type)}
     known = [f"--{field.replace('_', '-')}" for field in hints]
     switches = [f"--no-{field}" for field, hint in hints.items() if hint is bool]
@@ -97,14 +97,14 @@ def _check_flags(name: str, arguments: Sequence[str], whole: type[Any]) -> None:
             near = difflib.get_close_matches(flag[:COMPARED], known, n=2)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"see softmode {name} --help"
             raise refusal(f"arguments: softmode {name} has no option {quote(given.partition('=')[0])}; {remedy}")
-        if flag in seen and _is_several(hints[flag.strip("-").replace("-", "_")]):
+        if flag in seen and _is_names(hints[flag.strip("-").replace("-", "_")]):
             raise refusal(f"arguments: got {flag} twice; give it once, with all of its values behind it")
         seen |= {flag} & {*known}
 
 
-def _is_several(hint: Any) -> bool:
-    """Return whether a field takes several values, of which a second option would leave only its own."""
-    return tuple in (get_origin(hint), *(get_origin(each) for each in get_args(hint)))
+def _is_names(hint: Any) -> bool:
+    """Return whether a field takes several names, of which a second option would silently leave only its own."""
+    return hint == tuple[str, ...] or LABELS in get_args(hint)
 
 
 def _apart(arguments: Sequence[str], whole: type[Any]) -> list[str]:
