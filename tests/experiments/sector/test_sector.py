@@ -154,7 +154,7 @@ def test_a_search_that_does_not_converge_says_how_far_it_got(tmp_path: Path, mon
     [
         ({"sigma": 100.0}, "sigma: got 100; expected 0.05 to 80, the noise levels of 'exact'"),
         ({"sigma": -1.0}, "sigma: got -1; expected above 0"),
-        ({"modes": 9}, "modes: got 9; expected at least 1 and at most 8"),
+        ({"modes": 9}, "modes: got 9; expected at least 2 and at most 8"),
         ({"states": "forward"}, "data: --states forward needs data, which this model lacks"),
     ],
 )

@@ -88,7 +88,7 @@ def distance(run: Run) -> Figure:
         ax.set_yscale("log")
         ax.set_xlabel("distance (sites)")
         ax.set_title(rf"$\sigma$ = {found.levels[place]:.3g}")
-    panels[0].set_ylabel(r"share of $|J|^2$ at this distance")
+    panels[0].set_ylabel(r"power at this distance / $|J|^2$")
     end_labels(panels[-1], ends)
     text = f"{_caption(run)}\ndotted: the radius"
     figure.suptitle(text, parse_math=False, fontsize="medium", wrap=True)

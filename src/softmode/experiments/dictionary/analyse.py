@@ -8,7 +8,7 @@ from softmode.estimate import Array, Estimate, bootstrap_mean, of_mean, of_share
 from softmode.experiments.dictionary.found import FROZEN, SAMPLES, Found
 from softmode.experiments.dictionary.states import PAIRS, longest_wave
 from softmode.experiments.dictionary.tables import ageing_table, closed_form_table, overlap_table, realisation_table
-from softmode.experiments.dictionary.verdict import ORDERED, VERDICTS, near
+from softmode.experiments.dictionary.verdict import LEAST_WAIT, ORDERED, VERDICTS, near
 from softmode.observe.overlap import SAME
 from softmode.process import Process, parse_process
 from softmode.runs.results import Cell, Quantity, Results, Table
@@ -134,8 +134,8 @@ def _verdicts(found: Found) -> Table:
     note = (
         "mass: prior of the uniform patterns; samples, frozen: N <q^2> over pairs of replicas, in sites, of generated "
         f"samples and under the frozen score; verdicts by the latter: more than {ORDERED:g} of the power in one wave "
-        "is order, uniform if that is longer than two patches; N <q^2> below a patch is frustrated; each by two "
-        "standard errors, or undecided"
+        "is order, uniform if that is longer than two patches; less, and N <q^2> below a patch, is frustrated; by two "
+        "standard errors each, or undecided"
     )
     columns = ("mass", "samples", "frozen", *VERDICTS)
     return Table(f"Order of {len(found.verdict)} dictionaries", columns, tuple(rows), note)
@@ -173,6 +173,11 @@ def _notes(found: Found) -> tuple[str, ...]:
         notes.append(
             f"the largest lattice has {sites} sites, {sites / found.field.size:.0f} patches: on so few what is ordered "
             "over a patch or two passes for order"
+        )
+    if found.config["waits"][-1] < LEAST_WAIT:
+        notes.append(
+            f"the score was frozen for few relaxation times: before {LEAST_WAIT:g} nothing is called frustrated; raise "
+            "--waits"
         )
     if len(found.verdict) < FEW:
         notes.append(f"{len(found.verdict)} realisations: shares of so few have wide intervals")

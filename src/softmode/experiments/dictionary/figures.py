@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from softmode.estimate import Array, of_mean
 from softmode.experiments.dictionary.found import FROZEN, SAMPLES, Found
@@ -55,7 +56,7 @@ def order(run: Run) -> Figure:
     panels[0].set_ylabel(r"power in one wave, $S(k_{\mathrm{peak}})/N$")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(
-        f"{_caption(found)}\nabove the dotted line, under the frozen score of the largest lattice, states are ordered",
+        f"{_caption(found)}\ndotted: what is above it under the frozen score, by two standard errors, is ordered",
         parse_math=False, fontsize="medium", wrap=True,
     )  # fmt: skip
     return figure
@@ -163,6 +164,7 @@ def ageing(run: Run) -> Figure:
             ax.plot(found["lag"], value, "o-", color=color, markersize=4, label=f"$t_w$ = {found['wait'][i]:g}")
         ax.axhline(0, color=SHADE, zorder=0)
         ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(r"time $t$ after the waiting time ($\sigma^2$)")
         ax.set_title("as it is" if name == "ageing" else "largest over translations")
     panels[0].set_ylabel("$C(t_w, t_w + t)$")

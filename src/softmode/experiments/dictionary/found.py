@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from softmode.estimate import Array
 from softmode.experiments.dictionary.states import STATES
-from softmode.experiments.dictionary.verdict import VERDICTS, verdicts
+from softmode.experiments.dictionary.verdict import FRUSTRATED, LEAST_WAIT, UNDECIDED, VERDICTS, verdicts
 from softmode.lattice import ReceptiveField
 from softmode.runs.run import Run
 
@@ -36,6 +38,8 @@ class Found:
         of = (slice(None), slice(None), -1, FROZEN)
         height, area = ((arrays[name][of], arrays[f"{name}_error"][of]) for name in ("bragg", "susceptibility"))
         verdict = verdicts(height, area, arrays["peak"][of], field)
+        if run.config["waits"][-1] < LEAST_WAIT:
+            verdict = np.where(verdict == FRUSTRATED, UNDECIDED, verdict)
         return cls(run.config, field, arrays, verdict)
 
     def __getitem__(self, name: str) -> Array:

@@ -9,6 +9,8 @@ from softmode.lattice import ReceptiveField
 
 # share of the power in one wave, on the largest lattice, from which on states are called ordered
 ORDERED = 0.05
+# waiting time (relaxation times) before which no state is called frustrated: order takes time to spread
+LEAST_WAIT = 20.0
 VERDICTS = ("uniform", "modulated", "frustrated", "undecided")
 UNIFORM, MODULATED, FRUSTRATED, UNDECIDED = range(len(VERDICTS))
 
@@ -22,8 +24,8 @@ def verdicts(
     """Return the index of the verdict on the states of each realisation, among VERDICTS.
 
     Ordered is what holds more than ORDERED of its power in one wave by two standard errors: uniform if that wave is
-    longer than two patches, modulated otherwise. Frustrated is what is ordered over less than a patch, by two standard
-    errors, and undecided all the rest.
+    longer than two patches, modulated otherwise. Frustrated is what holds less in any wave and is ordered over less
+    than a patch, both by two standard errors. Undecided are all the rest.
 
     Args:
         height: S(k)/N of the peak, and its standard error over replicas.
@@ -33,7 +35,7 @@ def verdicts(
     """
     ordered = height[0] - 2 * height[1] > ORDERED
     uniform = np.linalg.norm(k, axis=-1) <= longest_wave(field)
-    within_a_patch = area[0] + 2 * area[1] < field.size
+    within_a_patch = (area[0] + 2 * area[1] < field.size) & (height[0] + 2 * height[1] < ORDERED)
     without = np.where(within_a_patch, FRUSTRATED, UNDECIDED)
     return np.where(ordered, np.where(uniform, UNIFORM, MODULATED), without)
 

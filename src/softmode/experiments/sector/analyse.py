@@ -122,14 +122,14 @@ def _answer(run: Run, sectors: Sectors, measures: dict[str, Quantity], verdict: 
     count, modes = sectors.values.shape
     where = "x = 0" if run.config["states"] == "symmetric" else f"{count} states"
     unstable = sectors.soft > 0
-    most = " or more" if (sectors.soft == modes).any() else ""
     said = f"At sigma = {run.config['sigma']:.3g}, at {where}, the largest eigenvalue of dD/dx is "
     said += _with(measures["eigenvalue"].estimate)
     if unstable.any():
-        of_all = "" if count == 1 else f", {unstable.sum()} states are unstable"
         soft, alike = (each[unstable].mean() for each in (sectors.soft, sectors.alike))
-        counted = f"in {soft:.2g}{most} modes at once, and {alike:.2g} modes are as soft as can be told"
-        said += f"{of_all}, {'in one mode alone' if soft == alike == 1 else counted}"
+        counted = f"{soft:.2g} modes on average (counted up to {modes}), {alike:.2g} as soft as the softest can be told"
+        said += ", where it" if count == 1 else f"; {unstable.sum()} of them"
+        said += f"{' is' if count == 1 or unstable.sum() == 1 else ' are'} unstable, in "
+        said += "one mode alone" if soft == alike == 1 else counted
     if verdict == "none" and unstable.any():
         verdict = "few"
     if verdict == "scalar" and len(sectors.overlaps) and np.median(sectors.overlaps) < SAME:

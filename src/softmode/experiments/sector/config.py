@@ -22,8 +22,8 @@ class Config(AnyModel, Compute):
     """Where to measure: on noised held-out data, on states of the probability flow, or at x = 0 alone."""
     trajectories: Count = 16
     """Independent states; x = 0 is one."""
-    modes: Annotated[int, Bounds(1, 8)] = 4
-    """Softest modes of each state whose couplings are measured."""
+    modes: Annotated[int, Bounds(2, 8)] = 4
+    """Softest modes of each state whose couplings are measured, 2 to 8: one alone could not tell whether it is."""
     data: str = ""
     """A file.npz with images [image, channel, *space] for --states forward, in the model's own units; the model's
     held-out data when left out."""
