@@ -118,6 +118,19 @@ def test_names_of_no_field_are_refused() -> None:
         build(Example, {"rates": 1.0})
 
 
+def test_what_has_no_default_must_be_given() -> None:
+    """By its name, not Python's own complaint."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Needy:
+        sigma: float
+        inner: Inner = field(default_factory=Inner)
+
+    with pytest.raises(ValueError, match=r"^sigma: missing; it has no default"):
+        build(Needy, {})
+    assert build(Needy, {"sigma": 1}).sigma == 1.0
+
+
 def test_nothing_heavy_is_imported() -> None:
     """The command line prints its help without torch and numpy."""
     code = "import sys, softmode.bounds, softmode.training.config; print({'torch', 'numpy'} & set(sys.modules))"

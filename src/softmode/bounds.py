@@ -4,7 +4,7 @@ import math
 import sys
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Settings = TypeVar("Settings")
@@ -61,12 +61,17 @@ def build(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Return a config of plain Python values: integers become numbers, and lists tuples, where a field wants them so.
 
     Raises:
-        ValueError: If there is no field of a name.
+        ValueError: If there is no field of a name, or a field that has no default is missing.
     """
     hints = get_type_hints(kind, include_extras=True)
     unknown = [name for name in values if name not in hints]
     if unknown:
         raise ValueError(f"{unknown[0][:SHOWN]}: is no setting; expected one of {', '.join(hints)}")
+    own = fields(kind)  # type: ignore[arg-type] # a dataclass, which no type can say
+    needed = [each.name for each in own if each.default is MISSING and each.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ValueError(f"{missing[0]}: missing; it has no default, and must be given")
     return kind(**{name: _plain(value, hints[name]) for name, value in values.items()})
 
 

@@ -50,7 +50,9 @@ def print_table(table: Table, most: int | None = None) -> None:
     )
     for place, column in enumerate(table.columns):
         numbers = all(isinstance(row[place], int | float | Estimate | None) for row in table.rows)
-        shown.add_column(Text(_visible(column)), justify="right" if numbers else "left", no_wrap=numbers)
+        shown.add_column(
+            Text(_visible(column)), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+        )
     rows = table.rows[:most]
     for row in rows:
         shown.add_row(*(Text("\n".join(map(_visible, text(cell).split("\n")))) for cell in row))

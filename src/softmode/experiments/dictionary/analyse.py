@@ -1,6 +1,7 @@
 """What the realisations have in common: order and its kind, overlaps, critical times; averages over disorder last."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,6 +69,8 @@ def _answer(found: Found) -> str:
             f"{modulated} in a modulated wave), {frustrated} are frustrated, {undecided} undecided"
         )
     areas = (of_mean(found["susceptibility"][:, 0, -1, which]) for which in (FROZEN, SAMPLES))
+    # an area is not less than none
+    areas = (replace(each, low=max(each.low, 0.0)) for each in areas)
     frozen, samples = (f"{each.value:.3g} {each.interval}".strip() for each in areas)
     sites = config["sizes"][-1] ** config["dimensions"]
     text = "; ".join(parts if len(parts) <= 2 else [parts[0], parts[-1]])

@@ -1,6 +1,7 @@
 """What a soft sector is: how many modes are soft, and whether their couplings are those of one order parameter."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -59,8 +60,11 @@ def _of_pairs(sectors: Sectors) -> Estimate:
 
 
 def mean_of(values: Array) -> Estimate:
-    """Return the mean over states, with its interval; exact of one state alone."""
-    return _of_one(float(values[0])) if len(values) == 1 else of_mean(values)
+    """Return the mean of counts over states, with its interval; exact of one state alone."""
+    if len(values) == 1:
+        return _of_one(float(values[0]))
+    found = of_mean(values)
+    return replace(found, low=max(found.low, 0.0))  # counts are not less than none
 
 
 def _of_one(value: float) -> Estimate:

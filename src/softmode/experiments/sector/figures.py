@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from softmode.experiments.sector.analyse import shares
 from softmode.experiments.sector.sectors import Sectors
@@ -45,7 +46,7 @@ def modes(run: Run) -> Figure | None:
     if fields.ndim < 5:
         return None
     values = Sectors.of(run).values
-    figure = Figure(figsize=(2.0 * fields.shape[1] + 0.4, 2.2 * len(fields) + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(2.0 * fields.shape[1] + 0.4, 6.4), 2.2 * len(fields) + 0.7), layout="constrained")
     panels = figure.subplots(len(fields), fields.shape[1], squeeze=False)
     for row, state in enumerate(fields):
         for ax, field, value in zip(panels[row], state, values[row], strict=True):
@@ -92,6 +93,7 @@ def _signs(ax: Axes, sectors: Sectors) -> None:
     ax.plot(places, own, "o", color="black", markersize=5)
     ax.axhline(0, color=GREY, linewidth=1.2)
     ax.set_ylim(-1.1, 1.1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("state, sorted")
     ax.set_ylabel("$U(q, q, q, q)$ / largest size")
     ax.set_title("(c) range of U; dot: softest mode", loc="left", fontsize=TEXT)
