@@ -1,6 +1,7 @@
 """A state as an image: which part of it is drawn, and in which colours."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from softmode.estimate import Array
@@ -8,6 +9,13 @@ from softmode.estimate import Array
 COLOURS = "RdBu_r"
 # of images of one channel, whose data lie between -1 and 1
 NORM = Normalize(-1, 1)
+
+
+def draw_signed(ax: Axes, field: Array) -> None:
+    """Draw a field [channel, *space] of either sign on a colour scale of its own, 0 in the middle, without axes."""
+    limit = float(np.abs(field).max()) or 1.0
+    ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+    ax.set_axis_off()
 
 
 def visible(field: Array) -> Array:

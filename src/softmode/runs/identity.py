@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.files import sha256
 from softmode.labels import Label
 from softmode.message import refusal
 from softmode.model import Model
@@ -42,6 +44,27 @@ def fingerprints(
 
 def _at(denoiser: Denoiser, sigma: float) -> Callable[[Tensor], Tensor]:
     return lambda x: denoiser(x, sigma)
+
+
+def identity_of(
+    model: Model, denoisers: Mapping[Label, Denoiser], device: torch.device, dtype: torch.dtype, data: str
+) -> dict[str, Any]:
+    """Return a model by fingerprints, and digests of its files and of a file of data, if one is named.
+
+    Args:
+        model: The model.
+        denoisers: Its denoiser of each label.
+        device: Device of the states.
+        dtype: Their floating type.
+        data: The file of data; none when empty.
+    """
+    return {
+        "model": {
+            "name": model.name, "shape": list(model.shape), "process": type(model.process).__name__,
+            "fingerprint": fingerprints(denoisers, model, device, dtype),
+        },
+        "inputs": inputs_of(model=model.inputs) | ({"data": sha256(data)} if data else {}),
+    }  # fmt: skip
 
 
 def inputs_of(**files: Mapping[str, str]) -> dict[str, str]:

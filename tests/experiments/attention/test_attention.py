@@ -249,7 +249,7 @@ def test_apart_keeps_every_part() -> None:
         ({"trajectories": 1}, "trajectories: got 1; expected at least 2: fewer have no interval"),
         ({"trajectories": 99}, "trajectories: got 99; expected at most 30, the held-out data"),
         ({"sigma": ()}, "sigma: got none; expected at least one noise level"),
-        ({"sigma": (200.0,)}, "sigma: got 200; expected noise levels that 'small' knows, in"),
+        ({"sigma": (200.0,)}, "sigma: got 200; expected 0.01 to 80, the noise levels of 'small'"),
         ({"radius": 20.0}, "radius: got 20; expected less than 5.66, the farthest"),
         ({"labels": (7,)}, "labels: got 7; expected 0 to 2"),
     ],

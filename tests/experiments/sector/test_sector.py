@@ -166,6 +166,13 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, settings: dict[str, 
     assert not (tmp_path / "run").exists()
 
 
+def test_all_of_a_state_is_no_sector(tmp_path: Path) -> None:
+    """As many modes as values select everything."""
+    chain = sm.Model("chain", VE(), (1, 4), lambda _label: GaussianDenoiser(ornstein_zernike(4)))
+    with refused("modes: got 4; expected less than the 4 values of a state: all of it is no sector"):
+        run("sector", tmp_path / "run", model=chain, sigma=1.0, states="symmetric", modes=4)
+
+
 @pytest.mark.parametrize(("side", "modes", "message"), [(3, 2, "shape: got sides"), (4, 8, "")])
 def test_a_state_must_be_larger_than_its_sector(tmp_path: Path, side: int, modes: int, message: str) -> None:
     """Sides of 4 at least, for waves of two lengths."""

@@ -10,9 +10,9 @@ from softmode.data import read_images
 from softmode.experiments.attention.config import Config
 from softmode.labels import Label
 from softmode.lattice import Lattice
+from softmode.levels import check_level
 from softmode.message import quote, refusal
 from softmode.model import Model
-from softmode.rounding import TABLE, within
 from softmode.runs.provenance import free_memory
 
 # sides of a field, in radii
@@ -46,13 +46,8 @@ def noise_levels(config: Config, model: Model) -> Tensor:
     """Return the noise levels, falling."""
     if not config.sigma:
         raise refusal("sigma: got none; expected at least one noise level")
-    lowest, highest = model.levels or (0.0, math.inf)
     for sigma in config.sigma:
-        if not within(sigma, lowest, highest, TABLE):
-            raise refusal(
-                f"sigma: got {sigma:g}; expected noise levels that {quote(model.name)} knows, in "
-                f"[{lowest:.4g}, {highest:.4g}]"
-            )
+        check_level("sigma", sigma, model)
     return torch.tensor(sorted(set(config.sigma), reverse=True), dtype=torch.float64)
 
 

@@ -19,7 +19,6 @@ from softmode.experiments.attention.config import Config
 from softmode.experiments.attention.inputs import BYTES, check_dense, held_out_images, near_radius, noise_levels
 from softmode.experiments.attention.networks import NULL, WHOLE, Ablation, ablations
 from softmode.experiments.attention.null import FEWEST, Null
-from softmode.files import sha256
 from softmode.labels import Label
 from softmode.lattice import Lattice
 from softmode.message import quote, refusal
@@ -30,7 +29,7 @@ from softmode.observe.nonlocality import ROWS, Matrix, dense_jacobian, symmetris
 from softmode.observe.state import Variable
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
@@ -119,19 +118,11 @@ class AttentionPlan(Plan):
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The model by fingerprints, digests of every file, the networks that are compared, and the data."""
-        inputs = inputs_of(model=self.model.inputs)
-        if self.config.data:
-            inputs["data"] = sha256(self.config.data)
         first = next(iter(self.images.values()))
-        return {
-            "model": {
-                "name": self.model.name, "shape": list(self.model.shape), "process": type(self.model.process).__name__,
-                "fingerprint": fingerprints(self.denoisers, self.model, self.device, self.dtype),
-            },
+        return identity_of(self.model, self.denoisers, self.device, self.dtype, self.config.data) | {
             "networks": [*(each.name for each in self.networks), NULL],
             "parts": {"attention": len(self.channels.attention), "norms": len(self.channels.norms)},
             "data": {"images": min(map(len, self.images.values())), "tile": list(first.shape[2:])},
-            "inputs": inputs,
         }  # fmt: skip
 
     @property

@@ -17,7 +17,6 @@ from softmode.estimate import Array
 from softmode.exact.gaussian import GaussianDenoiser, null_model
 from softmode.experiments.information.config import Config
 from softmode.experiments.information.images import Noised, noised_images
-from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_reaches, settled_levels
 from softmode.message import quote, refusal
@@ -26,7 +25,7 @@ from softmode.observe.state import Variable
 from softmode.posterior import error_power, first_log_likelihood, noising_path, path_log_likelihood, wave_bands
 from softmode.runs.classes import dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import constant, layout
 from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
@@ -138,15 +137,7 @@ class InformationPlan(Plan):
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The model by fingerprints, what is told apart, and digests of every file."""
-        inputs = inputs_of(model=self.model.inputs)
-        if self.config.data:
-            inputs["data"] = sha256(self.config.data)
-        return {
-            "model": {
-                "name": self.model.name, "shape": list(self.model.shape), "process": type(self.model.process).__name__,
-                "fingerprint": fingerprints(self.denoisers, self.model, self.device, self.dtype),
-            },
-            "inputs": inputs,
+        return identity_of(self.model, self.denoisers, self.device, self.dtype, self.config.data) | {
             "noised": self.images.what,
             "targets": {target.name: _names(target, self.model) for target in self.targets},
         }  # fmt: skip

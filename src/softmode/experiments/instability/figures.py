@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from softmode.estimate import Estimate, median
 from softmode.experiments.instability.analyse import EXTENDED, Curves, shown_levels
 from softmode.plots.curve_lines import trajectories_and_median
-from softmode.plots.fields import COLOURS, visible
+from softmode.plots.fields import draw_signed
 from softmode.plots.noise_axis import interval, noise_axis
 from softmode.plots.palette import BLUE, GREEN, GREY, SHADE, VERMILLION
 from softmode.runs.run import Run
@@ -80,9 +80,7 @@ def modes(run: Run) -> Figure | None:
             field = state[place].sum(0, keepdims=True)
             if np.isnan(curves.extents[row, place]):  # of nothing there is no softest mode
                 field = np.zeros_like(field)
-            limit = float(np.abs(field).max()) or 1.0
-            ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
-            ax.set_axis_off()
+            draw_signed(ax, field)
             unstable = bool(curves.unstable[row, place])
             extent = curves.extents[row, place]
             words = "no soft mode" if math.isnan(extent) else f"{extent:.0f} site{'s' * (round(extent) != 1)}"

@@ -17,7 +17,6 @@ from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
 from softmode.experiments.instability.config import Config
 from softmode.experiments.instability.growth import growth
-from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_reaches, settled_levels
 from softmode.message import refusal
@@ -28,7 +27,7 @@ from softmode.observe.state import Variable
 from softmode.observe.wave_gains import wave_gains
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
 from softmode.runs.states import FLOW_STEPS, images_of, noised_states, sampled_states
@@ -117,16 +116,7 @@ class InstabilityPlan(Plan):
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The model by fingerprints, and digests of every file."""
-        inputs = inputs_of(model=self.model.inputs)
-        if self.config.data:
-            inputs["data"] = sha256(self.config.data)
-        return {
-            "model": {
-                "name": self.model.name, "shape": list(self.model.shape), "process": type(self.model.process).__name__,
-                "fingerprint": fingerprints(self.denoisers, self.model, self.device, self.dtype),
-            },
-            "inputs": inputs,
-        }  # fmt: skip
+        return identity_of(self.model, self.denoisers, self.device, self.dtype, self.config.data)
 
     @property
     def constants(self) -> Constants:

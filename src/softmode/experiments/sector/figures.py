@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from softmode.experiments.sector.analyse import shares
 from softmode.experiments.sector.sectors import Sectors
-from softmode.plots.fields import COLOURS, visible
+from softmode.plots.fields import draw_signed
 from softmode.plots.palette import BLUE, GREY, SHADE, VERMILLION
 from softmode.runs.run import Run
 
@@ -50,10 +50,7 @@ def modes(run: Run) -> Figure | None:
     panels = figure.subplots(len(fields), fields.shape[1], squeeze=False)
     for row, state in enumerate(fields):
         for ax, field, value in zip(panels[row], state, values[row], strict=True):
-            seen = field.sum(0, keepdims=True)
-            limit = float(np.abs(seen).max()) or 1.0
-            ax.imshow(visible(seen), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
-            ax.set_axis_off()
+            draw_signed(ax, field.sum(0, keepdims=True))
             ax.set_title(f"{value:.2f}", fontsize=TEXT, color=VERMILLION if value > 1 else "black")
     figure.suptitle(f"{_caption(run)}\neach row a state, above each mode its eigenvalue", parse_math=False,
                     fontsize="medium", wrap=True)  # fmt: skip

@@ -14,7 +14,6 @@ from softmode.contract import check_denoiser
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.sector.config import Config
-from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import check_level
 from softmode.message import refusal
@@ -26,7 +25,7 @@ from softmode.observe.spectrum import spectrum
 from softmode.observe.state import Variable
 from softmode.runs.classes import by_label, dealt_labels
 from softmode.runs.experiment import Constants, Plan
-from softmode.runs.identity import fingerprints, inputs_of, state_bytes
+from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
 from softmode.runs.states import FLOW_STEPS, images_of, noised_states, sampled_states
@@ -37,7 +36,7 @@ from softmode.streams import TrajectoryNoise, tag
 FIELDS, NODES = 2, 16
 # most products with the Jacobian and its transpose, how many are usual, and what one of either costs, in evaluations
 MOST, TYPICAL, PRODUCTS = 200, 25, 4
-# residual of a mode that is good enough: U and K are of the second order of it
+# residual of a mode that is good enough: its eigenvalue is wrong by the square of that
 TOLERANCE = 1e-3
 
 
@@ -103,16 +102,7 @@ class SectorPlan(Plan):
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The model by fingerprints, and digests of every file."""
-        inputs = inputs_of(model=self.model.inputs)
-        if self.config.data:
-            inputs["data"] = sha256(self.config.data)
-        return {
-            "model": {
-                "name": self.model.name, "shape": list(self.model.shape), "process": type(self.model.process).__name__,
-                "fingerprint": fingerprints(self.denoisers, self.model, self.device, self.dtype),
-            },
-            "inputs": inputs,
-        }  # fmt: skip
+        return identity_of(self.model, self.denoisers, self.device, self.dtype, self.config.data)
 
     @property
     def constants(self) -> Constants:
