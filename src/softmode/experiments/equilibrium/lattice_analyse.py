@@ -1,4 +1,4 @@
-"""Whether a frozen patch model orders, where, and whether it does so as the Ising model: the answer of a lattice run."""
+"""Whether a frozen patch model orders, where, and whether as the Ising model does."""
 
 import math
 
@@ -116,8 +116,9 @@ def _class(found: Found) -> Table:
     for name, estimate in found.universal().items():
         known = reference.get(name, math.nan)
         away = (estimate.value - known) / estimate.stderr
-        rows.append((name if name not in ("U4", "xi/L") else f"{name} at t_c", estimate, estimate.interval,
-                     f"{known:.5g}" if math.isfinite(known) else "", f"{away:+.1f}" if math.isfinite(away) else ""))  # fmt: skip
+        known_text, away_text = (f"{known:.5g}", f"{away:+.1f}") if math.isfinite(known) else ("", "")
+        label = f"{name} at t_c" if name in ("U4", "xi/L") else name
+        rows.append((label, estimate, estimate.interval, known_text, away_text))
     fit = found.fit
     assert fit is not None
     note = (
