@@ -13,7 +13,7 @@ from softmode.runs.run import Run
 # standard errors within which a value agrees with another
 AGREE = 4.0
 # share of a value that its standard error may reach in a verdict
-SHARP = 0.1
+SHARP = 0.05
 NAMES = {
     "U4": ("U4_star", "Binder's cumulant at t_c", "binder1981"),
     "xi/L": ("xi_star", "second-moment length over the side at t_c", "binder1981"),
@@ -57,9 +57,14 @@ def _model(found: Found) -> str:
 
 def _nothing(found: Found) -> Results:
     ends = order_at_ends(found.quoted or [point for row in found.seen.points for point in row])
+    what = (
+        "curves of xi/L of different sides do not cross"
+        if found.quoted
+        else f"no series is {LEAST_TIMES} autocorrelation times long"
+    )
     answer = (
-        f"The frozen score of the {_model(found)} has no transition between times {found.seen.times.min():.3g} and "
-        f"{found.seen.times.max():.3g}: curves of U4 of different sides do not cross; {ends[0]}; {ends[1]}."
+        f"The frozen score of the {_model(found)} has no transition that this run shows, between times "
+        f"{found.seen.times.min():.3g} and {found.seen.times.max():.3g}: {what}; {ends[0]}; {ends[1]}."
     )
     return Results(answer, tables={"sides": _sides(found)}, notes=_notes(found),
                    values={"tree": landau.critical_time(found.process, found.omega)})  # fmt: skip
