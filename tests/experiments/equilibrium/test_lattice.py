@@ -14,7 +14,7 @@ from softmode.experiments.call import call, experiment, plan
 from softmode.experiments.equilibrium import lattice_stages
 from softmode.experiments.equilibrium.lattice_found import Found
 from softmode.experiments.equilibrium.lattice_measure import _moments
-from softmode.experiments.equilibrium.lattice_stages import Seen, coarse_work, near, planned, transition
+from softmode.experiments.equilibrium.lattice_stages import Seen, coarse_work, near, planned, refined, transition
 from softmode.finite_size.moments import Moments
 from softmode.runs.run import Run
 
@@ -61,9 +61,18 @@ def test_no_transition_is_found_where_there_is_none() -> None:
 
 def test_windows_shrink_with_the_side() -> None:
     times = near(1.6, 0.3, (16, 32, 64), 2, 7)
-    assert np.allclose(times.mean(1), 1.6)
-    assert np.allclose(np.ptp(times, axis=1), 0.54 * np.array([1, 0.5, 0.25]))
-    assert np.ptp(near(1.6, 0.3, (16, 32), 3, 7)[1]) == pytest.approx(0.54 * 2 ** (-1 / 0.63))
+    assert np.allclose(times[:, [0, -1]], 1.6 + 0.3 * np.array([[1], [0.5], [0.25]]) * [-1.3, 0.9])
+    assert np.ptp(near(1.6, 0.3, (16, 32), 3, 7)[1]) == pytest.approx(0.66 * 2 ** (-1 / 0.63))
+
+
+def test_the_main_windows_are_around_what_half_the_step_fits() -> None:
+    times = near(1.65, 0.2, (8, 12, 16), 2, 7)
+    points = [seen(row, falling(row, 1.6)).points[s] for s, row in enumerate(times)]
+    known = Seen((8, 12, 16), times, points, np.full((3, 7), 100.0), np.full(3, 1e5))
+    centre, width = refined(known, 2)
+    assert width == pytest.approx(0.2)
+    # without a length the fit may fail: the centre is either the fit's or what it was
+    assert centre == pytest.approx(1.6, abs=0.06)
 
 
 def test_lengths_follow_the_wanted_error() -> None:
@@ -110,7 +119,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setattr(lattice_stages, "LEAST", 60)
         patch.setitem(lattice_stages.ROUNDS, "half", 4)
         patch.setitem(lattice_stages.ROUNDS, "main", 8)
-        settings: dict[str, Any] = {"receptive_field": "box:3", "sizes": (6, 9, 12), "error": 0.03}
+        settings: dict[str, Any] = {"receptive_field": "box:3", "sizes": (8, 12, 16), "error": 0.03}
         return call(experiment("equilibrium"), tmp_path_factory.mktemp("equilibrium") / "run", **settings)
 
 
@@ -120,7 +129,7 @@ def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
     assert tree == pytest.approx(math.log(10))
     # 0.86 with larger sides and small errors
     assert t_c.value == pytest.approx(0.86, abs=4 * t_c.stderr + 0.05)
-    assert t_c.stderr < 0.05
+    assert t_c.stderr < 0.06
     assert results["U4_star"].estimate.value == pytest.approx(0.61, abs=0.05)
     assert results["t_c"].level == pytest.approx(math.sqrt(math.expm1(t_c.value)))
     assert (found.lengths >= 50).all()
@@ -173,6 +182,13 @@ def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> Non
         plan(experiment("equilibrium"), **settings)
 
 
+@pytest.fixture
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lattice_stages, "COARSE", 160)
+    monkeypatch.setitem(lattice_stages.ROUNDS, "coarse", 2)
+
+
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("levels", ["0.2:0.4", "6:12"])
 def test_a_range_without_a_transition_says_what_the_order_does(levels: str, tmp_path: Path) -> None:
     with refused(r"sigma_range: got .*, without a transition: .*\|m\| is"):
@@ -180,6 +196,7 @@ def test_a_range_without_a_transition_says_what_the_order_does(levels: str, tmp_
     assert not (tmp_path / "run" / "run.zarr").exists()
 
 
+@pytest.mark.usefixtures("short_search")
 def test_an_error_that_takes_too_long_says_what_can_be_had(tmp_path: Path) -> None:
     with refused(r"error: got 0.0001, which takes about .* minutes; in the 0.05 of --minutes .* can be had"):
         call(experiment("equilibrium"), tmp_path / "run", receptive_field="box:3", sizes=(6, 8, 10), error=1e-4,

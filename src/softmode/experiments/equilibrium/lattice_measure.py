@@ -29,6 +29,7 @@ from softmode.experiments.equilibrium.lattice_stages import (
     coarse_work,
     near,
     planned,
+    refined,
     transition,
 )
 from softmode.finite_size.moments import MOMENTS
@@ -192,8 +193,7 @@ class LatticePlan(Plan):
         if self.stage == "half":
             times = self._found(seen)
         else:
-            centre, width = float(seen.times[0].mean()), float(np.ptp(seen.times[0])) / 1.8
-            times = near(centre, width, self.sides, self.config.dimensions, POINTS["main"])
+            times = near(*refined(seen, self.config.dimensions), self.sides, self.config.dimensions, POINTS["main"])
         # the difference of both steps is doubled when they are extrapolated
         finer, error = (2.0, self.config.error / 2) if self.stage == "half" else (0.5, self.config.error)
         work = planned(seen, times, self.sides, error, finer, self.trajectories)
