@@ -121,7 +121,8 @@ def transition(seen: Seen) -> tuple[float, float] | None:
     lowest = int(np.argmin(fall))
     low = FALL * fall[lowest]
     before = np.flatnonzero(fall[:lowest] > low)
-    if fall[lowest] > -0.05 or before.size == 0:
+    # order is seen at the lower end, and is lost on the larger side first
+    if fall[lowest] > -0.05 or before.size == 0 or small[: lowest + 1].max() < EDGE:
         return None
     i = int(before[-1])
     share = (fall[i] - low) / (fall[i] - fall[i + 1])
