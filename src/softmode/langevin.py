@@ -8,15 +8,16 @@ $$ dx = (D(x, \sigma) - \kappa x)\,d\tau + \sqrt{2T}\,\sigma\,dW. $$
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.message import refusal
 from softmode.process import Process
+from softmode.samplers import Heun
 from softmode.streams import TrajectoryNoise
 
 
@@ -135,7 +136,12 @@ def frozen(
         seen = x.add(eta, alpha=step.before * sigma) if step.before else x
         denoised = denoiser(seen, sigma)
         yield seen, denoised
-        x = (step.keep * seen).add_(denoised, alpha=step.pull).add_(eta, alpha=step.after * sigma)
+        x = _moved(seen, denoised, eta, sigma, step)
+
+
+def _moved(seen: Tensor, denoised: Tensor, eta: Tensor, sigma: float, step: FrozenStep) -> Tensor:
+    """Return x' of a step."""
+    return (step.keep * seen).add_(denoised, alpha=step.pull).add_(eta, alpha=step.after * sigma)
 
 
 def frozen_langevin(
@@ -209,3 +215,43 @@ def metropolis_langevin(
 
 def _squares(x: Tensor) -> Float[Tensor, " batch"]:
     return x.flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True)
+class Corrected(Heun):
+    """Heun's method on the probability flow, with steps of the frozen Langevin dynamics at the levels that it comes to.
+
+    Args:
+        correctors: Corrector steps at each time of the grid; none at a first time, nor at one without noise.
+        length: Length of one, in units of sigma^2.
+
+    Source: song2021, Algorithm 1, with karras2022's predictor.
+    """
+
+    name: ClassVar[str] = "corrected"
+    correctors: tuple[int, ...] = ()
+    length: float = 0.2
+
+    def calls(self, times: Float[Tensor, " time"]) -> Int[Tensor, " time"]:
+        """Return Heun's calls, and one for each corrector step."""
+        return super().calls(times) + torch.tensor(self.correctors)
+
+    def steps(
+        self,
+        denoiser: Denoiser,
+        process: Process,
+        x: Float[Tensor, "trajectory channel *space"],
+        times: Float[Tensor, " time"],
+        noise: TrajectoryNoise | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield the state after each step and its corrections."""
+        if noise is None:
+            raise ValueError("noise: got None; correctors need the random numbers of their trajectories")
+        step, eta = exponential_euler(self.length), torch.empty_like(x)
+        for k in range(1, len(times)):
+            x = next(super().steps(denoiser, process, x, times[k - 1 : k + 1]))
+            alpha, level = float(process.alpha(times[k])), float(process.noise_level(times[k]))
+            for _ in range(self.correctors[k]):
+                edm = x / alpha
+                x = alpha * _moved(edm, denoiser(edm, level), noise.fill_(eta), level, step)
+            yield x
