@@ -107,6 +107,11 @@ TINY = {
         lambda: _guided() | {"centres": 3, "highest": 20.0, "lowest": 0.1, "width": 3.0}, "data", "images.npz",
         _write_images,
     ),
+    "anneal": Tiny(
+        lambda: {"model": corners(), "classifier": nearest(), "window": "0.5:5", "trajectories": 6, "block": 3,
+                 "steps": 7, "correctors": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
     "dictionary": Tiny(
         lambda: {"patterns": 2, "receptive_field": "box:3", "disorder": 5, "replicas": 4, "sizes": (6, 8), "steps": 170,
                  "t_max": 8.0, "uniform": (0.0, 0.5), "waits": (0.4, 2.0), "block": 2},

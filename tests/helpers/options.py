@@ -66,6 +66,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
         "block": 20, "centres": 16, "highest": 40.0, "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },
+    "anneal": COMPUTE | {
+        "model": REQUIRED, "correctors": (0, 1, 4, 16), "window": "", "steps": 11, "length": 0.2, "trajectories": 40,
+        "labels": (), "classifier": "auto", "data": "", "precision": "full", "block": 20, "out": "runs/anneal",
+    },
     "validate": COMPUTE | {
         "nulls": 300, "transitions": 200, "trajectories": 16, "quick": False, "block": 4, "out": "runs/validate",
     },
