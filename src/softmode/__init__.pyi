@@ -33,6 +33,7 @@ from .experiments.call import anneal as anneal
 from .experiments.call import attention as attention
 from .experiments.call import clones as clones
 from .experiments.call import dictionary as dictionary
+from .experiments.call import equilibrium as equilibrium
 from .experiments.call import information as information
 from .experiments.call import instability as instability
 from .experiments.call import open as open

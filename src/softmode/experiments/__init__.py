@@ -14,6 +14,7 @@ EXPERIMENTS = {
         "pulse",
         "susceptibility",
         "anneal",
+        "equilibrium",
         "patch",
         "dictionary",
         "validate",
