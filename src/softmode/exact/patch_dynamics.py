@@ -1,0 +1,248 @@
+r"""Stochastic dynamics of patch models, from frozen scores to generation, at the speed of memory where it is compiled.
+
+Every step is $y = x + b\,\xi$, then $x' = k\,y + p\,D(y, \sigma) + a\,\xi$ in EDM coordinates, with one random number
+per site. Both ways of computing it, torch on any device and a compiled loop on the processor, take the same numbers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softmode.counter_noise import WORD, Noise, numbers
+from softmode.estimate import Array
+from softmode.exact.patch import PatchDenoiser, TwoStatePatch
+
+PatchModel = TwoStatePatch | PatchDenoiser
+Row = Float[np.ndarray, " step"]
+# below so many sites a step is too short to be shared by threads
+SHARED_SITES = 2**18
+
+
+@dataclass(frozen=True)
+class Steps:
+    r"""What some steps do, all [step] in float64.
+
+    Args:
+        sigma: EDM noise level at which the score is taken.
+        before: b, noise that the score sees.
+        keep: k.
+        pull: p.
+        after: a, noise that it does not see.
+    """
+
+    sigma: Row
+    before: Row
+    keep: Row
+    pull: Row
+    after: Row
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+
+def frozen_steps(sigma: float, step: float, count: int) -> Steps:
+    r"""Return steps of $dx = (D - x)\,d\tau + \sqrt 2\,\sigma\,dW$ at one noise level, by Leimkuhler and Matthews.
+
+    $x' = y + h\,(D(y) - y) + \sigma\sqrt{h/2}\,\xi$ with $y = x + \sigma\sqrt{h/2}\,\xi$, the state to measure. Where
+    the score is a gradient, averages over y have errors of order h^2; none at all where it is linear.
+
+    Args:
+        sigma: EDM noise level.
+        step: h, in units of sigma^2; below 2, where a mode without restoring force would diverge.
+        count: How many.
+
+    Source: leimkuhler2013; paper Sec. 5.
+    """
+    kick = sigma * math.sqrt(step / 2)
+    return Steps(*(np.full(count, value) for value in (sigma, kick, 1 - step, step, kick)))
+
+
+def reverse_steps(levels: Row, churn: float) -> Steps:
+    r"""Return steps down some noise levels with R relaxation times sigma^2 spent per unit of $\ell = -\log\sigma$.
+
+    $dx = (1 + R)(D - x)\,d\ell + \sigma\sqrt{2R}\,dW$, solved exactly for a D and a sigma that stay as they are during
+    a step. R = 0 is the probability flow and R = 1 the reverse SDE.
+
+    Args:
+        levels: EDM noise levels, falling, [step + 1].
+        churn: R.
+
+    Source: paper Eqs. 2, 58; karras2022, Eq. 6.
+    """
+    fall = -np.diff(np.log(levels))
+    keep = np.exp(-(1 + churn) * fall)
+    after = levels[:-1] * np.sqrt(churn / (1 + churn) * (1 - keep**2))
+    return Steps(levels[:-1], np.zeros_like(fall), keep, 1 - keep, after)
+
+
+def advance(
+    model: PatchModel,
+    x: Float[Tensor, "replica 1 *space"],
+    steps: Steps,
+    keys: Int[Tensor, " replica"],
+    first: int = 0,
+    noise: Noise = "gaussian",
+) -> Float[Tensor, "replica 1 *space"]:
+    """Return the states after some steps.
+
+    The result does not depend on how many replicas go together, nor on the number of threads.
+
+    Args:
+        model: A patch model.
+        x: States in EDM coordinates; left as they are.
+        steps: What the steps do.
+        keys: Seed of each replica's stream, 63 bits, for example of `streams.stream_seed`.
+        first: Index of the first step: each has numbers of its own.
+        noise: Standard normal numbers, for trajectories; or three points, which give the same averages faster.
+
+    Raises:
+        ValueError: If the receptive field does not fit the lattice.
+    """
+    model.receptive_field.check_fits(x.shape[2:])
+    if compiled() and x.device.type == "cpu" and x.dtype == torch.float32:
+        return _compiled(model, x, steps, keys, first, noise)
+    return reference(model, x, steps, keys, first, noise)
+
+
+def reference(
+    model: PatchModel,
+    x: Float[Tensor, "replica 1 *space"],
+    steps: Steps,
+    keys: Int[Tensor, " replica"],
+    first: int = 0,
+    noise: Noise = "gaussian",
+) -> Float[Tensor, "replica 1 *space"]:
+    """Return what `advance` does, by torch alone, on any device and in any floating type."""
+    columns = zip(steps.sigma, steps.before, steps.keep, steps.pull, steps.after, strict=True)
+    for k, (sigma, before, keep, pull, after) in enumerate(columns):
+        xi = numbers(keys, x.shape[2:], first + k, noise, x.device).to(x.dtype)[:, None]
+        y = x + before * xi
+        x = keep * y + pull * model(y, float(sigma)) + after * xi
+    return x
+
+
+@lru_cache(maxsize=1)
+def compiled() -> bool:
+    """Tell whether the compiled loop is to be had: numba is installed, which softmode's extra `fast` brings."""
+    try:
+        import softmode.exact.patch_kernel  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=16)
+def _constants(model: PatchModel) -> tuple[Any, ...]:
+    """Return what the compiled loop has to know of a model, in the order of its arguments."""
+    field = model.receptive_field
+    reach = np.array([(0, 0)] * 3, dtype=np.int64)
+    at = _axes(field.dimensions)
+    reach[at] = field.reach
+    offsets = np.zeros((field.size, 3), dtype=np.int64)
+    offsets[:, at] = np.array(field.offsets)
+    if isinstance(model, TwoStatePatch):
+        nothing, weights = np.empty(0, np.float32), np.ones(field.size, np.float32)
+        return reach, field.size == math.prod(field.extent), offsets, weights, *[nothing] * 4
+    dictionary = model.dictionary
+    patterns, log_prior = dictionary.patterns.numpy(), dictionary.prior.log().numpy()
+    norms = (patterns**2).sum(1) / 2
+    place: dict[tuple[float, ...], int] = {}
+    plus: list[float] = []
+    minus: list[float] = []
+    for pattern, log_p in zip(patterns, log_prior, strict=True):
+        if (flip := place.get(tuple(-pattern))) is not None and minus[flip] == _NEVER:
+            minus[flip] = log_p
+        elif (same := place.get(tuple(pattern))) is not None:
+            plus[same] = np.logaddexp(plus[same], log_p)
+        else:
+            place[tuple(pattern)] = len(plus)
+            plus.append(log_p)
+            minus.append(_NEVER)
+    kernels = np.array(list(place))
+    return (
+        reach, False, offsets, kernels.astype(np.float32).ravel(), np.array(plus, np.float32), np.array(minus, np.float32),
+        kernels[:, field.centre].astype(np.float32),
+        ((kernels**2).sum(1) / 2 - norms.min()).astype(np.float32),
+    )  # fmt: skip
+
+
+# logarithm of the prior of a flip that a dictionary does not have
+_NEVER = -1e30
+
+
+def _axes(dimensions: int) -> list[int]:
+    """Return which of three axes a lattice has: the last always, and the first before the middle one."""
+    return {1: [2], 2: [0, 2], 3: [0, 1, 2]}[dimensions]
+
+
+def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
+    sides = [1, 1, 1]
+    for axis, side in zip(_axes(len(shape)), shape, strict=True):
+        sides[axis] = side
+    return sides[0], sides[1], sides[2]
+
+
+def _compiled(
+    model: PatchModel, x: Tensor, steps: Steps, keys: Tensor, first: int, noise: Noise
+) -> Float[Tensor, "replica 1 *space"]:
+    from softmode.exact import patch_kernel
+
+    sides = _sides(x.shape[2:])
+    state = x.numpy().reshape(len(x), -1).copy()
+    other = np.empty_like(state)
+    constants, gaussian = _constants(model), noise == "gaussian"
+    reach, box, kernels = constants[0], constants[1], constants[3].size // constants[2].shape[0]
+    coefficients = np.stack([steps.sigma**-2.0, steps.before, steps.keep, steps.pull, steps.after], 1)
+    coefficients = coefficients.astype(np.float32)
+    words = np.array([(key & WORD, key >> 32) for key in keys.tolist()], dtype=np.uint32)
+    threads = torch.get_num_threads()
+    pieces = _pieces(sides, max(1, threads // len(x)))
+
+    def whole(replica: int) -> None:
+        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
+        patch_kernel.run_replica(state[replica], other[replica], sides, work, *constants, coefficients, words[replica],
+                                 first, gaussian)  # fmt: skip
+
+    def part(old: Array, new: Array, k: int, replica: int, low: int, high: int) -> None:
+        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
+        patch_kernel.step_band(old[replica], new[replica], sides, low, high, work, *constants, coefficients[k],
+                               words[replica], np.uint32(first + k), gaussian)  # fmt: skip
+
+    if len(pieces) == 1:
+        _each(whole, [(replica,) for replica in range(len(x))], threads)
+    else:
+        for k in range(len(steps)):
+            parts = [(state, other, k, replica, *piece) for replica in range(len(x)) for piece in pieces]
+            _each(part, parts, threads)
+            state, other = other, state
+    return torch.from_numpy(state.reshape(x.shape))
+
+
+def _pieces(sides: tuple[int, int, int], threads: int) -> list[tuple[int, int]]:
+    """Return the bands into which a lattice is cut, as many as threads where it is large."""
+    count = threads if math.prod(sides) >= SHARED_SITES else 1
+    ends = np.linspace(0, sides[0], min(count, sides[0]) + 1).astype(int).tolist()
+    return list(pairwise(ends))
+
+
+def _each(work: Callable[..., None], items: Sequence[tuple[Any, ...]], threads: int) -> None:
+    """Do some work for every item, in threads: the compiled loop holds no lock."""
+    if threads == 1 or len(items) == 1:
+        for item in items:
+            work(*item)
+        return
+    list(_pool(threads).map(lambda item: work(*item), items))
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="patch-dynamics")
