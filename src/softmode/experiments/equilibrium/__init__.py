@@ -1,1 +1,1 @@
-"""The equilibrium experiment: the dynamics of a score that is frozen at one noise level, run until it forgets its start."""
+"""The equilibrium experiment: the dynamics of a score that is frozen at one noise level."""

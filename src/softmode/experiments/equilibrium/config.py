@@ -18,13 +18,13 @@ class Config(Compute):
 
     model: str = ""
     """A name of softmode models, a path made by softmode train, or python:module:function (returns a Model)."""
-    sigma_range: str = "0.3:20"
-    """Lowest and highest noise level, LOW:HIGH."""
+    sigma_range: str = ""
+    """Lowest and highest noise level, LOW:HIGH; 0.3:20 when left out."""
     levels: Annotated[int, Bounds(3, 10**4)] = 12
     """Noise levels, evenly spaced in their logarithm."""
     dynamics: Literal["langevin", "reverse-sde"] = "langevin"
-    """Langevin's on the score, whose equilibrium Sec. 5 defines; or the model's reverse SDE with its time frozen, at half
-    the temperature."""
+    """Langevin's on the score, whose equilibrium Sec. 5 defines; or the model's reverse SDE with its time frozen, at
+    half the temperature."""
     step: Positive = 0.5
     """Length of a step, in units of sigma^2; half of it controls its error."""
     duration: Positive = 60.0

@@ -1,8 +1,9 @@
-r"""What a frozen network does: its susceptibility by noise level, how long it remembers its start, and the null beside it.
+r"""What a frozen network does: its susceptibility by noise level, how long it remembers its start, and the null.
 
 The susceptibility of a mode is $\chi_k = \mathrm{Var}(v_k\cdot x)/\sigma^2$, v_k the unit mode: 1 for noise alone,
-$1/(1 - G_k)$ for a Gaussian model. Within a chain it is that of the valley where the chain is; over all chains and times
-that of the whole law, $(S_k + \sigma^2)/\sigma^2$ of an exact score that has forgotten its start, S_k the data's variance.
+$1/(1 - G_k)$ for a Gaussian model. Within a chain it is that of the valley where the chain is; over all chains and
+times that of the whole law, $(S_k + \sigma^2)/\sigma^2$ of an exact score that has forgotten its start, S_k the
+variance of the data.
 """
 
 import math
@@ -12,12 +13,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from emcee.autocorr import integrated_time
 from jaxtyping import Float
 
 from softmode.estimate import Array, Estimate, bootstrap, jackknife, of_mean
-from softmode.experiments.equilibrium.network_memory import Memory
 from softmode.experiments.equilibrium.network_measure import STARTS
-from softmode.observe.autocorrelation import autocorrelation_time
+from softmode.experiments.equilibrium.network_memory import Memory
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -88,8 +89,8 @@ class Level:
 
     @cached_property
     def time(self) -> float:
-        """Integrated autocorrelation time of the constant mode within a chain, in units of sigma^2."""
-        return self.step * autocorrelation_time(self.kept[:, :, 0, 0, 0])
+        """Integrated autocorrelation time of the constant mode within a chain, in units of sigma^2, by emcee."""
+        return self.step * float(integrated_time(self.kept[:, :, 0, 0, 0].T, tol=0)[0])
 
     @property
     def times(self) -> float:
@@ -107,7 +108,9 @@ class Level:
 
         found = jackknife(len(self.within), statistic)
         undefined = math.isnan(found.value) or math.isnan(found.stderr)
-        return Estimate.missing(len(self.within), "the constant mode is no softer than the next") if undefined else found
+        return (
+            Estimate.missing(len(self.within), "the constant mode is no softer than the next") if undefined else found
+        )
 
 
 def levels_of(run: Run, start: str) -> list[Level]:
@@ -120,7 +123,7 @@ def levels_of(run: Run, start: str) -> list[Level]:
     return [Level(float(s), step, order[:, i], amplitude[:, i], k_min) for i, s in enumerate(sigmas)]
 
 
-def analyse_network(run: Run) -> Results:
+def analyse(run: Run) -> Results:
     """Return susceptibility, memory and hysteresis by noise level, and where the susceptibility peaks."""
     starts = STARTS[: run.dataset.sizes["condition"]]
     of = {start: levels_of(run, start) for start in starts}
@@ -133,8 +136,8 @@ def analyse_network(run: Run) -> Results:
         quantities=(
             *(
                 Quantity(f"peak_{start.replace(' ', '_')}", 0, peaks[start],
-                         f"noise level at which the susceptibility within a chain is largest, {start}", "", "paper Sec. 5",
-                         peaks[start].value)
+                         f"noise level at which the susceptibility within a chain is largest, {start}", "",
+                         "paper Sec. 5", peaks[start].value)
                 for start in starts
             ),
             Quantity("memory_level", 0, memory_level(rows), "highest noise level at which the start is remembered", "",
@@ -234,9 +237,9 @@ def _levels(run: Run, rows: list[dict[str, Any]]) -> Table:
         "The frozen network by noise level",
         ("sigma", "chi", "chi, null", "chi, ordered", "xi", "tau", "memory", "forgotten"),
         tuple(cells),
-        f"chi: variance of the constant mode within a chain over sigma^2, from noise and from one image; xi in sites; tau: "
-        f"autocorrelation time, memory after {run.config['duration']:g} (1: none lost) and when it is below 1/e, in "
-        "sigma^2; ?: in doubt",
+        "chi: variance of the constant mode within a chain over sigma^2, from noise and from one image; xi in sites; "
+        f"tau: autocorrelation time, memory after {run.config['duration']:g} (1: none lost) and when it is below 1/e, "
+        "in sigma^2; ?: in doubt",
     )
 
 
@@ -274,32 +277,25 @@ def _notes(run: Run, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     doubtful = [f"{row['sigma']:.2g}" for row in rows if row["chi"][0].reason]
     found = [f"in doubt, unsettled or short of {ENOUGH} autocorrelation times: sigma = {', '.join(doubtful)}"]
     if run.config["dynamics"] != "langevin":
-        found.append("the reverse SDE with its time frozen has half the temperature, and is no equilibrium of the score")
+        found.append(
+            "the reverse SDE with its time frozen has half the temperature, and is no equilibrium of the score"
+        )
     return tuple(found[not doubtful :])
 
 
 def _answer(run: Run, rows: list[dict[str, Any]], peaks: Mapping[str, Estimate]) -> str:
     """Say where the susceptibility peaks, where the null's does, and from where on the start is remembered."""
-    low, high = rows[0]["sigma"], rows[-1]["sigma"]
-    own, null = peaks["disordered"], peaks.get("null")
     top = max(rows, key=lambda row: row["chi"][0].value)
-    where = (
-        f"is largest at sigma = {own.value:.3g} {own.interval}".rstrip()
-        if math.isfinite(own.value)
-        else f"is largest at an end, sigma = {top['sigma']:.3g}"
-    )
-    beside = ""
-    if null is not None:
-        said = f"at {null.value:.3g} {null.interval}".rstrip() if math.isfinite(null.value) else "at an end too"
-        beside = f"; that of the Gaussian null, run alike, {said}" if math.isfinite(null.value) else (
-            f"; that of the Gaussian null, run alike, has no peak in {low:.3g} to {high:.3g}")  # fmt: skip
+    said = {start: f"at sigma = {found.value:.3g} {found.interval}".rstrip() if math.isfinite(found.value)
+            else "at an end of the range" for start, found in peaks.items()}  # fmt: skip
+    beside = f", that of the Gaussian null, run alike, {said['null']}" if "null" in said else ""
     level = memory_level(rows)
-    kept = (
-        f"After {run.config['duration']:g} sigma^2 chains from one image remember it at sigma = {level.value:.3g} and below"
+    kept = f"after {run.config['duration']:g} sigma^2 " + (
+        f"chains from one image remember it at sigma = {level.value:.3g} and below"
         if math.isfinite(level.value)
-        else f"After {run.config['duration']:g} sigma^2 no chain remembers its start"
+        else "no chain remembers its start"
     )
     return (
-        f"The susceptibility of the constant mode within a chain {where} ({top['chi'][0]} at {top['sigma']:.3g}){beside}. "
-        f"{kept}."
+        f"The susceptibility of the constant mode within a chain is largest {said['disordered']}{beside}, and is "
+        f"{top['chi'][0]} there at most; {kept}."
     )

@@ -38,6 +38,8 @@ from softmode.streams import TrajectoryNoise, tag
 STARTS = ("ordered", "disordered", "half step", "null")
 # fewest chains, and least time in units of sigma^2: the restoring force alone forgets in 1
 LEAST_CHAINS, LEAST_TIME = 4, 20.0
+# noise levels when none are named
+RANGE = "0.3:20"
 # times at which denoised states are kept, evenly spaced in their logarithm
 KEPT = 12
 SOURCE = "paper Sec. 5"
@@ -62,6 +64,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "NetworkP
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     model: Model = given.get("model") or load_model(config.model, device=device, dtype=dtype)
     check_state_fits(model, dtype)
+    config = replace(config, sigma_range=config.sigma_range or RANGE)
     levels = read_range(config.sigma_range, config.levels, model)
     kinds = {sigma: dynamics_of(config.dynamics, model, sigma) for sigma in levels.tolist()}
     for kind in kinds.values():
@@ -194,7 +197,7 @@ class NetworkPlan(Plan):
                 "data unit", "Eq. 64", "float32",
             ),
             "denoised": Variable(state, "D(x) of some times", "data unit", SOURCE, "float32"),
-            "predicted": Variable(("level", "kept"), "most probable class of D(x), -1 unknown", "1", "classifier", "int64"),
+            "predicted": Variable(("level", "kept"), "most probable class of D(x), or -1", "1", "classifier", "int64"),
         }  # fmt: skip
         return layout(sizes, {name: each.along("condition") for name, each in described.items()}, self.config.dtype)
 

@@ -1,7 +1,8 @@
 r"""How much chains from one image have in common, beyond what chains from noise have.
 
-With $q = \frac1N\sum_i D_i^a D_i^b$ of two chains, the memory is $(q_\mathrm{common} - q_\mathrm{apart})/(q_\mathrm{self} -
-q_\mathrm{apart})$: 1 where all chains make the same of their states, 0 where they have forgotten that they began alike.
+With $q = \frac1N\sum_i D_i^a D_i^b$ of two chains, the memory is
+$(q_\mathrm{common} - q_\mathrm{apart})/(q_\mathrm{self} - q_\mathrm{apart})$: 1 where all chains make the same of their
+states, 0 where they have forgotten that they began alike.
 """
 
 import math
