@@ -40,6 +40,7 @@ TINY = {
     "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
     "anneal": "--trajectories 10 --steps 5 --window 0.5:20 --correctors 0 1",
+    "equilibrium": "--levels 3 --duration 20 --trajectories 4",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
     "dictionary": "--disorder 2 --replicas 4 --sizes 8 12 --steps 170 --t-max 8 --waits 0.4 2",

@@ -70,6 +70,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "model": REQUIRED, "correctors": (0, 1, 4, 16), "window": "", "steps": 11, "length": 0.2, "trajectories": 40,
         "labels": (), "classifier": "auto", "data": "", "precision": "full", "block": 20, "out": "runs/anneal",
     },
+    "equilibrium": COMPUTE | {
+        "model": "", "sigma_range": "", "levels": 12, "dynamics": "langevin", "step": 0.5, "duration": 60.0,
+        "trajectories": 8, "shells": 3, "data": "", "classifier": "auto", "precision": "full", "block": 8,
+        "out": "runs/equilibrium",
+    },
     "validate": COMPUTE | {
         "nulls": 300, "transitions": 200, "trajectories": 16, "quick": False, "block": 4, "out": "runs/validate",
     },
