@@ -80,12 +80,13 @@ def missing(words: list[str]) -> str:
         return ""
     if words[0] in ("patch", "theory", "models", "validate", "dictionary"):
         return ""
-    family, _, source = words[1].partition(":")
+    named = option(words, "--model", words[1])
+    family, _, source = named.partition(":")
     if source:
         return source.partition(":")[0] if family == "python" else source
     shipped = {path.stem for path in SHIPPED.glob("*.safetensors")} | ALIASES.keys()
-    if words[1] not in shipped and not Path(words[1]).exists():
-        return words[1]
+    if named not in shipped and not Path(named).exists():
+        return named
     return "" if Path(data or ".").exists() else data
 
 
