@@ -129,14 +129,13 @@ def analyse(run: Run) -> Results:
     of = {start: levels_of(run, start) for start in starts}
     memory = Memory.of(run)
     rows = [_row(run, of, memory, i) for i in range(len(of["ordered"]))]
-    peaks = {start: peak(np.stack([each.within[:, 0] for each in of[start]], 1), run.dataset["level"].to_numpy())
-             for start in starts}  # fmt: skip
+    peaks = {start: settled_peak(each) for start, each in of.items()}
     return Results(
         answer=_answer(run, rows, peaks),
         quantities=(
             *(
                 Quantity(f"peak_{start.replace(' ', '_')}", 0, peaks[start],
-                         f"noise level at which the susceptibility within a chain is largest, {start}", "",
+                         f"noise level of the largest susceptibility within a chain, of those that settle, {start}", "",
                          "paper Sec. 5", peaks[start].value)
                 for start in starts
             ),
@@ -196,6 +195,15 @@ def extrapolated(coarse: Estimate, fine: Estimate) -> Estimate:
     value = (4 * fine.value - coarse.value) / 3
     error = math.hypot(4 * fine.stderr, coarse.stderr) / 3
     return Estimate(value, error, coarse.samples, value - 1.96 * error, value + 1.96 * error, coarse.reason)
+
+
+def settled_peak(levels: list[Level]) -> Estimate:
+    """Return the noise level of the largest susceptibility of the constant mode, down to where chains settle."""
+    unsettled = [i for i, each in enumerate(levels) if not each.cut[1]]
+    own = levels[max(unsettled, default=-1) + 1 :]
+    if len(own) < 3:
+        return Estimate.missing(len(levels[0].order), "too few levels settle")
+    return peak(np.stack([each.within[:, 0] for each in own], 1), np.array([each.sigma for each in own]))
 
 
 def peak(chains: Float[Array, "chain level"], levels: Array) -> Estimate:
