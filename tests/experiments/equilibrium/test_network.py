@@ -70,7 +70,7 @@ def test_a_gaussian_has_its_closed_susceptibility_from_every_start(tmp_path: Pat
     assert all(abs(row["whole"].value - row["data"]) < 4 * row["whole"].stderr + 0.02 * row["data"] for row in rows)
     assert all(abs(row["memory"].value) < 4 * row["memory"].stderr for row in rows)
     assert math.isnan(run.results["memory_level"].estimate.value)
-    assert "no chain remembers its start" in run.results.answer
+    assert "has its start forgotten at every level" in run.results.answer
 
 
 def test_the_autocorrelation_time_is_that_of_a_process_with_one_rate() -> None:
@@ -112,7 +112,9 @@ def test_two_far_classes_are_remembered_below_their_scale_and_forgotten_above(tm
     assert low["memory_time"] is None, "NaN, as JSON has it"
     assert abs(high["memory"].value) < 4 * high["memory"].stderr
     assert high["memory_time"] < 20
-    assert run.results["memory_level"].estimate.value == pytest.approx(1)
+    level = run.results["memory_level"].estimate
+    assert 1 <= level.low < level.high <= 16
+    assert "its start is remembered" in low["chi"][0].reason
     assert low["order_ordered"].value == pytest.approx(1, abs=0.05)
     assert abs(low["difference"].value) > 3 * low["difference"].stderr
     # within a valley the mode is stiff: (s^2 + sigma^2) / sigma^2 of one class, over all chains it is not

@@ -124,35 +124,42 @@ def levels_of(run: Run, start: str) -> list[Level]:
 
 
 def analyse(run: Run) -> Results:
-    """Return susceptibility, memory and hysteresis by noise level, and where the susceptibility peaks."""
+    """Return susceptibility, memory and hysteresis by noise level, and from where on the start is remembered."""
     starts = STARTS[: run.dataset.sizes["condition"]]
-    of = {start: levels_of(run, start) for start in starts}
-    memory = Memory.of(run)
-    rows = [_row(run, of, memory, i) for i in range(len(of["ordered"]))]
-    peaks = {start: settled_peak(each) for start, each in of.items()}
+    of, memory = {start: levels_of(run, start) for start in starts}, Memory.of(run)
+    kept = [memory.left(i) for i in range(len(of["ordered"]))]
+    # the lowest levels, as far as all of them remember
+    count = next((i for i, left in enumerate(kept) if not left.value > APART * left.stderr), len(kept))
+    rows = [_row(run, of, memory, i, remembers=i < count) for i in range(len(kept))]
+    peaks = {start: settled_peak(each[count:]) for start, each in of.items()}
+    level = memory_level(rows, count)
     return Results(
-        answer=_answer(run, rows, peaks),
+        answer=_answer(run, rows[count:], peaks["disordered"], level),
         quantities=(
+            Quantity("memory_level", 0, level, "noise level below which chains remember their start", "",
+                     "paper Sec. 5", level.value),
             *(
-                Quantity(f"peak_{start.replace(' ', '_')}", 0, peaks[start],
-                         f"noise level of the largest susceptibility within a chain, of those that settle, {start}", "",
-                         "paper Sec. 5", peaks[start].value)
-                for start in starts
+                Quantity(f"peak_{start.replace(' ', '_')}", 0, found,
+                         f"noise level of the largest susceptibility where the start is forgotten, {start}", "",
+                         "paper Sec. 5", found.value)
+                for start, found in peaks.items()
             ),
-            Quantity("memory_level", 0, memory_level(rows), "highest noise level at which the start is remembered", "",
-                     "paper Sec. 5", memory_level(rows).value),
         ),
         tables={"levels": _levels(run, rows), **_details(rows)},
         notes=_notes(run, rows),
-        values={"rows": rows, "peaks": peaks},
+        values={"rows": rows, "peaks": peaks, "memory_level": level},
     )  # fmt: skip
 
 
-def _row(run: Run, of: Mapping[str, list[Level]], memory: Memory, i: int) -> dict[str, Any]:
+def _row(run: Run, of: Mapping[str, list[Level]], memory: Memory, i: int, remembers: bool) -> dict[str, Any]:
     """Return everything that is known of one noise level."""
     free, fine, bound = of["disordered"][i], of["half step"][i], of["ordered"][i]
-    enough = free.cut[1] and free.times >= ENOUGH
-    reason = "" if enough else f"only {free.times:.0f} autocorrelation times" if free.cut[1] else "not settled"
+    reason = (
+        "its start is remembered" if remembers
+        else "not settled" if not free.cut[1]
+        else f"only {free.times:.0f} autocorrelation times" if free.times < ENOUGH
+        else ""
+    )  # fmt: skip
     chi = [_doubt(of_mean(free.within[:, shell]), reason) for shell in range(free.within.shape[1])]
     chi_fine = of_mean(fine.within[:, 0])
     row: dict[str, Any] = {
@@ -224,30 +231,31 @@ def peak(chains: Float[Array, "chain level"], levels: Array) -> Estimate:
     return found
 
 
-def memory_level(rows: list[dict[str, Any]]) -> Estimate:
-    """Return the highest noise level from which on down all starts are remembered at the end, by 3 standard errors."""
-    kept = [row["memory"].value > APART * row["memory"].stderr for row in rows]
-    count = next((i for i, each in enumerate(kept) if not each), len(kept))
-    if not count:
-        return Estimate.missing(rows[0]["memory"].samples, "forgotten at every level")
-    return Estimate(rows[count - 1]["sigma"], math.nan, rows[0]["memory"].samples, reason="on a grid of levels")
+def memory_level(rows: list[dict[str, Any]], count: int) -> Estimate:
+    """Return the noise level below which the start is remembered, between the two levels around it."""
+    chains = rows[0]["memory"].samples
+    if count in (0, len(rows)):
+        return Estimate.missing(chains, "remembered at every level" if count else "forgotten at every level")
+    low, high = rows[count - 1]["sigma"], rows[count]["sigma"]
+    return Estimate(math.sqrt(low * high), math.nan, chains, low, high, "between two levels")
 
 
 def _levels(run: Run, rows: list[dict[str, Any]]) -> Table:
     """Return the evidence, at few enough levels."""
     places = sorted({round(float(i)) for i in np.linspace(0, len(rows) - 1, min(len(rows), ROWS))})
     cells: list[tuple[Cell, ...]] = [
-        (round(row["sigma"], 3), row["chi"][0], row["null"], row["chi_ordered"], row["xi"], round(row["time"], 1),
-         row["memory"], _time(row["memory_time"], run))
+        (round(row["sigma"], 3), row["chi"][0], row["chi_ordered"], row["null"], row["data"], row["xi"],
+         round(row["time"], 1), row["memory"], _time(row["memory_time"], run))
         for row in (rows[i] for i in places)
     ]  # fmt: skip
     return Table(
         "The frozen network by noise level",
-        ("sigma", "chi", "chi, null", "chi, ordered", "xi", "tau", "memory", "forgotten"),
+        ("sigma", "noise", "image", "null", "exact", "xi", "tau", "memory", "lost at"),
         tuple(cells),
-        "chi: variance of the constant mode within a chain over sigma^2, from noise and from one image; xi in sites; "
-        f"tau: autocorrelation time, memory after {run.config['duration']:g} (1: none lost) and when it is below 1/e, "
-        "in sigma^2; ?: in doubt",
+        "noise, image: susceptibility of the constant mode within a chain, from noise and from one image; null: of the "
+        "Gaussian null, run alike; exact: of an exact score without limit of time; xi in sites; tau: autocorrelation "
+        f"time; memory after {run.config['duration']:g} (1: none lost), and when it falls below 1/e, in sigma^2; ?: in "
+        "doubt",
     )
 
 
@@ -282,28 +290,29 @@ def _details(rows: list[dict[str, Any]]) -> dict[str, Table]:
 
 
 def _notes(run: Run, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    doubtful = [f"{row['sigma']:.2g}" for row in rows if row["chi"][0].reason]
-    found = [f"in doubt, unsettled or short of {ENOUGH} autocorrelation times: sigma = {', '.join(doubtful)}"]
+    why = [f"{row['sigma']:.2g} ({row['chi'][0].reason})" for row in rows if row["chi"][0].reason]
+    found = [f"in doubt: sigma = {', '.join(why)}"] if why else []
     if run.config["dynamics"] != "langevin":
         found.append(
             "the reverse SDE with its time frozen has half the temperature, and is no equilibrium of the score"
         )
-    return tuple(found[not doubtful :])
+    return tuple(found)
 
 
-def _answer(run: Run, rows: list[dict[str, Any]], peaks: Mapping[str, Estimate]) -> str:
-    """Say where the susceptibility peaks, where the null's does, and from where on the start is remembered."""
+def _answer(run: Run, rows: list[dict[str, Any]], peak: Estimate, level: Estimate) -> str:
+    """Say where the start is remembered, and what the susceptibility does where it is forgotten."""
+    said = f"Frozen for {run.config['duration']:g} sigma^2, the network "
+    if math.isfinite(level.value):
+        said += f"remembers its start below sigma = {level.value:.3g} {level.interval} and forgets it above."
+    else:
+        said += f"has its start {level.reason}."
+    if not rows:
+        return said
     top = max(rows, key=lambda row: row["chi"][0].value)
-    said = {start: f"at sigma = {found.value:.3g} {found.interval}".rstrip() if math.isfinite(found.value)
-            else "at an end of the range" for start, found in peaks.items()}  # fmt: skip
-    beside = f", that of the Gaussian null, run alike, {said['null']}" if "null" in said else ""
-    level = memory_level(rows)
-    kept = f"after {run.config['duration']:g} sigma^2 " + (
-        f"chains from one image remember it at sigma = {level.value:.3g} and below"
-        if math.isfinite(level.value)
-        else "no chain remembers its start"
-    )
+    sure = math.isfinite(peak.value) and not peak.reason
+    how = f"peaks at sigma = {peak.value:.3g} {peak.interval}" if sure else "has no peak that is sure"
+    beside = "" if top["data"] is None else f", of an exact score {top['data']:.3g}"
     return (
-        f"The susceptibility of the constant mode within a chain is largest {said['disordered']}{beside}, and is "
-        f"{top['chi'][0]} there at most; {kept}."
+        f"{said} Where it is forgotten, the susceptibility of the constant mode {how}: it is {top['chi'][0]} at most, "
+        f"at sigma = {top['sigma']:.3g}{beside}."
     )

@@ -43,7 +43,6 @@ def frozen(run: Run) -> Figure:
     top.set_yscale("log")
     top.set_ylabel(r"$\chi_0 = \mathrm{Var}(v_0\cdot x)/\sigma^2$")
     top.legend(loc="upper left")
-    _peak(top, run.results.values["peaks"]["disordered"])
     _curve(middle, levels, [row["xi"] for row in rows], BLUE, "o", "")
     middle.set_ylim(bottom=0)
     middle.set_ylabel(r"$\xi$ within chains (sites)")
@@ -52,7 +51,9 @@ def frozen(run: Run) -> Figure:
     bottom.set_ylim(-0.25, 1.1)
     bottom.set_ylabel(f"memory after {run.config['duration']:g} $\\sigma^2$")
     noise_axis(bottom, *interval(levels))
-    figure.suptitle(_caption(run), parse_math=False, fontsize="medium", wrap=True)
+    for ax in (top, middle, bottom):
+        _mark(ax, run.results.values["memory_level"])
+    figure.suptitle(f"{_caption(run)}\nshaded: the start is remembered", parse_math=False, fontsize="medium", wrap=True)
     return figure
 
 
@@ -65,13 +66,10 @@ def _curve(ax: Axes, levels: Array, found: list[Estimate], color: str, marker: s
     ax.plot(levels[doubt], value[doubt], marker, color=color, markerfacecolor="white", markersize=7, zorder=3)
 
 
-def _peak(ax: Axes, peak: Estimate) -> None:
-    """Mark the noise level of the largest susceptibility with its interval."""
-    if not math.isfinite(peak.value):
-        return
-    ax.axvline(peak.value, color=BLUE, linestyle="--", linewidth=1.6, gid="peak")
-    if math.isfinite(peak.low):
-        ax.axvspan(peak.low, peak.high, color=BLUE, alpha=0.12, linewidth=0, gid="peak")
+def _mark(ax: Axes, level: Estimate) -> None:
+    """Shade the noise levels at which the start is remembered."""
+    if math.isfinite(level.value):
+        ax.axvspan(level.value, ax.get_xlim()[1], color=ORANGE, alpha=0.12, linewidth=0, gid="memory")
 
 
 def forgetting(run: Run) -> Figure:
@@ -95,7 +93,7 @@ def forgetting(run: Run) -> Figure:
     ax.set_xlabel(r"time with the score frozen (units of $\sigma^2$)")
     ax.set_ylabel("memory of the image at the start")
     ax.legend(loc="lower left")
-    figure.suptitle(f"{_caption(run)}; bands: one standard error", parse_math=False, fontsize="medium", wrap=True)
+    figure.suptitle(f"{_caption(run)}\nbands: one standard error", parse_math=False, fontsize="medium", wrap=True)
     return figure
 
 
@@ -109,7 +107,8 @@ def states(run: Run) -> Figure | None:
     if denoised.ndim != 7:
         return None
     levels = run.dataset["level"].to_numpy()
-    places = sorted({round(float(i)) for i in np.linspace(0, len(levels) - 1, min(COLUMNS, len(levels)))})
+    # as generation runs
+    places = sorted({round(float(i)) for i in np.linspace(0, len(levels) - 1, min(COLUMNS, len(levels)))}, reverse=True)
     shown = [(start, chain) for start in ("ordered", "disordered") for chain in range(CHAINS)]
     figure = Figure(figsize=(1.75 * len(places) + 1.2, 1.75 * len(shown) + 0.8), layout="constrained")
     panels = figure.subplots(len(shown), len(places), squeeze=False)
