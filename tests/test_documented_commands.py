@@ -39,7 +39,7 @@ TINY = {
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
     "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
-    "anneal": "--trajectories 10 --steps 5 --window 0.5:20 --correctors 0 1",
+    "anneal": "--trajectories 10 --steps 5 --window 0.5:10 --correctors 0 1",
     "equilibrium": "--levels 3 --duration 20 --trajectories 4",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",

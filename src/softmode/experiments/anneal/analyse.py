@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from softmode.estimate import Array, Estimate, jackknife, of_mean, of_share
-from softmode.experiments.anneal.conditions import DEFINITIONS, MORE, PLAIN, WINDOW
+from softmode.experiments.anneal.conditions import ABOVE, BELOW, DEFINITIONS, MORE, PLAIN, SPREAD, WINDOW
 from softmode.observe.alignment import diversity, frechet_distance
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
@@ -21,12 +21,19 @@ MEASURES = {
     "entropy": "entropy of the classes that are recognised (nats)",
     "xi_x": "correlation length xi_x of the sign (sites)",
 }
+NAMES = {
+    MORE: "more levels",
+    SPREAD: "correctors at every level",
+    WINDOW: "correctors in the window",
+    ABOVE: "correctors above it",
+    BELOW: "correctors below it",
+}
 COLUMNS = ("condition", "calls", "Fréchet", "recognised", "diversity", "entropy", "xi_x")
 
 
 def analyse(run: Run) -> Results:
     """Return what every condition did, and the window minus every other condition of the same cost."""
-    rows, differences = condition_rows(run), difference_rows(run)
+    rows, differences, gains = condition_rows(run), difference_rows(run), gain_rows(run)
     most = max(row["effort"] for row in rows)
     real = real_row(run)
     shown = [row for row in rows if row["effort"] in (0, most)]
@@ -48,13 +55,9 @@ def analyse(run: Run) -> Results:
                 f"The same cost spent in different places, {most} correctors for each level",
                 COLUMNS, (*map(_cells, shown), _cells(real)), note,
             ),
-            "differences": Table(
-                "Correctors in the window minus the same effort elsewhere",
-                ("effort", "minus", "Δ Fréchet", "95 % interval", "Δ recognised", "95 % interval"),
-                tuple((row["effort"], row["minus"], row["frechet"], row["frechet"].interval, row["recognised"],
-                       row["recognised"].interval) for row in differences),
-                "of the same noise; jackknife over samples",
-            ),
+            "differences": _difference_table("Correctors in the window minus the same effort elsewhere", "minus",
+                                             differences),
+            "gains": _difference_table("Correctors minus more levels of the same cost", "kind", gains),
             "all": Table(
                 "Every condition", ("effort", *COLUMNS), tuple((row["effort"], *_cells(row)) for row in rows), note
             ),
@@ -62,7 +65,7 @@ def analyse(run: Run) -> Results:
                 "What the conditions are", ("condition", "definition"), tuple(DEFINITIONS.items())
             ),
         },
-        values={"conditions": rows, "differences": differences, "real": real, "window": [low, high]},
+        values={"conditions": rows, "differences": differences, "gains": gains, "real": real, "window": [low, high]},
     )  # fmt: skip
 
 
@@ -76,14 +79,23 @@ def condition_rows(run: Run) -> list[dict[str, Any]]:
 
 def difference_rows(run: Run) -> list[dict[str, Any]]:
     """Return the window minus every other condition of its cost, of the same noise."""
+    return [row for row in _pairs(run) if row["kind"] == WINDOW]
+
+
+def gain_rows(run: Run) -> list[dict[str, Any]]:
+    """Return correctors in every place minus more levels of the same cost, of the same noise."""
+    return [row for row in _pairs(run) if row["minus"] == MORE]
+
+
+def _pairs(run: Run) -> list[dict[str, Any]]:
+    """Return the window minus all others, and all others minus more levels, of one cost each."""
     made = run.identity["conditions"]
-    rows = []
-    for place, each in enumerate(made):
-        if each["kind"] != WINDOW:
-            continue
-        others = [(i, other) for i, other in enumerate(made) if other["effort"] == each["effort"] and i != place]
-        rows += [{"effort": each["effort"], "minus": other["kind"]} | _measured(run, (place, i)) for i, other in others]
-    return rows
+    return [
+        {"effort": one["effort"], "kind": one["kind"], "minus": other["kind"]} | _measured(run, (i, k))
+        for i, one in enumerate(made)
+        for k, other in enumerate(made)
+        if i != k and one["effort"] == other["effort"] and (one["kind"] == WINDOW or other["kind"] == MORE)
+    ]
 
 
 def real_row(run: Run) -> dict[str, Any]:
@@ -148,28 +160,43 @@ def _cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     return row["kind"], row["calls"], *(row[name] for name in MEASURES)
 
 
+def _difference_table(title: str, name: str, rows: list[dict[str, Any]]) -> Table:
+    """Return differences of two conditions, one a row."""
+    cells = tuple(
+        (
+            row["effort"],
+            row[name],
+            row["frechet"],
+            row["frechet"].interval,
+            row["recognised"],
+            row["recognised"].interval,
+        )
+        for row in rows
+    )
+    columns = ("effort", name, "Δ Fréchet", "95 % interval", "Δ recognised", "95 % interval")
+    return Table(title, columns, cells, "of the same noise; jackknife over samples")
+
+
 def _answer(run: Run, rows: list[dict[str, Any]], differences: list[dict[str, Any]], most: int) -> str:
     """Say whether effort in the window pays, by the Fréchet distance, against the same cost spent otherwise."""
-    against = {row["minus"]: row for row in differences if row["effort"] == most}
+    against = {row["minus"]: row["frechet"] for row in differences if row["effort"] == most}
     of = {row["kind"]: row for row in rows if row["effort"] in (0, most)}
-    better, worse = ([kind for kind, row in against.items() if verdict(row["frechet"]) == word]
-                     for word in ("better", "worse"))  # fmt: skip
-    calls = of[WINDOW]["calls"]
-    pays = "pays" if MORE in better else "does not pay" if MORE in worse else "makes no difference that is seen"
-    told = "; ".join(f"{word} than {_list(kinds)}" for word, kinds in (("better", better), ("worse", worse)) if kinds)
+    better, worse = (
+        [NAMES[kind] for kind, each in against.items() if verdict(each) == word] for word in ("better", "worse")
+    )
+    pays = {"better": "pays", "worse": "does not pay", "not known": "makes no difference that is seen"}
+    told = [f"{word} than {_list(names)}" for word, names in (("better", better), ("worse", worse)) if names]
+    best = min((kind for kind in of if kind != PLAIN), key=lambda kind: of[kind]["frechet"].value)
     return (
-        f"With {calls} network calls a sample, correctors in the window have a Fréchet distance of "
-        f"{of[WINDOW]['frechet']} to real images, more levels {of[MORE]['frechet']} (difference "
-        f"{against[MORE]['frechet']} {against[MORE]['frechet'].interval}), the sampler alone {of[PLAIN]['frechet']} at "
-        f"{of[PLAIN]['calls']} calls. Effort in the window {pays}"
-        + (f": it is {told}." if told else " against any other place.")
-    )  # fmt: skip
+        f"With {of[WINDOW]['calls']} network calls a sample, correctors in the window have a Fréchet distance of "
+        f"{of[WINDOW]['frechet']} to real images, more levels {of[MORE]['frechet']} (difference {against[MORE]} "
+        f"{against[MORE].interval}), the sampler alone {of[PLAIN]['frechet']} at {of[PLAIN]['calls']} calls. Effort in "
+        f"the window {pays[verdict(against[MORE])]}: it is {', '.join(told) or 'like any other'}; the least distance, "
+        f"{of[best]['frechet']}, is that of {NAMES[best]}."
+    )
 
 
-def _list(kinds: list[str]) -> str:
-    names = [
-        kind if kind == MORE else f"correctors {DEFINITIONS[kind].partition('correctors at ')[2]}" for kind in kinds
-    ]
+def _list(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
