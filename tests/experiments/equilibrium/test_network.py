@@ -200,6 +200,12 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str, tmp_path
         equilibrium(gaussian(), tmp_path, **settings)
 
 
+def test_no_model_is_refused() -> None:
+    """The command without --model."""
+    with refused("model: got nothing; expected a name"):
+        sm.equilibrium()
+
+
 def test_a_level_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
     """By name, with the levels that it knows."""
     model = gaussian()

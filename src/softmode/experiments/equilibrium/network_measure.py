@@ -61,6 +61,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "NetworkP
         raise refusal(
             f"trajectories: got {config.trajectories}; expected at least {LEAST_CHAINS}, or no error is known"
         )
+    if not config.model:
+        raise refusal("model: got nothing; expected a name of softmode models, or a path made by softmode train")
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     model: Model = given.get("model") or load_model(config.model, device=device, dtype=dtype)
     check_state_fits(model, dtype)
