@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.errors import refused
+from helpers.resamples import short_stages
 from softmode.exact.patch_dynamics import TwoStatePatch
 from softmode.experiments.call import call, experiment, plan
 from softmode.experiments.equilibrium import lattice_stages
@@ -182,6 +183,8 @@ def test_a_chain_has_no_transition(tmp_path: Path) -> None:
         ({"sigma_range": "3:1"}, "sigma_range: got .*0.3:20"),
         ({"sigma_range": "3"}, "sigma_range: got .*0.3:20"),
         ({"receptive_field": "box:1"}, "receptive_field: got one site"),
+        ({"shells": 4}, "shells: got 4, which is of a network: name one with --model"),
+        ({"model": "fashion-mnist-binary", "sizes": (8, 16, 32)}, "sizes: got .* of a patch model: leave out --model"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -216,3 +219,25 @@ def test_a_model_is_built_of_what_is_asked_for() -> None:
     assert made.model.receptive_field.size == 5
     random: Any = plan(experiment("equilibrium"), receptive_field="box:3", dictionary="random:2")
     assert len(random.model.dictionary.prior) == 4
+
+
+def test_blocks_and_a_resume_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short_stages(monkeypatch)
+    settings: dict[str, Any] = {"receptive_field": "box:3", "sizes": (6, 8, 10), "error": 0.19}
+    whole = call(experiment("equilibrium"), tmp_path / "whole", block=3, **settings)
+    made: Any = plan(experiment("equilibrium"), **settings)
+    interrupted, asked = type(made).measure, []
+
+    def measure(self: Any, block: Any, advance: Any = lambda: None) -> Any:
+        asked.append((self.stage, block.index))
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return interrupted(self, block, advance)
+
+    monkeypatch.setattr(type(made), "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        call(experiment("equilibrium"), tmp_path / "parts", **settings)
+    monkeypatch.setattr(type(made), "measure", interrupted)
+    again = call(experiment("equilibrium"), tmp_path / "parts", **settings)
+    for name in ("means", "tau", "time"):
+        assert np.allclose(again.dataset[name], whole.dataset[name], rtol=1e-4)
