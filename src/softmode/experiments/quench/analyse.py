@@ -1,0 +1,170 @@
+"""What a run of quenches found: exponents against theory, freeze-out, and where the paper's rate stands."""
+
+import math
+from collections.abc import Mapping
+
+from softmode.estimate import Estimate
+from softmode.experiments.quench.found import DECAY, ESTIMATORS, MOMENT, PAPER, SHARE, WALLS, Exponent, Found, chosen
+from softmode.experiments.quench.theory import Theory
+from softmode.runs.results import Cell, Quantity, Results, Table
+from softmode.runs.run import Run
+
+# rows of the first table
+ROWS = 8
+# levels between the critical one and that at which freeze-out is over
+BEYOND = 2
+# the rate of the reverse SDE
+PAPER_RATE = 1.0
+# the estimator whose exponent is quoted
+QUOTED = {"critical": MOMENT, "beyond": MOMENT, "end": WALLS}
+
+
+def analyse(run: Run) -> Results:
+    """Return how lengths grow with the rate, at the critical level and at the end, and which theory says so.
+
+    `values` has the `verdicts` by place: Kibble-Zurek, coarsening, either, or where else the exponent is.
+    """
+    found = Found.of(run)
+    theory = Theory.of(found)
+    places = places_of(found)
+    lengths = {name: found.lengths(level) for name, level in places.items()}
+    scans = {name: found.exponents(level, lengths[name]) for name, level in places.items()}
+    quoted = {name: chosen(scans[name][QUOTED[name]]) for name in places}
+    verdicts = {name: theory.verdict(each.estimate) if each else "undecided" for name, each in quoted.items()}
+    tables = {"lengths": _lengths(found, lengths), "exponents": _exponents(found, theory, places, scans),
+              "scan": _scan(places, scans)}  # fmt: skip
+    if "critical" in lengths:
+        tables["freeze_out"] = _freeze_out(found, theory, lengths["critical"][MOMENT])
+    return Results(
+        answer=_answer(found, theory, places, lengths, quoted),
+        quantities=_quantities(found, places, lengths, quoted),
+        tables=tables,
+        notes=_notes(found, lengths, quoted),
+        values={"verdicts": verdicts, "kibble_zurek": theory.exponent, "lengths": lengths},
+    )
+
+
+def places_of(found: Found) -> dict[str, int]:
+    """Return the levels at which lengths are told, by their names."""
+    last = len(found["level"]) - 1
+    if found.critical is None:
+        return {"end": last}
+    return {"critical": found.critical, "beyond": min(found.critical + BEYOND, last), "end": last}
+
+
+def _answer(
+    found: Found, theory: Theory, places: Mapping[str, int], lengths: Mapping[str, list[list[Estimate]]],
+    quoted: Mapping[str, Exponent | None],
+) -> str:  # fmt: skip
+    told = {
+        "critical": f"where the frozen score turns critical (sigma = {found.config['critical'] or 0:.3g}), the "
+        "correlation length grows like",
+        "end": "at the end the spacing of domain walls grows like",
+    }
+    parts = []
+    for name, words in told.items():
+        if name not in places:
+            continue
+        each = quoted[name]
+        if each is None:
+            parts.append(f"{words.removesuffix(' grows like')} has no exponent: fewer than three rates fit the lattice")
+            continue
+        power = f"{words} R^{each.estimate.value:.3g} {each.estimate.interval} for R = {each.first:g} to {each.last:g}"
+        parts.append(f"{power}: {theory.verdict(each.estimate)}")
+    text = "; ".join(parts)
+    text = text[0].upper() + text[1:]
+    rates = found["rate"].tolist()
+    if PAPER_RATE in rates:
+        at = rates.index(PAPER_RATE)
+        xi, walls = lengths["end"][PAPER][at], lengths["end"][WALLS][at]
+        text += f". At R = 1, the reverse SDE, xi_x ends at {xi} sites and walls are {walls} apart"
+    return f"{text}."
+
+
+def _quantities(
+    found: Found, places: Mapping[str, int], lengths: Mapping[str, list[list[Estimate]]],
+    quoted: Mapping[str, Exponent | None],
+) -> tuple[Quantity, ...]:  # fmt: skip
+    quantities = []
+    for name, each in quoted.items():
+        estimate = each.estimate if each else Estimate.missing(0, "fewer than three rates fit the lattice")
+        what = f"exponent of the length ({list(ESTIMATORS.values())[QUOTED[name]]}) against R, {name}"
+        quantities.append(Quantity(f"exponent_{name}", 0, estimate, what, "", "zurek1985"))
+    if PAPER_RATE in found["rate"]:
+        at = found["rate"].tolist().index(PAPER_RATE)
+        what = "correlation length xi_x at the end of the reverse SDE, R = 1"
+        quantities.append(Quantity("xi_x_reverse_sde", 0, lengths["end"][PAPER][at], what, "", "Eq. 63"))
+    return tuple(quantities)
+
+
+def _lengths(found: Found, lengths: Mapping[str, list[list[Estimate]]]) -> Table:
+    shown = sorted({round(i * (len(found["rate"]) - 1) / (ROWS - 1)) for i in range(ROWS)})
+    way = [(f"xi {name}", lengths[name][MOMENT]) for name in ("critical", "beyond") if name in lengths]
+    end = [(f"{name} end", lengths["end"][which])
+           for name, which in (("wall", WALLS), ("1/e", DECAY), ("xi_x", PAPER))]  # fmt: skip
+    columns = [*way, *end]
+    rows = tuple((float(found["rate"][i]), *(each[i] for _, each in columns)) for i in shown)
+    note = "xi: second moment of x; wall: sites per domain wall and 1/e: decay of C(r), both of sign D; xi_x: Eq. 63"
+    if "critical" in lengths:
+        note += f"; beyond: sigma = {found['level'][places_of(found)['beyond']]:.3g}"
+    return Table("Lengths by the rate of the quench (sites)", ("R", *(name for name, _ in columns)), rows, note)
+
+
+def _exponents(
+    found: Found, theory: Theory, places: Mapping[str, int], scans: Mapping[str, list[list[Exponent]]]
+) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, level in places.items():
+        for estimator, scan in zip(ESTIMATORS.values(), scans[name], strict=True):
+            if (each := chosen(scan)) is None:
+                continue
+            misfit = round(each.chi_square / each.freedom, 2) if each.freedom else math.nan
+            off = [f"{(each.estimate.value - other) / each.estimate.stderr:+.1f}" for other in theory.both]
+            rows.append((float(found["level"][level]), estimator, each.estimate, f"{each.first:g} to {each.last:g}",
+                         misfit, *off, theory.verdict(each.estimate)))  # fmt: skip
+    note = "the widest range of R on a power law (chi^2 probability above 5 %), else the last; distances in its errors"
+    columns = ("sigma", "length", "exponent", "R", "chi^2/dof", "from KZ", "from 1/2", "verdict")
+    return Table("Exponents of lengths against the rate", columns, tuple(rows), note)
+
+
+def _scan(places: Mapping[str, int], scans: Mapping[str, list[list[Exponent]]]) -> Table:
+    rows = [
+        (name, list(ESTIMATORS.values())[QUOTED[name]], each.first, each.last, each.estimate,
+         round(each.chi_square / each.freedom, 2), each.fits)
+        for name in places for each in scans[name][QUOTED[name]]
+    ]  # fmt: skip
+    columns = ("place", "length", "from R", "to R", "exponent", "chi^2/dof", "fits")
+    return Table("Exponents as the smallest rates are left out", columns, tuple(rows))
+
+
+def _freeze_out(found: Found, theory: Theory, lengths: list[Estimate]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for rate, length in zip(found["rate"].tolist(), lengths, strict=True):
+        at = theory.freeze_out(rate)
+        level = found.config["critical"] * math.exp(at.distance)
+        ratio = Estimate(length.value / at.length, length.stderr / at.length, length.samples)
+        rows.append((rate, level, at.distance, at.length, length, ratio))
+    columns = ("R", "freeze-out sigma", "log(sigma/critical)", "xi_eq there", "xi critical", "ratio")
+    note = (
+        "theory: where the relaxation time of the mean under the frozen score meets the time left, R log(sigma/"
+        "critical); a ratio that R does not change is Kibble and Zurek's claim; nearer than frozen levels by scaling"
+    )
+    return Table("Freeze-out", columns, tuple(rows), note)
+
+
+def _notes(
+    found: Found, lengths: Mapping[str, list[list[Estimate]]], quoted: Mapping[str, Exponent | None]
+) -> tuple[str, ...]:
+    notes, rates, side = [], found["rate"], found.config["size"]
+    for name, rows in lengths.items():
+        if (beyond := found.too_long(rows[QUOTED[name]])).any():
+            notes.append(
+                f"{name}: lengths of R >= {rates[beyond.argmax()]:g} exceed {SHARE:g} of the side, {side} sites, and "
+                "are left out of the fit: raise --size"
+            )
+    for name, each in quoted.items():
+        if each is not None and not each.fits:
+            notes.append(f"{name}: no three rates or more are on a power law; its exponent is that of the last three")
+    if found.critical is None:
+        notes.append("without --critical nothing is told of freeze-out: softmode equilibrium finds that level")
+    return tuple(notes)
