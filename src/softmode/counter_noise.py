@@ -61,8 +61,10 @@ def numbers(
     rows, along = math.prod(shape[:-1]), shape[-1]
     together = 8 if noise == "three-point" else 4
     column, group = torch.arange(along, device=device), torch.arange(-(-rows // together), device=device)[:, None]
-    counter = [word.expand(len(group), along) for word in
-               (column, group, torch.tensor(step & WORD, device=device), torch.tensor(KINDS[noise], device=device))]  # fmt: skip
+    counter = [
+        word.expand(len(group), along)
+        for word in (column, group, torch.tensor(step & WORD, device=device), torch.tensor(KINDS[noise], device=device))
+    ]
     make = _three_point if noise == "three-point" else _gaussian
     drawn = (make(philox(counter, (key & WORD, key >> 32))) for key in keys.tolist())
     # [row of a group, group, column]

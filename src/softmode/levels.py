@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from softmode.bounds import shown
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.process import VE
@@ -100,3 +101,22 @@ def check_levels(model: Model, t_max: float, t_min: float) -> None:
                 f"{name}: got {t:g}, noise level {level:.4g}; {quote(model.name)} knows those in "
                 f"[{lowest:.4g}, {highest:.4g}]: leave {name} out"
             )
+
+
+def parse_range(name: str, text: str) -> tuple[float, float]:
+    """Return the two noise levels of a range such as 0.3:20, the lower one first.
+
+    Args:
+        name: What it is called in messages.
+        text: Both, with a colon between.
+
+    Raises:
+        ValueError: If they are not two rising positive numbers.
+    """
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low = high = math.nan
+    if not 0 < low < high < math.inf:
+        raise refusal(f"{name}: got {shown(text)}; expected two rising noise levels, for example 0.3:20")
+    return low, high

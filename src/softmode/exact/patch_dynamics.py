@@ -108,8 +108,8 @@ def advance(
         ValueError: If the receptive field does not fit the lattice.
     """
     model.receptive_field.check_fits(x.shape[2:])
-    if compiled() and x.device.type == "cpu" and x.dtype == torch.float32:
-        return _compiled(model, x, steps, keys, first, noise)
+    if _fast(x):
+        return _compiled(model, x, steps, keys, first, noise)[0]
     return reference(model, x, steps, keys, first, noise)
 
 
@@ -128,6 +128,49 @@ def reference(
         y = x + before * xi
         x = keep * y + pull * model(y, float(sigma)) + after * xi
     return x
+
+
+def follow(
+    model: PatchModel,
+    x: Float[Tensor, "replica 1 *space"],
+    steps: Steps,
+    times: int,
+    keys: Int[Tensor, " replica"],
+    first: int = 0,
+    noise: Noise = "gaussian",
+) -> tuple[Float[Tensor, "replica 1 *space"], Float[np.ndarray, "replica time 2"]]:
+    r"""Take the same steps again and again, and measure the order parameter after each time.
+
+    Args:
+        model: A patch model.
+        x: States in EDM coordinates, on a lattice of equal sides; left as they are.
+        steps: What one round of steps does.
+        times: How many rounds.
+        keys: Seed of each replica's stream.
+        first: Index of the first step.
+        noise: Standard normal numbers, or three points.
+
+    Returns:
+        The last states; and m, the mean of x, with $S(k_{\min}) = |\sum_i x_i e^{ik\cdot i}|^2/N$, its mean over the
+        axes, in float64.
+
+    Raises:
+        ValueError: If the receptive field does not fit the lattice.
+    """
+    model.receptive_field.check_fits(x.shape[2:])
+    if _fast(x):
+        return _compiled(model, x, steps, keys, first, noise, times)
+    series = []
+    for k in range(times):
+        x = reference(model, x, steps, keys, first + k * len(steps), noise)
+        power = torch.fft.fftn(x[:, 0].double(), dim=tuple(range(1, x.ndim - 1))).abs().square() / x[0].numel()
+        lowest = [power[(slice(None), *(int(a == axis) for a in range(x.ndim - 2)))] for axis in range(x.ndim - 2)]
+        series.append(torch.stack([x.flatten(1).double().mean(1), torch.stack(lowest).mean(0)], 1))
+    return x, torch.stack(series, 1).cpu().numpy()
+
+
+def _fast(x: Tensor) -> bool:
+    return compiled() and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @lru_cache(maxsize=1)
@@ -192,8 +235,8 @@ def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _compiled(
-    model: PatchModel, x: Tensor, steps: Steps, keys: Tensor, first: int, noise: Noise
-) -> Float[Tensor, "replica 1 *space"]:
+    model: PatchModel, x: Tensor, steps: Steps, keys: Tensor, first: int, noise: Noise, times: int = 0
+) -> tuple[Float[Tensor, "replica 1 *space"], Float[np.ndarray, "replica time 2"]]:
     from softmode.exact import patch_kernel
 
     sides = _sides(x.shape[2:])
@@ -217,14 +260,34 @@ def _compiled(
         patch_kernel.step_band(old[replica], new[replica], sides, low, high, work, *constants, coefficients[k],
                                words[replica], np.uint32(first + k), gaussian)  # fmt: skip
 
-    if len(pieces) == 1:
+    series, waves = np.empty((len(x), times, 2)), _waves(sides)
+
+    def followed(replica: int) -> None:
+        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
+        columns = np.empty((5, sides[2]), np.float32)
+        patch_kernel.follow_replica(state[replica], other[replica], sides, work, *constants, coefficients,
+                                    words[replica], first, gaussian, waves, columns, series[replica])  # fmt: skip
+
+    if times:
+        _each(followed, [(replica,) for replica in range(len(x))], threads)
+    elif len(pieces) == 1:
         _each(whole, [(replica,) for replica in range(len(x))], threads)
     else:
         for k in range(len(steps)):
             parts = [(state, other, k, replica, *piece) for replica in range(len(x)) for piece in pieces]
             _each(part, parts, threads)
             state, other = other, state
-    return torch.from_numpy(state.reshape(x.shape))
+    return torch.from_numpy(state.reshape(x.shape)), series
+
+
+def _waves(sides: tuple[int, int, int]) -> Array:
+    """Return cosine and sine of the longest wave along each axis, [3, 2, longest side]; 0 for an axis of side 1."""
+    waves = np.zeros((3, 2, max(sides)), np.float32)
+    for axis, side in enumerate(sides):
+        if side > 1:
+            phase = 2 * math.pi * np.arange(side) / side
+            waves[axis, :, :side] = np.cos(phase), np.sin(phase)
+    return waves
 
 
 def _pieces(sides: tuple[int, int, int], threads: int) -> list[tuple[int, int]]:

@@ -287,21 +287,25 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
     length, size = below0 + above0 + 1, offsets.shape[0]
     wide, high = n2 + below2 + above2, n1 + below1 + above1
     # rows whose numbers are drawn together
-    together, group = (4 if gaussian else 8), -1
+    shift, group = (2 if gaussian else 3), -1
+    together = 1 << shift
+    # the next slab's place in the ring, and the one of the lowest slab that the next target reads
+    slot, lowest = length - 1, 0
     along, around = np.arange(below2 + above2 + 1), np.empty(below1 + above1 + 1, np.int64)
     which, shifted = np.empty(length, np.int64), np.empty(size, np.int64)
     for s in range(first - below0, last + above0):
-        slot, slab = s % length, s % n0
+        slot = slot + 1 if slot + 1 < length else 0
+        slab = s + n0 if s < 0 else (s - n0 if s >= n0 else s)
         for j in range(n1):
             row = slab * n1 + j
-            if row // together != group:
-                group = row // together
+            if row >> shift != group:
+                group = row >> shift
                 if gaussian:
                     _gaussian_rows(drawn, np.uint32(group), step, key[0], key[1], n2)
                 else:
                     _three_point_rows(drawn, np.uint32(group), step, key[0], key[1], n2)
             y_at = (slot * high + below1 + j) * wide
-            _add_noise(padded, y_at, xi, (slot * n1 + j) * n2, x, row * n2, drawn, row % together * n2, before, below2,
+            _add_noise(padded, y_at, xi, (slot * n1 + j) * n2, x, row * n2, drawn, (row & (together - 1)) * n2, before, below2,
                        above2, n2)  # fmt: skip
             if box and n1 == 1:
                 _add_shifted(sums, slot * n2, padded, y_at, along, n2)
@@ -320,16 +324,18 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
         target = s - above0
         if target < first:
             continue
-        here = target % length
+        here = lowest + below0 if lowest + below0 < length else lowest + below0 - length
         for j in range(n1):
             if box:
                 for u in range(length):
-                    which[u] = ((target + u - below0) % length * n1 + j) * n2
+                    ring = lowest + u if lowest + u < length else lowest + u - length
+                    which[u] = (ring * n1 + j) * n2
                 _add_shifted(overlaps, 0, sums, 0, which, n2)
             else:
                 for u in range(size):
-                    shifted[u] = (((target + offsets[u, 0]) % length * high + below1 + j + offsets[u, 1]) * wide
-                                  + below2 + offsets[u, 2])  # fmt: skip
+                    ring = lowest + below0 + offsets[u, 0]
+                    ring = ring if ring < length else ring - length
+                    shifted[u] = (ring * high + below1 + j + offsets[u, 1]) * wide + below2 + offsets[u, 2]
                 for a in range(weights.size // size):
                     _add_weighted(overlaps, a * n2, padded, shifted, weights, a * size, n2)
             at, y_at = (target * n1 + j) * n2, (here * high + below1 + j) * wide + below2
@@ -339,6 +345,7 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
             else:
                 _posterior_mean(rows[0], rows[1], rows[2], overlaps, plus, minus, centre, norms, gain, n2)
                 _finish(out, at, rows[0], padded, y_at, xi, noise_at, keep, pull, after, n2)
+        lowest = lowest + 1 if lowest + 1 < length else 0
 
 
 @njit(**FAST)
@@ -351,3 +358,53 @@ def run_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus
         x, other = other, x
     if coefficients.shape[0] % 2 == 1:
         other[:] = x
+
+
+@njit(**FAST)
+def order_parameter(x, shape, waves, columns):
+    """Return m and the mean over the axes of S(k_min), of a state.
+
+    Args:
+        x: State, flat.
+        shape: Sides n0, n1, n2.
+        waves: Cosine and sine of k_min i along each axis, [3, 2, longest side]; 0 for an axis of side 1.
+        columns: For work, [5, n2].
+    """
+    n0, n1, n2 = shape
+    columns[:] = np.float32(0)
+    total, cosine, sine, across, up = columns[0], columns[1], columns[2], columns[3], columns[4]
+    for s in range(n0):
+        c0, s0 = waves[0, 0, s], waves[0, 1, s]
+        for j in range(n1):
+            c1, s1, at = waves[1, 0, j], waves[1, 1, j], (s * n1 + j) * n2
+            for i in range(n2):
+                value = x[np.uintp(at + i)]
+                total[i] += value
+                cosine[i] += c0 * value
+                sine[i] += s0 * value
+            if n1 > 1:
+                for i in range(n2):
+                    value = x[np.uintp(at + i)]
+                    across[i] += c1 * value
+                    up[i] += s1 * value
+    sums, sites = np.zeros(7), x.size
+    for i in range(n2):
+        sums[0] += total[i]
+        sums[1] += cosine[i]
+        sums[2] += sine[i]
+        sums[3] += across[i]
+        sums[4] += up[i]
+        sums[5] += waves[2, 0, i] * total[i]
+        sums[6] += waves[2, 1, i] * total[i]
+    axes = 1 + (n0 > 1) + (n1 > 1)
+    return sums[0] / sites, (sums[1:] ** 2).sum() / (axes * sites)
+
+
+@njit(**FAST)
+def follow_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients, key,
+                   first, gaussian, waves, columns, series):  # fmt: skip
+    """Take a replica through the same steps again and again, and measure it after each time: m and S(k_min)."""
+    for k in range(series.shape[0]):
+        run_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients, key,
+                    first + k * coefficients.shape[0], gaussian)  # fmt: skip
+        series[k, 0], series[k, 1] = order_parameter(x, shape, waves, columns)

@@ -15,6 +15,7 @@ EXPERIMENTS = {
         "susceptibility",
         "patch",
         "dictionary",
+        "equilibrium",
         "quench",
         "validate",
     )

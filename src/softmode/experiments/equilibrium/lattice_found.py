@@ -1,0 +1,198 @@
+r"""What a finite-size run found: the transition, its universality class, and how both depend on the step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from softmode.estimate import Array, Estimate, from_replicates
+from softmode.exact.dictionary import parse_dictionary, two_state_dictionary
+from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
+from softmode.experiments.equilibrium.lattice_stages import FEW, Seen
+from softmode.finite_size.crossings import ends
+from softmode.finite_size.curves import Curves
+from softmode.finite_size.exponents import Power, power
+from softmode.finite_size.moments import OBSERVABLES, Moments
+from softmode.finite_size.scaling import OMEGA, ScalingFit, scan
+from softmode.finite_size.series import LEAST_TIMES
+from softmode.lattice import ReceptiveField
+from softmode.message import refusal
+from softmode.process import Process, parse_process
+from softmode.runs.run import Run
+
+# values of the Ising class on a periodic square and cube: U4, xi/L, nu, beta/nu, gamma/nu
+ISING: Mapping[int, Mapping[str, float]] = {
+    2: {"U4": 0.61069, "xi/L": 0.9050488, "nu": 1.0, "beta/nu": 0.125, "gamma/nu": 1.75},
+    3: {"U4": 0.46548, "xi/L": 0.64312, "nu": 0.629971, "beta/nu": 0.518149, "gamma/nu": 1.963702},
+}
+ISING_SOURCE = {2: "salas2000", 3: "hasenbusch2010, kos2016"}
+# chance of a misfit below which the smallest side is left out
+FITS = 0.05
+# |t - t_c| L^(1/nu) up to which points are fitted, as a share of the window of the smallest side
+CLOSE = 1.0
+# U4 at which curves of two steps are compared
+COMPARED = 0.61
+# a distribution of two phases at once drives U4 below this
+COEXISTENCE = -0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the stages of a run say together.
+
+    Args:
+        run: The run.
+        seen: Its main stage.
+        halved: The stage with half the step.
+        process: Gives noise levels.
+    """
+
+    run: Run
+    seen: Seen
+    halved: Seen
+    process: Process
+
+    @classmethod
+    def of(cls, run: Run) -> "Found":
+        """Return that of a run's directory, which holds the stages before below it."""
+        config = run.config
+        sides, dimensions = config["sizes"], config["dimensions"]
+        stage = run.identity["stage"]
+        if stage != "main":
+            raise refusal(f"{run.directory.name}: is the stage {stage!r} of a finite-size run; look at the run itself")
+        half = Run(run.directory / "half", EQUILIBRIUM)
+        return cls(run, Seen.of(run.dataset, sides, dimensions), Seen.of(half.dataset, sides[:FEW], dimensions),
+                   parse_process(config["schedule"]))  # fmt: skip
+
+    @property
+    def dimensions(self) -> int:
+        """The number d of axes."""
+        return int(self.run.config["dimensions"])
+
+    @cached_property
+    def field(self) -> ReceptiveField:
+        """The receptive field Omega."""
+        return ReceptiveField.parse(self.run.config["receptive_field"], self.dimensions)
+
+    @cached_property
+    def omega(self) -> float:
+        """|Omega|, or Omega_eff of a dictionary."""
+        config = self.run.config
+        if config["dictionary"] == "two-state":
+            return two_state_dictionary(self.field).omega_eff
+        return parse_dictionary(config["dictionary"], config["seed"], self.field).omega_eff
+
+    @cached_property
+    def lengths(self) -> Array:
+        """Autocorrelation times that one series of every side and point is long, [side, point]."""
+        return self.run.dataset["steps"].to_numpy()[0][:, None] / np.maximum(self.seen.tau, 1)
+
+    @cached_property
+    def quoted(self) -> list[Moments]:
+        """Points whose series are long enough to be quoted."""
+        return [
+            point
+            for row, lengths in zip(self.seen.points, self.lengths, strict=True)
+            for point, length in zip(row, lengths, strict=True)
+            if length >= LEAST_TIMES
+        ]
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Curves of all observables at the quoted points."""
+        return Curves.of(self.quoted, OBSERVABLES)
+
+    @cached_property
+    def fits(self) -> list[ScalingFit]:
+        """The joint fit of U4 and xi/L, with ever more of the smallest sides left out; none where nothing crosses."""
+        curves = self.curves.select("U4", "xi/L")
+        if not any(each.cross for each in ends(curves, "U4")):
+            return []
+        try:
+            return scan(curves, OMEGA.get(self.dimensions))
+        except ValueError:
+            return []
+
+    @cached_property
+    def fit(self) -> ScalingFit | None:
+        """The fit of most sides that describes them; the last one where none does."""
+        good = [fit for fit in self.fits if fit.p_value >= FITS]
+        return good[0] if good else (self.fits[-1] if self.fits else None)
+
+    @cached_property
+    def shift(self) -> Estimate:
+        """Time of the transition with half the step less that with the whole one, by where U4 of a side is 0.61."""
+        shifts, units = [], 0
+        for s, side in enumerate(self.halved.sides):
+            both = [_crossed(points) for points in (self.halved.points[s], self.seen.points[s])]
+            difference = both[0] - both[1]
+            if side in self.curves.side and np.isfinite(difference).mean() > 0.9:
+                shifts.append(difference)
+                units = len(self.halved.points[s][0].means)
+        if not shifts:
+            return Estimate.missing(0, "no side was measured with both steps")
+        table = np.stack(shifts)
+        weights = 1 / np.nanvar(table[:, 1:], axis=1)
+        mean = weights @ table / weights.sum()
+        return from_replicates(float(mean[0]), mean[1:], units)
+
+    @cached_property
+    def t_c(self) -> Estimate:
+        """The transition without a step: linear in it, as a score that is no gradient leaves it at worst."""
+        assert self.fit is not None
+        at, shift = self.fit.t_c, self.shift
+        if math.isnan(shift.value):
+            return at
+        value, error = at.value + 2 * shift.value, math.hypot(at.stderr, 2 * shift.stderr)
+        return Estimate(value, error, at.samples, value - 1.96 * error, value + 1.96 * error)
+
+    @cached_property
+    def powers(self) -> dict[str, Power]:
+        """The powers of |m| and chi."""
+        assert self.fit is not None
+        omega = OMEGA.get(self.dimensions)
+        kept = self.curves.where(self.curves.side >= min(self.fit.sides))
+        try:
+            return {name: power(kept, name, self.fit, omega) for name in ("|m|", "chi")}
+        except ValueError:
+            return {}
+
+    def universal(self) -> dict[str, Estimate]:
+        """Return U4*, xi/L*, nu, beta/nu and gamma/nu, those that could be had."""
+        assert self.fit is not None
+        found = {**self.fit.fixed, "nu": self.fit.nu}
+        if self.powers:
+            falls = self.powers["|m|"].exponent
+            found["beta/nu"] = Estimate(-falls.value, falls.stderr, falls.samples, -falls.high, -falls.low)
+            found["gamma/nu"] = self.powers["chi"].exponent
+        return found
+
+    @cached_property
+    def least_binder(self) -> Estimate:
+        """The lowest U4 of all points."""
+        every = [point.observables()["U4"] for row in self.seen.points for point in row]
+        return min(every, key=lambda each: each.value)
+
+    def apart(self, side: int) -> float:
+        """Return the largest difference of m^2 between both starts of a side, in standard errors of its mean."""
+        values = self.run.dataset["apart"].to_numpy()[:, side]
+        return float(np.abs(values.mean(0) / (values.std(0, ddof=1) / math.sqrt(len(values)))).max())
+
+
+def _crossed(points: Sequence[Moments]) -> Array:
+    """Return where U4 of a side falls through 0.61, of all units and of every resample; NaN where it does not."""
+    curves = Curves.of(points, ("U4",))
+    rows = np.concatenate([curves.values[None], curves.replicates])[..., 0]
+    weight, times = curves.weights()[:, 0], curves.control
+    centre, scale = times.mean(), np.ptp(times) / 2
+    design = np.vander((times - centre) / scale, 4)
+    coefficients = np.linalg.lstsq(weight[:, None] * design, weight[:, None] * rows.T, rcond=None)[0]
+    grid = np.linspace(times.min(), times.max(), 401)
+    above = np.vander((grid - centre) / scale, 4) @ coefficients - COMPARED
+    falls = (above[:-1] >= 0) & (above[1:] < 0)
+    first = falls.argmax(0)
+    column = np.arange(above.shape[1])
+    share = above[first, column] / (above[first, column] - above[first + 1, column])
+    return np.where(falls.any(0), grid[first] + share * (grid[1] - grid[0]), np.nan)

@@ -1,0 +1,164 @@
+r"""Which noise levels a finite-size run measures, and how long: from a wide search to the points that count.
+
+Stages: `coarse` searches a wide range on the three smallest sides; `half` measures those near what it found, with half
+the step; `main` measures all sides, as long as the wanted error needs by what `half` saw.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from softmode.estimate import Array
+from softmode.finite_size.moments import Moments
+
+Stage = Literal["coarse", "half", "main"]
+# points of each stage, and rounds, each of two replicas from opposite starts
+POINTS: Mapping[Stage, int] = {"coarse": 24, "half": 7, "main": 7}
+ROUNDS: Mapping[Stage, int] = {"coarse": 4, "half": 8, "main": 16}
+REPLICAS = 2
+# units of every error: blocks of a replica's series
+BLOCKS = 8
+# sides of the first two stages
+FEW = 3
+# measurements of a series of the coarse stage, and steps between two
+COARSE, EVERY = 2000, 4
+# autocorrelation times that are cut at the start, and the least that a series keeps
+CUT, LEAST = 20, 100
+# dynamic exponent of model A, and nu, by which times and windows are carried to larger sides
+Z, NU = 2.17, {1: 1.0, 2: 1.0, 3: 0.63}
+# a fall of U4 with the side by this share of the steepest marks where the disordered side begins
+FALL = 0.15
+# U4 to which the window of the smallest side reaches on its disordered side
+EDGE = 0.5
+
+
+class Work(NamedTuple):
+    """What a stage measures, all by side.
+
+    Attributes:
+        times: Process times, [side, point], rising.
+        every: Steps between two measurements.
+        counts: Measurements that are kept of each series.
+        cut: Measurements before them, to reach equilibrium.
+    """
+
+    times: Float[np.ndarray, "side point"]
+    every: tuple[int, ...]
+    counts: tuple[int, ...]
+    cut: tuple[int, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of one series of every side."""
+        return [e * (n + c) for e, n, c in zip(self.every, self.counts, self.cut, strict=True)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a stage saw.
+
+    Args:
+        sides: L.
+        times: Process times, [side, point].
+        points: Moments of every side and point, in the order of both.
+        tau: Autocorrelation times of m^2 in steps, [side, point], averaged over rounds.
+        steps: Steps that were kept of all series of a point, [side].
+    """
+
+    sides: tuple[int, ...]
+    times: Array
+    points: Sequence[Sequence[Moments]]
+    tau: Array
+    steps: Array
+
+    @classmethod
+    def of(cls, data: xr.Dataset, sides: Sequence[int], dimensions: int) -> "Seen":
+        """Return that of a stored stage."""
+        times = data["time"].to_numpy()[0]
+        means = data["means"].to_numpy()
+        points = [
+            [Moments(side, dimensions, float(times[s, p]), means[:, s, p].reshape(-1, means.shape[-1]))
+             for p in range(times.shape[1])]
+            for s, side in enumerate(sides)
+        ]  # fmt: skip
+        return cls(tuple(sides), times, points, data["tau"].to_numpy().mean(0),
+                   REPLICAS * data["steps"].to_numpy().sum(0))  # fmt: skip
+
+    def binder(self, side: int) -> Array:
+        """Return U4 of a side at every point."""
+        return np.array([point.observables()["U4"].value for point in self.points[side]])
+
+
+def coarse_work(times: Float[np.ndarray, " point"], sides: Sequence[int]) -> Work:
+    """Return the work of the coarse stage: the same points and length at all of its sides."""
+    count = len(sides)
+    return Work(np.tile(times, (count, 1)), (EVERY,) * count, (COARSE,) * count, (COARSE // 4,) * count)
+
+
+def transition(seen: Seen) -> tuple[float, float] | None:
+    """Return about where U4 begins to fall with the side, and how far its fall reaches on the smallest side.
+
+    Args:
+        seen: The coarse stage.
+
+    Returns:
+        Process time of the transition, and the width of its window at the smallest side; None where U4 falls with the
+        side at all points, or at none.
+    """
+    times, small, large = seen.times[0], seen.binder(0), seen.binder(len(seen.sides) - 1)
+    fall = large - small
+    lowest = int(np.argmin(fall))
+    low = FALL * fall[lowest]
+    before = np.flatnonzero(fall[:lowest] > low)
+    if fall[lowest] > -0.05 or before.size == 0:
+        return None
+    i = int(before[-1])
+    share = (fall[i] - low) / (fall[i] - fall[i + 1])
+    centre = float(times[i] + share * (times[i + 1] - times[i]))
+    beyond = np.flatnonzero((times > centre) & (small < EDGE))
+    if beyond.size == 0:
+        return None
+    j = int(beyond[0])
+    edge = times[j - 1] + (small[j - 1] - EDGE) / (small[j - 1] - small[j]) * (times[j] - times[j - 1])
+    width = max(float(edge) - centre, 0.02 * centre)
+    return centre, width
+
+
+def near(centre: float, width: float, sides: Sequence[int], dimensions: int, points: int) -> Array:
+    r"""Return times around a transition, [side, point], in windows that shrink as $L^{-1/\nu}$."""
+    scale = (np.array(sides) / sides[0]) ** (-1 / NU[dimensions])
+    return centre + width * scale[:, None] * np.linspace(-0.9, 0.9, points)
+
+
+def planned(
+    seen: Seen, times: Float[np.ndarray, "side point"], sides: Sequence[int], error: float, finer: float, rounds: int
+) -> Work:
+    """Return how long every side has to be measured for a wanted error of U4, by what an earlier stage saw.
+
+    Args:
+        seen: The earlier stage.
+        times: Process times to be measured.
+        sides: L.
+        error: Wanted standard error of U4 at the transition, all points of a side together.
+        finer: Steps of this stage that make one of the earlier stage's.
+        rounds: Rounds of this stage.
+    """
+    every, counts, cut = [], [], []
+    for side, middle in zip(sides, times.mean(1), strict=True):
+        known = max(s for s, own in enumerate(seen.sides) if own <= max(side, seen.sides[0]))
+        point = int(np.argmin(np.abs(seen.times[known] - middle)))
+        longer = finer * (side / seen.sides[known]) ** Z
+        tau = longer * max(1.0, float(seen.tau[known, point]))
+        spread = seen.points[known][point].observables()["U4"].stderr
+        # half of a side's points stand for the transition
+        whole = longer * seen.steps[known] * (spread / error) ** 2 / (times.shape[1] / 2)
+        length = max(LEAST * tau, whole / (REPLICAS * rounds))
+        every.append(max(EVERY, round(tau / 20)))
+        counts.append(BLOCKS * math.ceil(length / every[-1] / BLOCKS))
+        cut.append(math.ceil(CUT * tau / every[-1]))
+    return Work(times, tuple(every), tuple(counts), tuple(cut))
