@@ -107,7 +107,7 @@ def bootstrap(
         return [_alone(float(v), trajectories) for v in values]
     draws = bootstrap_draws(trajectories, groups, resamples, seed)
     replicates = np.stack([np.atleast_1d(statistic(centre(curves[draw]))) for draw in draws])
-    return [_from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
+    return [from_replicates(float(v), replicates[:, i], trajectories) for i, v in enumerate(values)]
 
 
 def bootstrap_mean(
@@ -127,7 +127,7 @@ def bootstrap_mean(
     if len(columns) < 2:
         return _alone(value, len(columns))
     draws = bootstrap_draws(len(columns), resamples=resamples, seed=seed)
-    return _from_replicates(value, statistic(columns[draws].mean(1)), len(columns))
+    return from_replicates(value, statistic(columns[draws].mean(1)), len(columns))
 
 
 def of_mean(values: Array) -> Estimate:
@@ -178,7 +178,11 @@ def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RES
     return np.concatenate(draws, 1)
 
 
-def _from_replicates(value: float, replicates: Array, samples: int) -> Estimate:
+def from_replicates(value: float, replicates: Array, samples: int) -> Estimate:
+    """Return an estimate of a number from what it is in resamples, [resample]; NaN where one has none.
+
+    Source: efron1993.
+    """
     found = replicates[np.isfinite(replicates)]
     if math.isnan(value) or len(found) < 2:
         return Estimate(value, math.nan, samples, reason="not found")

@@ -113,7 +113,7 @@ TINY = {
     ),
     "quench": Tiny(
         lambda: {"rates": (0.5, 1.0, 2.0), "size": 12, "receptive_field": "box:3", "trajectories": 5, "block": 2,
-                 "critical": 1.2, "step": 1.0},
+                 "step": 1.0},
         "dictionary", "dictionary.npz", _write_dictionary,
     ),
     "validate": Tiny(lambda: {"nulls": 1, "transitions": 2, "quick": True, "block": 1}),

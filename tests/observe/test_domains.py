@@ -20,7 +20,8 @@ def test_stripes_are_as_wide_as_the_walls_are_apart(shape: tuple[int, ...]) -> N
     for width in (1, 2, 3, 4):
         along = torch.where(torch.arange(24) // width % 2 == 0, 1.0, -1.0)
         for axis in range(len(shape)):
-            stripes = along.reshape([-1 if a == axis else 1 for a in range(len(shape))]).expand(shape)
+            sides = [24 if other == axis else 1 for other in range(len(shape))]
+            stripes = along.reshape(sides).expand(shape)
             density = unlike_neighbours(stripes[None, None]).numpy()
             np.testing.assert_allclose(wall_spacing(density, len(shape)), width)
 

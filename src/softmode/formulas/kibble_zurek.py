@@ -102,11 +102,12 @@ def power_law(x: Float[Array, " n"], y: Float[Array, "*batch n"], error: Float[A
 
     Args:
         x: Positive numbers, at least two.
-        y: Positive numbers; NaN makes the fit NaN.
+        y: Positive numbers; one that is not makes the fit undefined.
         error: Relative errors of y.
     """
     weight = error**-2
-    log_x, log_y = np.log(x), np.log(y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_x, log_y = np.log(x), np.where(y > 0, np.log(y), np.nan)
     centred = log_x - (weight @ log_x) / weight.sum()
     exponent = log_y @ (weight * centred) / (weight @ centred**2)
     left = log_y - (log_y @ weight / weight.sum())[..., None] - exponent[..., None] * centred

@@ -1,6 +1,7 @@
 """How large domains are: lengths of correlation functions without a window of one's own, and of domain walls."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -51,18 +52,23 @@ def windowed_length(correlation: Float[Array, "*batch distance"], shape: tuple[i
 
     Source: cooper1982; the window is that of madras1988 for autocorrelation times.
     """
-    lattice = Lattice(shape)
     distances = np.arange(correlation.shape[-1])
-    bins = lattice.radial_bins().flatten().numpy()
-    counts = np.bincount(bins, minlength=len(distances))[: len(distances)]
-    squares = np.bincount(bins, lattice.distances().square().flatten().numpy(), len(distances))[: len(distances)]
+    counts, squares = _rings(shape, len(distances))
     with np.errstate(invalid="ignore", divide="ignore"):
         moments = np.cumsum(correlation * squares, -1) / np.cumsum(correlation * counts, -1)
-        lengths = np.sqrt(moments / (2 * lattice.dimensions))
+        lengths = np.sqrt(moments / (2 * len(shape)))
         enough = (distances >= WINDOW * lengths) & (distances >= least)
     first = enough.argmax(-1)[..., None]
     found = np.take_along_axis(lengths, first, -1)[..., 0]
     return np.asarray(np.where(enough.any(-1), found, np.nan))
+
+
+@lru_cache(maxsize=16)
+def _rings(shape: tuple[int, ...], distances: int) -> tuple[Array, Array]:
+    """Return the number of sites at each integer distance, and the sum of their squared distances."""
+    lattice = Lattice(shape)
+    bins, squares = lattice.radial_bins().flatten().numpy(), lattice.distances().square().flatten().numpy()
+    return np.bincount(bins, minlength=distances)[:distances], np.bincount(bins, squares, distances)[:distances]
 
 
 def decay_length(correlation: Float[Array, "*batch distance"]) -> Array:

@@ -4,7 +4,18 @@ import math
 from collections.abc import Mapping
 
 from softmode.estimate import Estimate
-from softmode.experiments.quench.found import DECAY, ESTIMATORS, MOMENT, PAPER, SHARE, WALLS, Exponent, Found, chosen
+from softmode.experiments.quench.found import (
+    DECAY,
+    ESTIMATORS,
+    MOMENT,
+    PAPER,
+    SHARE,
+    WALLS,
+    Exponent,
+    Found,
+    Lengths,
+    chosen,
+)
 from softmode.experiments.quench.theory import Theory
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
@@ -27,19 +38,21 @@ def analyse(run: Run) -> Results:
     found = Found.of(run)
     theory = Theory.of(found)
     places = places_of(found)
-    lengths = {name: found.lengths(level) for name, level in places.items()}
-    scans = {name: found.exponents(level, lengths[name]) for name, level in places.items()}
+    measured = {name: found.at(level) for name, level in places.items()}
+    lengths = {name: each.estimates for name, each in measured.items()}
+    scans = {name: [each.exponents(i) for i in range(len(ESTIMATORS))] for name, each in measured.items()}
     quoted = {name: chosen(scans[name][QUOTED[name]]) for name in places}
     verdicts = {name: theory.verdict(each.estimate) if each else "undecided" for name, each in quoted.items()}
     tables = {"lengths": _lengths(found, lengths), "exponents": _exponents(found, theory, places, scans),
               "scan": _scan(places, scans)}  # fmt: skip
+    tables["levels"] = _levels(found)
     if "critical" in lengths:
         tables["freeze_out"] = _freeze_out(found, theory, lengths["critical"][MOMENT])
     return Results(
         answer=_answer(found, theory, places, lengths, quoted),
         quantities=_quantities(found, places, lengths, quoted),
         tables=tables,
-        notes=_notes(found, lengths, quoted),
+        notes=_notes(found, measured, quoted),
         values={"verdicts": verdicts, "kibble_zurek": theory.exponent, "lengths": lengths},
     )
 
@@ -70,7 +83,7 @@ def _answer(
             parts.append(f"{words.removesuffix(' grows like')} has no exponent: fewer than three rates fit the lattice")
             continue
         power = f"{words} R^{each.estimate.value:.3g} {each.estimate.interval} for R = {each.first:g} to {each.last:g}"
-        parts.append(f"{power}: {theory.verdict(each.estimate)}")
+        parts.append(f"{power} ({theory.verdict(each.estimate)})")
     text = "; ".join(parts)
     text = text[0].upper() + text[1:]
     rates = found["rate"].tolist()
@@ -103,11 +116,24 @@ def _lengths(found: Found, lengths: Mapping[str, list[list[Estimate]]]) -> Table
     end = [(f"{name} end", lengths["end"][which])
            for name, which in (("wall", WALLS), ("1/e", DECAY), ("xi_x", PAPER))]  # fmt: skip
     columns = [*way, *end]
-    rows = tuple((float(found["rate"][i]), *(each[i] for _, each in columns)) for i in shown)
+    rows: list[tuple[Cell, ...]] = [(float(found["rate"][i]), *(each[i] for _, each in columns)) for i in shown]
     note = "xi: second moment of x; wall: sites per domain wall and 1/e: decay of C(r), both of sign D; xi_x: Eq. 63"
     if "critical" in lengths:
         note += f"; beyond: sigma = {found['level'][places_of(found)['beyond']]:.3g}"
-    return Table("Lengths by the rate of the quench (sites)", ("R", *(name for name, _ in columns)), rows, note)
+    return Table("Lengths by the rate of the quench (sites)", ("R", *(name for name, _ in columns)), tuple(rows), note)
+
+
+def _levels(found: Found) -> Table:
+    levels, ends = found["level"], (0, len(found["rate"]) - 1)
+    shown = sorted({round(i * (len(levels) - 1) / (ROWS - 1)) for i in range(ROWS)})
+    columns = [(f"{name} R={found['rate'][i]:g}", which, i)
+               for name, which in (("xi", MOMENT), ("wall", WALLS), ("xi_x", PAPER)) for i in ends]  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for place in shown:
+        at = found.at(place).estimates
+        rows.append((float(levels[place]), *(at[which][i] for _, which, i in columns)))
+    title = "Lengths by noise level, of the fastest and the slowest quench (sites)"
+    return Table(title, ("sigma", *(name for name, *_ in columns)), tuple(rows), "as in the first table")
 
 
 def _exponents(
@@ -152,18 +178,16 @@ def _freeze_out(found: Found, theory: Theory, lengths: list[Estimate]) -> Table:
     return Table("Freeze-out", columns, tuple(rows), note)
 
 
-def _notes(
-    found: Found, lengths: Mapping[str, list[list[Estimate]]], quoted: Mapping[str, Exponent | None]
-) -> tuple[str, ...]:
+def _notes(found: Found, measured: Mapping[str, Lengths], quoted: Mapping[str, Exponent | None]) -> tuple[str, ...]:
     notes, rates, side = [], found["rate"], found.config["size"]
-    for name, rows in lengths.items():
-        if (beyond := found.too_long(rows[QUOTED[name]])).any():
+    for name, each in measured.items():
+        if (beyond := each.too_long(QUOTED[name])).any():
             notes.append(
                 f"{name}: lengths of R >= {rates[beyond.argmax()]:g} exceed {SHARE:g} of the side, {side} sites, and "
                 "are left out of the fit: raise --size"
             )
-    for name, each in quoted.items():
-        if each is not None and not each.fits:
+    for name, power in quoted.items():
+        if power is not None and not power.fits:
             notes.append(f"{name}: no three rates or more are on a power law; its exponent is that of the last three")
     if found.critical is None:
         notes.append("without --critical nothing is told of freeze-out: softmode equilibrium finds that level")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from softmode.estimate import Array, Estimate
 from softmode.experiments.quench.analyse import PAPER_RATE, places_of
-from softmode.experiments.quench.found import DECAY, MOMENT, PAPER, WALLS, Found
+from softmode.experiments.quench.found import DECAY, MOMENT, PAPER, SHARE, WALLS, Found
 from softmode.experiments.quench.theory import Theory
 from softmode.formulas.kibble_zurek import COARSENING
 from softmode.plots.fields import COLOURS
@@ -75,7 +75,7 @@ def collapse(run: Run) -> Figure | None:
         return None
     rates, distances = found["rate"], np.log(found["level"] / found.config["critical"])
     near = np.flatnonzero(abs(distances) < theory.distances[0] + 1e-9)
-    curves = np.stack([found.lengths_of(found.curves(i).mean(0))[MOMENT] for i in near], 1)
+    curves = np.stack([found.lengths_of(found.curves(int(i)).mean(0))[MOMENT] for i in near], 1)
     figure = Figure(figsize=(11.8, 5.6), layout="constrained")
     raw, scaled = figure.subplots(1, 2)
     shown = sorted({0, len(rates) // 2, len(rates) - 1})
@@ -122,7 +122,7 @@ def fields(run: Run) -> Figure | None:
 def _points(ax: Axes, found: Found, lengths: list[Estimate], label: str, color: str) -> None:
     """Draw lengths with their standard errors; hollow where the lattice does not hold them."""
     rates, values = found["rate"], np.array([each.value for each in lengths])
-    errors, beyond = np.array([each.stderr for each in lengths]), found.too_long(lengths)
+    errors, beyond = np.array([each.stderr for each in lengths]), values > SHARE * found.config["size"]
     ax.errorbar(rates, values, errors, fmt="none", ecolor=color, capsize=3)
     ax.plot(rates[~beyond], values[~beyond], "o", color=color, label=label)
     ax.plot(rates[beyond], values[beyond], "o", color=color, markerfacecolor="white")

@@ -1,12 +1,12 @@
 """Lengths of a run and their power laws in the rate, each with its error over trajectories."""
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from softmode.estimate import Array, Estimate, bootstrap
+from softmode.estimate import Array, Estimate, bootstrap_draws, from_replicates
 from softmode.formulas.kibble_zurek import misfit_probability, power_law
 from softmode.lattice import ReceptiveField
 from softmode.observe.domains import decay_length, wall_spacing, windowed_length
@@ -107,52 +107,63 @@ class Found:
             means[..., -1],
         ])  # fmt: skip
 
-    def lengths(self, level: int) -> list[list[Estimate]]:
-        """Return the lengths of every estimator and rate at a level."""
-        found = bootstrap(
-            self.curves(level), lambda means: self.lengths_of(means).ravel(), centre=lambda sample: sample.mean(0)
-        )
-        rates = len(self["rate"])
-        return [found[start : start + rates] for start in range(0, len(found), rates)]
+    def at(self, level: int) -> "Lengths":
+        """Return the lengths at a level, with their errors by the bootstrap over trajectories."""
+        curves = self.curves(level)
+        draws = bootstrap_draws(len(curves))
+        values = self.lengths_of(curves.mean(0))
+        replicates = np.stack([self.lengths_of(curves[draw].mean(0)) for draw in draws])
+        return Lengths(values, replicates, len(curves), self["rate"], SHARE * self.config["size"])
 
-    def too_long(self, lengths: list[Estimate]) -> Array:
-        """Return of which rates a length is more than the lattice holds."""
-        return np.array([each.value > SHARE * self.config["size"] for each in lengths])
 
-    def usable(self, lengths: list[Estimate]) -> Array:
-        """Return the places of the rates whose lengths may be fitted: those with an error that the lattice holds."""
-        known = np.array([0 < each.stderr < math.inf for each in lengths])
-        return np.flatnonzero(known & ~self.too_long(lengths))
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """Lengths at a level.
 
-    def exponents(self, level: int, lengths: list[list[Estimate]]) -> list[list[Exponent]]:
-        """Return the exponents of every estimator at a level, one for each first rate of a fit, in rising order.
+    Args:
+        values: Of mean curves, [estimator, rate].
+        replicates: Of resamples, [resample, estimator, rate].
+        count: Number of trajectories.
+        rates: Rates [rate].
+        most: Length that the lattice holds (sites).
+    """
 
-        Args:
-            level: Place of the level.
-            lengths: The lengths there.
-        """
-        rates = self["rate"]
-        errors = np.array([[each.stderr / each.value for each in row] for row in lengths])
-        ranges = [
-            (row, usable[start:])
-            for row, usable in enumerate(map(self.usable, lengths))
-            for start in range(len(usable) - LEAST + 1)
+    values: Array
+    replicates: Array
+    count: int
+    rates: Array
+    most: float
+
+    @cached_property
+    def estimates(self) -> list[list[Estimate]]:
+        """Every length with its error, by estimator and rate."""
+        return [
+            [from_replicates(float(value), self.replicates[:, i, j], self.count) for j, value in enumerate(row)]
+            for i, row in enumerate(self.values)
         ]
 
-        def fits(means: Array) -> Array:
-            values = self.lengths_of(means)
-            return np.array([power_law(rates[at], values[row, at], errors[row, at]).exponent for row, at in ranges])
+    def too_long(self, which: int) -> Array:
+        """Return of which rates a length is more than the lattice holds."""
+        return np.asarray(self.values[which] > self.most)
 
-        if not ranges:
-            return [[] for _ in lengths]
-        found = bootstrap(self.curves(level), fits, centre=lambda sample: sample.mean(0))
-        exponents: list[list[Exponent]] = [[] for _ in lengths]
-        for (row, at), estimate in zip(ranges, found, strict=True):
-            values = np.array([lengths[row][place].value for place in at])
-            misfit = float(power_law(rates[at], values, errors[row, at]).chi_square)
-            last = float(rates[at][-1])
-            exponents[row].append(Exponent(estimate, float(rates[at][0]), last, misfit, len(values) - 2))
-        return exponents
+    def exponents(self, which: int) -> list[Exponent]:
+        """Return the exponents of an estimator, one for each first rate of a fit, in rising order.
+
+        Rates are left out whose length has no error, or is more than the lattice holds.
+        """
+        values = self.values[which]
+        errors = np.array([each.stderr for each in self.estimates[which]])
+        usable = np.flatnonzero((errors > 0) & np.isfinite(errors) & (values > 0) & ~self.too_long(which))
+        found = []
+        for first in range(len(usable) - LEAST + 1):
+            at = usable[first:]
+            relative = errors[at] / values[at]
+            fit = power_law(self.rates[at], values[at], relative)
+            replicates = power_law(self.rates[at], self.replicates[:, which, at], relative).exponent
+            estimate = from_replicates(float(fit.exponent), replicates, self.count)
+            ends = float(self.rates[at[0]]), float(self.rates[at[-1]])
+            found.append(Exponent(estimate, *ends, float(fit.chi_square), len(at) - 2))
+        return found
 
 
 def chosen(scan: list[Exponent]) -> Exponent | None:
