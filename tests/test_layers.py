@@ -22,6 +22,7 @@ LAYERS = (
         "simulate",
         "langevin",
         "critical",
+        "finite_size",
         "weighted_fit",
         "posterior",
         "cumulative",

@@ -179,7 +179,12 @@ def bootstrap_draws(count: int, groups: Sequence[int] = (), resamples: int = RES
 
 
 def from_replicates(value: float, replicates: Array, samples: int) -> Estimate:
-    """Return an estimate of a number from what it is in resamples, [resample]; NaN where one has none.
+    """Return a value with the spread and the percentiles of its bootstrap replicates; NaN ones were not found.
+
+    Args:
+        value: The value of all samples.
+        replicates: The same of every resample, [resample].
+        samples: Number of independent samples.
 
     Source: efron1993.
     """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.random import normal
-from softmode.observe.order import binder_cumulant, magnetisation
+from softmode.observe.order import binder_cumulant, lowest_structure_factor, magnetisation
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (3, 4, 5), (2, 2, 3, 4)], ids=str)
@@ -38,3 +38,12 @@ def test_binder_cumulant_of_gaussian_values_is_zero():
 def test_binder_cumulant_is_undefined_without_fluctuations():
     """Vanishing magnetisations have no cumulant: NaN, not 0."""
     assert binder_cumulant(torch.zeros(4, 1)).isnan().all()
+
+
+@pytest.mark.parametrize("shape", [(9,), (6, 6), (4, 4, 4)], ids=str)
+def test_the_lowest_structure_factor_is_that_of_the_transform(shape):
+    """|FFT|^2/N at one step along each axis, averaged over the axes, of the mean over channels."""
+    x = normal(3, 2, *shape)
+    power = torch.fft.fftn(x.mean(1), dim=tuple(range(1, 1 + len(shape)))).abs().square() / math.prod(shape)
+    lowest = [power[(slice(None), *(int(axis == one) for axis in range(len(shape))))] for one in range(len(shape))]
+    torch.testing.assert_close(lowest_structure_factor(x), torch.stack(lowest).mean(0))

@@ -25,6 +25,8 @@ PatchModel = TwoStatePatch | PatchDenoiser
 Row = Float[np.ndarray, " step"]
 # below so many sites a step is too short to be shared by threads
 SHARED_SITES = 2**18
+# sites of a row, over all replicas that go together, that keep the ring of rows in a processor's cache
+ROW = 1024
 
 
 @dataclass(frozen=True)
@@ -239,45 +241,62 @@ def _compiled(
 ) -> tuple[Float[Tensor, "replica 1 *space"], Float[np.ndarray, "replica time 2"]]:
     from softmode.exact import patch_kernel
 
-    sides = _sides(x.shape[2:])
-    state = x.numpy().reshape(len(x), -1).copy()
-    other = np.empty_like(state)
-    constants, gaussian = _constants(model), noise == "gaussian"
-    reach, box, kernels = constants[0], constants[1], constants[3].size // constants[2].shape[0]
+    sides, gaussian = _sides(x.shape[2:]), noise == "gaussian"
+    threads = torch.get_num_threads()
+    # replicas that go together: as many as make long rows, and leave work for every thread
+    together = max(1, min(-(-len(x) // threads), ROW // sides[2]))
+    chunks = [slice(at, min(at + together, len(x))) for at in range(0, len(x), together)]
+    pieces = _pieces(sides, max(1, threads // len(chunks)))
     coefficients = np.stack([steps.sigma**-2.0, steps.before, steps.keep, steps.pull, steps.after], 1)
     coefficients = coefficients.astype(np.float32)
-    words = np.array([(key & WORD, key >> 32) for key in keys.tolist()], dtype=np.uint32)
-    threads = torch.get_num_threads()
-    pieces = _pieces(sides, max(1, threads // len(x)))
-
-    def whole(replica: int) -> None:
-        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
-        patch_kernel.run_replica(state[replica], other[replica], sides, work, *constants, coefficients, words[replica],
-                                 first, gaussian)  # fmt: skip
-
-    def part(old: Array, new: Array, k: int, replica: int, low: int, high: int) -> None:
-        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
-        patch_kernel.step_band(old[replica], new[replica], sides, low, high, work, *constants, coefficients[k],
-                               words[replica], np.uint32(first + k), gaussian)  # fmt: skip
-
     series, waves = np.empty((len(x), times, 2)), _waves(sides)
+    last = np.empty((len(x), math.prod(sides)), np.float32)
 
-    def followed(replica: int) -> None:
-        work = patch_kernel.workspace(sides, reach, box, kernels, gaussian)
-        columns = np.empty((5, sides[2]), np.float32)
-        patch_kernel.follow_replica(state[replica], other[replica], sides, work, *constants, coefficients,
-                                    words[replica], first, gaussian, waves, columns, series[replica])  # fmt: skip
+    def chunk(chosen: slice) -> None:
+        count = chosen.stop - chosen.start
+        shape = (sides[0], sides[1], sides[2] * count)
+        constants, streams = _strided(model, count), _streams(keys[chosen], sides[2])
+        state = np.ascontiguousarray(x[chosen].numpy().reshape(count, -1).T).ravel()
+        # a copy, where a single replica needs no transposition
+        state = state.copy() if np.shares_memory(state, x.numpy()) else state
+        other = np.empty_like(state)
+        reach, box, kernels = constants[0], constants[2], constants[4].size // constants[3].shape[0]
 
-    if times:
-        _each(followed, [(replica,) for replica in range(len(x))], threads)
-    elif len(pieces) == 1:
-        _each(whole, [(replica,) for replica in range(len(x))], threads)
-    else:
-        for k in range(len(steps)):
-            parts = [(state, other, k, replica, *piece) for replica in range(len(x)) for piece in pieces]
-            _each(part, parts, threads)
-            state, other = other, state
-    return torch.from_numpy(state.reshape(x.shape)), series
+        def part(old: Array, new: Array, k: int, low: int, high: int) -> None:
+            work = patch_kernel.workspace(shape, reach, box, kernels, gaussian)
+            patch_kernel.step_band(old, new, shape, low, high, work, *constants, coefficients[k], streams,
+                                   np.uint32(first + k), gaussian)  # fmt: skip
+
+        work = patch_kernel.workspace(shape, reach, box, kernels, gaussian)
+        own = (shape, work, *constants, coefficients, streams, first, gaussian)
+        if times:
+            columns, measured = np.empty((5, shape[2]), np.float32), np.empty((times, count, 2))
+            patch_kernel.follow_replicas(state, other, *own, waves, columns, measured)
+            series[chosen] = measured.swapaxes(0, 1)
+        elif len(pieces) == 1:
+            patch_kernel.run_replicas(state, other, *own)
+        else:
+            for k in range(len(steps)):
+                _each(part, [(state, other, k, *piece) for piece in pieces], threads)
+                state, other = other, state
+        last[chosen] = state.reshape(-1, count).T
+
+    # threads either share the chunks, or each chunk's bands
+    _each(chunk, [(chosen,) for chosen in chunks], threads if len(pieces) == 1 else 1)
+    return torch.from_numpy(last.reshape(x.shape)), series
+
+
+def _strided(model: PatchModel, stride: int) -> tuple[Any, ...]:
+    """Return a model's constants for so many replicas that are interleaved."""
+    reach, box, offsets, *rest = _constants(model)
+    scale = np.array([1, 1, stride])
+    return reach * scale[:, None], stride, box, offsets * scale, *rest
+
+
+def _streams(keys: Tensor, side: int) -> Array:
+    """Return column and key of every place in a row of interleaved replicas, [3, side * replica]."""
+    words = np.array([(key & WORD, key >> 32) for key in keys.tolist()], dtype=np.uint32)
+    return np.stack([np.repeat(np.arange(side, dtype=np.uint32), len(words)), *np.tile(words.T, side)])
 
 
 def _waves(sides: tuple[int, int, int]) -> Array:

@@ -1,9 +1,11 @@
 """The dynamics of patch models on the processor, compiled: one pass over memory per step, in any dimension.
 
-A lattice is [n0, n1, n2], its leading axes of side 1 in fewer dimensions, and is worked on slab by slab along the first
-long axis: a ring of slabs holds what the receptive field reaches, so a state is read once and written once per step.
-Rows along the last axis are vectors to the compiler: every function of a row is a loop of plain arithmetic over flat
-arrays, from a place in each, which is unsigned so that no index may count from the end.
+A lattice is [n0, n1, n2], its second axis of side 1 in two dimensions and its first besides in one, and is worked on
+slab by slab along the first: a ring of slabs holds what the receptive field reaches, so a state is read once and
+written once per step. Rows along the last axis are vectors to the compiler: every function of a row is a loop of plain
+arithmetic over flat arrays, from a place in each, which is unsigned so that no index may count from the end. Several
+replicas go together, interleaved at every site, so that rows are long: n2 and all distances along the last axis are
+then as many times larger.
 """
 # mypy: disable-error-code="no-untyped-def, call-overload"
 
@@ -118,19 +120,19 @@ def _pair(a, b):
 
 
 @njit(**ROW)
-def _gaussian_rows(out, group, step, k0, k1, n):
+def _gaussian_rows(out, group, step, streams, n):
     """Write the numbers of four rows."""
     for i in range(n):
-        a, b, c, d = _philox(np.uint32(i), group, step, np.uint32(0), k0, k1)
+        a, b, c, d = _philox(streams[0, i], group, step, np.uint32(0), streams[1, i], streams[2, i])
         out[i], out[np.uintp(n + i)] = _pair(a, b)
         out[np.uintp(2 * n + i)], out[np.uintp(3 * n + i)] = _pair(c, d)
 
 
 @njit(**ROW)
-def _three_point_rows(out, group, step, k0, k1, n):
+def _three_point_rows(out, group, step, streams, n):
     """Write the numbers of eight rows."""
     for i in range(n):
-        a, b, c, d = _philox(np.uint32(i), group, step, np.uint32(1), k0, k1)
+        a, b, c, d = _philox(streams[0, i], group, step, np.uint32(1), streams[1, i], streams[2, i])
         out[i], out[np.uintp(n + i)] = _point(a & LOW), _point(b & LOW)
         out[np.uintp(2 * n + i)], out[np.uintp(3 * n + i)] = _point(c & LOW), _point(d & LOW)
         out[np.uintp(4 * n + i)], out[np.uintp(5 * n + i)] = _point(a >> HALF), _point(b >> HALF)
@@ -255,18 +257,19 @@ def workspace(shape, reach, box, kernels, gaussian):
 
 
 @njit(**FAST)
-def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients,
-              key, step, gaussian):  # fmt: skip
-    """Write one step of slabs first to last of a replica.
+def step_band(x, out, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients,
+              streams, step, gaussian):  # fmt: skip
+    """Write one step of slabs first to last.
 
     Args:
         x: State, flat.
         out: Next state, flat.
-        shape: Sides n0, n1, n2.
+        shape: Sides n0, n1 and, times the number of replicas, n2.
         first: First slab.
         last: One beyond the last.
         work: A `workspace`.
         reach: How far the receptive field reaches below and above along each axis, [3, 2].
+        stride: Number of replicas, a site's distance from the next one along the last axis.
         box: Whether it is a box whose sites all weigh 1: two states then.
         offsets: Offsets [|Omega|, 3].
         weights: Kernels, up to their signs, flat [kernel |Omega|].
@@ -275,7 +278,7 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
         centre: Value of each kernel's pattern at the site.
         norms: Half its squared norm, less the least.
         coefficients: 1/sigma^2, before, keep, pull and after, [5].
-        key: Two words.
+        streams: Column, and both words of its replica's key, of everything in a row, [3, n2].
         step: Index of the step.
         gaussian: Whether the noise is.
     """
@@ -291,7 +294,7 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
     together = 1 << shift
     # the next slab's place in the ring, and the one of the lowest slab that the next target reads
     slot, lowest = length - 1, 0
-    along, around = np.arange(below2 + above2 + 1), np.empty(below1 + above1 + 1, np.int64)
+    along, around = np.arange(0, below2 + above2 + 1, stride), np.empty(below1 + above1 + 1, np.int64)
     which, shifted = np.empty(length, np.int64), np.empty(size, np.int64)
     for s in range(first - below0, last + above0):
         slot = slot + 1 if slot + 1 < length else 0
@@ -301,9 +304,9 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
             if row >> shift != group:
                 group = row >> shift
                 if gaussian:
-                    _gaussian_rows(drawn, np.uint32(group), step, key[0], key[1], n2)
+                    _gaussian_rows(drawn, np.uint32(group), step, streams, n2)
                 else:
-                    _three_point_rows(drawn, np.uint32(group), step, key[0], key[1], n2)
+                    _three_point_rows(drawn, np.uint32(group), step, streams, n2)
             y_at = (slot * high + below1 + j) * wide
             _add_noise(padded, y_at, xi, (slot * n1 + j) * n2, x, row * n2, drawn, (row & (together - 1)) * n2, before, below2,
                        above2, n2)  # fmt: skip
@@ -349,26 +352,28 @@ def step_band(x, out, shape, first, last, work, reach, box, offsets, weights, pl
 
 
 @njit(**FAST)
-def run_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients, key,
+def run_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
                 first, gaussian):  # fmt: skip
-    """Take a replica through all steps, between two buffers by turns; the last state ends in x."""
+    """Take replicas through all steps, between two buffers by turns; the last state ends in x."""
     for k in range(coefficients.shape[0]):
-        step_band(x, other, shape, 0, shape[0], work, reach, box, offsets, weights, plus, minus, centre, norms,
-                  coefficients[k], key, np.uint32(first + k), gaussian)  # fmt: skip
+        step_band(x, other, shape, 0, shape[0], work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
+                  coefficients[k], streams, np.uint32(first + k), gaussian)  # fmt: skip
         x, other = other, x
     if coefficients.shape[0] % 2 == 1:
         other[:] = x
 
 
 @njit(**FAST)
-def order_parameter(x, shape, waves, columns):
-    """Return m and the mean over the axes of S(k_min), of a state.
+def order_parameter(x, shape, stride, waves, columns, out):
+    """Write m and the mean over the axes of S(k_min), of every replica.
 
     Args:
         x: State, flat.
         shape: Sides n0, n1, n2.
+        stride: Number of replicas.
         waves: Cosine and sine of k_min i along each axis, [3, 2, longest side]; 0 for an axis of side 1.
         columns: For work, [5, n2].
+        out: Where they are written, [replica, 2].
     """
     n0, n1, n2 = shape
     columns[:] = np.float32(0)
@@ -387,24 +392,23 @@ def order_parameter(x, shape, waves, columns):
                     value = x[np.uintp(at + i)]
                     across[i] += c1 * value
                     up[i] += s1 * value
-    sums, sites = np.zeros(7), x.size
-    for i in range(n2):
-        sums[0] += total[i]
-        sums[1] += cosine[i]
-        sums[2] += sine[i]
-        sums[3] += across[i]
-        sums[4] += up[i]
-        sums[5] += waves[2, 0, i] * total[i]
-        sums[6] += waves[2, 1, i] * total[i]
-    axes = 1 + (n0 > 1) + (n1 > 1)
-    return sums[0] / sites, (sums[1:] ** 2).sum() / (axes * sites)
+    sites, axes = x.size // stride, 1 + (n0 > 1) + (n1 > 1)
+    for replica in range(stride):
+        sums = np.zeros(7)
+        for site in range(n2 // stride):
+            i = site * stride + replica
+            for k in range(5):
+                sums[k] += columns[k, i]
+            sums[5] += waves[2, 0, site] * total[i]
+            sums[6] += waves[2, 1, site] * total[i]
+        out[replica, 0], out[replica, 1] = sums[0] / sites, (sums[1:] ** 2).sum() / (axes * sites)
 
 
 @njit(**FAST)
-def follow_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients, key,
+def follow_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
                    first, gaussian, waves, columns, series):  # fmt: skip
-    """Take a replica through the same steps again and again, and measure it after each time: m and S(k_min)."""
+    """Take replicas through the same steps again and again, and measure it after each time: m and S(k_min)."""
     for k in range(series.shape[0]):
-        run_replica(x, other, shape, work, reach, box, offsets, weights, plus, minus, centre, norms, coefficients, key,
+        run_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
                     first + k * coefficients.shape[0], gaussian)  # fmt: skip
-        series[k, 0], series[k, 1] = order_parameter(x, shape, waves, columns)
+        order_parameter(x, shape, stride, waves, columns, series[k])

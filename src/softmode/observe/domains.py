@@ -50,7 +50,7 @@ def windowed_length(correlation: Float[Array, "*batch distance"], shape: tuple[i
     Returns:
         [*batch]; NaN where half the lattice has no such window, or no positive sum.
 
-    Source: cooper1982; the window is that of madras1988 for autocorrelation times.
+    Source: cooper1982; the window is that of sokal1997 for autocorrelation times.
     """
     distances = np.arange(correlation.shape[-1])
     counts, squares = _rings(shape, len(distances))

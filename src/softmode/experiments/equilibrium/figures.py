@@ -1,3 +1,5 @@
-"""x"""
+"""Figures of an equilibrium run."""
 
-FIGURES = {}
+from softmode.experiments.equilibrium.lattice_figures import FIGURES
+
+__all__ = ["FIGURES"]
