@@ -4,15 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from softmode.formulas.kibble_zurek import (
     COARSENING,
     ISING,
+    critical_level,
     freeze_out,
     length_exponent,
     misfit_probability,
     power_law,
 )
+from softmode.process import VE
 
 
 def test_exponents_of_the_ising_model() -> None:
@@ -57,3 +60,14 @@ def test_a_power_law_is_found_with_its_misfit() -> None:
     assert abs(shares - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 2000)
     assert math.isnan(misfit_probability(1.0, 0))
     assert np.isnan(power_law(x, np.full(5, np.nan), error).exponent)
+
+
+def test_a_quench_turns_critical_where_its_own_dynamics_does() -> None:
+    """Tree level: the mode k = 0 of u grows where (1 + 1/R)|Omega|/sigma^2 > 1; for R = 1 the drift of Eq. 58 says so."""
+    rates = np.array([0.5, 1.0, 4.0, 1e9])
+    for rate, level in zip(rates, critical_level(5.0, rates), strict=True):
+        assert (1 + 1 / rate) * 25 / level**2 == pytest.approx(1)
+    drift = VE().eigenvalue(torch.tensor(25 / 50), math.sqrt(50), "sde")
+    # dx = 2 (D - x) dl, and the unit of the noise falls at rate 1: 2 (G - 1) + 1 = 0
+    assert critical_level(5.0, np.array(1.0)) == pytest.approx(math.sqrt(50))
+    assert float(drift) * math.sqrt(50) == pytest.approx(1)

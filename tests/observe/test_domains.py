@@ -8,10 +8,8 @@ import torch
 
 from helpers.random import normal
 from softmode.lattice import Lattice
-from softmode.observe.correlation import radial_average
-from softmode.observe.domains import decay_length, unlike_neighbours, wall_spacing, windowed_length
-
-SHAPES = [(256,), (96, 96), (40, 40, 40)]
+from softmode.observe.correlation import autocorrelation, radial_average
+from softmode.observe.domains import correlation_length, decay_length, unlike_neighbours, wall_spacing
 
 
 @pytest.mark.parametrize("shape", [(24,), (24, 24), (24, 24, 24)], ids=str)
@@ -27,7 +25,7 @@ def test_stripes_are_as_wide_as_the_walls_are_apart(shape: tuple[int, ...]) -> N
 
 
 def test_defects_of_no_order_and_of_full_order() -> None:
-    """Independent signs: half of the pairs, within 4 standard errors; one sign: none, and walls infinitely far apart."""
+    """Independent signs: half of the pairs, within 4 standard errors; one sign: none, and no wall."""
     found = unlike_neighbours(normal(4, 1, 64, 64))
     # pairs that share a site are uncorrelated
     assert (abs(found - 0.5) < 4 * 0.5 / math.sqrt(2 * 64**2)).all()
@@ -38,43 +36,37 @@ def test_defects_of_no_order_and_of_full_order() -> None:
     assert float(unlike_neighbours(torch.tensor([[[0.0, 1.0, -0.0, 2.0]]]))) == 0
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_second_moment_of_a_bell_is_its_width_over_root_two(shape: tuple[int, ...]) -> None:
-    """exp(-r^2/2a^2) has <r^2> = d a^2, so that xi = a/sqrt 2 in any dimension."""
+def ornstein_zernike(shape: tuple[int, ...], length: float) -> np.ndarray:
+    """Return the radial average of the C whose S(k) is 1/(1 + xi^2 k^2)."""
+    square = Lattice(shape).wave_vectors().square().sum(-1)
+    spectrum = 1 / (1 + length**2 * square)
+    return np.asarray(radial_average(torch.fft.ifftn(spectrum).real[None]).numpy())
+
+
+@pytest.mark.parametrize("shape", [(512,), (192, 192), (64, 64, 64)], ids=str)
+def test_the_length_is_that_of_ornstein_and_zernike(shape: tuple[int, ...]) -> None:
+    """In any dimension, within what distances that are rounded to integers leave: some hundredths of a site."""
+    for length in (1.5, 4.5):
+        assert abs(correlation_length(ornstein_zernike(shape, length), shape)[0] - length) < 0.1
+
+
+def test_lengths_of_one_form_are_in_proportion() -> None:
+    """Also where S(k) is no Lorentzian: of exp(-r/xi), S = (1 + xi^2 k^2)^(-3/2), the same share of xi at any xi."""
+    shape = (256, 256)
     distances = Lattice(shape).distances()
-    curve = radial_average(torch.exp(-distances.square() / 18)[None]).numpy()
-    assert windowed_length(curve, shape, 4)[0] == pytest.approx(3 / math.sqrt(2), rel=0.01)
-
-
-def test_noise_at_a_site_does_not_hide_what_is_correlated() -> None:
-    """A sum of a bell and uncorrelated noise: <r^2> falls with the bell's share of the whole sum, and no further."""
-    shape = (96, 96)
-    distances = Lattice(shape).distances()
-    bell = radial_average(torch.exp(-distances.square() / 18)[None]).numpy()
-    noisy = bell.copy()
-    noisy[:, 0] += 10
-    share = 18 * math.pi / (18 * math.pi + 10)
-    assert windowed_length(noisy, shape, 10)[0] == pytest.approx(3 * math.sqrt(share / 2), rel=0.01)
-
-
-def test_a_window_leaves_out_what_the_docstring_says() -> None:
-    """Of exp(-r/xi), whose second moment is xi sqrt(6)/2 in two dimensions: the same few per cent at every length."""
-    shape = (512, 512)
-    distances = Lattice(shape).distances()
-    scales = np.array([4.0, 8.0, 16.0])
+    scales = np.array([1.5, 3.0, 6.0])
     curves = np.concatenate([radial_average(torch.exp(-distances / scale)[None]).numpy() for scale in scales])
-    left = windowed_length(curves, shape, 10) / (scales * math.sqrt(1.5))
-    assert ((left > 0.94) & (left < 0.99)).all()
-    assert np.ptp(left) < 0.01
+    shares = correlation_length(curves, shape) / scales
+    assert np.ptp(shares) < 0.01 * shares.mean()
 
 
-def test_a_lattice_without_room_for_the_window_has_no_length() -> None:
-    """NaN, not what happens to be summed up to half the side; and NaN where the sum is negative."""
-    distances = Lattice((32, 32)).distances()
-    wide = radial_average(torch.exp(-distances / 12)[None]).numpy()
-    assert np.isnan(windowed_length(wide, (32, 32), 4)).all()
-    falling = np.concatenate([[10.0], np.full(16, -0.001)])
-    assert np.isnan(windowed_length(falling, (32, 32), 4))
+def test_the_noise_of_a_sample_is_no_length() -> None:
+    """White noise: shorter than a site, in every one of many small samples; NaN where its slope is negative."""
+    fields = normal(64, 1, 64, 64)
+    found = correlation_length(radial_average(autocorrelation(fields)).numpy(), (64, 64))
+    assert (np.nan_to_num(found) < 0.8).all()
+    together = correlation_length(radial_average(autocorrelation(fields)).numpy().mean(0), (64, 64))
+    assert not together > 0.25
 
 
 def test_decay_lengths_are_those_of_known_curves() -> None:

@@ -33,6 +33,22 @@ def length_exponent(nu: float, z: float) -> float:
     return nu / (1 + nu * z)
 
 
+def critical_level(frozen: float, rate: Float[Array, "*rate"]) -> Float[Array, "*rate"]:
+    r"""Return the noise level at which a quench itself turns critical, $\sigma_c\sqrt{1 + 1/R}$.
+
+    In the units of the noise, $u = x/\sigma$, a quench is Langevin dynamics with $(1 + 1/R)\,D$ in place of D. Where D
+    is linear, $|\Omega|\,u/\sigma$, that is the frozen dynamics at $\sigma/\sqrt{1 + 1/R}$; where it is saturated, and
+    knows signs alone, at $\sigma/(1 + 1/R)$. For large R both are the frozen one.
+
+    Args:
+        frozen: Critical noise level of the frozen score.
+        rate: R.
+
+    Source: paper Eqs. 9 and 58: for R = 1 the zero of the drift, and not of the score.
+    """
+    return np.asarray(frozen * np.sqrt(1 + 1 / rate))
+
+
 class FreezeOut(NamedTuple):
     """Where a quench falls out of equilibrium.
 

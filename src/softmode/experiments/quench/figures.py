@@ -6,10 +6,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from softmode.estimate import Array, Estimate
-from softmode.experiments.quench.analyse import PAPER_RATE, places_of
-from softmode.experiments.quench.found import DECAY, MOMENT, PAPER, SHARE, WALLS, Found
+from softmode.experiments.quench.analyse import PAPER_RATE
+from softmode.experiments.quench.found import DECAY, PAPER, SHARE, WALLS, XI, Found
 from softmode.experiments.quench.theory import Theory
-from softmode.formulas.kibble_zurek import COARSENING
+from softmode.formulas.kibble_zurek import COARSENING, critical_level
 from softmode.plots.fields import COLOURS
 from softmode.plots.palette import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from softmode.runs.run import Run
@@ -34,12 +34,13 @@ def kibble_zurek(run: Run) -> Figure:
     Source: kibble1976; zurek1985; allen1979.
     """
     found = Found.of(run)
-    lengths, theory, places = run.results.values["lengths"], Theory.of(found), places_of(found)
-    way = [(name, MOMENT, rf"$\sigma$ = {found['level'][places[name]]:.3g} ({name})", color)
-            for name, color in (("critical", BLUE), ("beyond", VERMILLION)) if name in places]  # fmt: skip
+    lengths, theory = run.results.values["lengths"], Theory.of(found)
+    way = [(name, XI, label, color) for name, label, color in (
+               ("own", r"$\xi$ at $\sigma_c\sqrt{1+1/R}$", BLUE), ("critical", r"$\xi$ at $\sigma_c$", VERMILLION))
+           if name in lengths]  # fmt: skip
     end = [("end", WALLS, "sites per wall", PURPLE), ("end", DECAY, "1/e of $C(r)$", GREEN),
            ("end", PAPER, r"$\xi_x$ (Eq. 63)", BLUE)]  # fmt: skip
-    drawn = [part for part in ((way, "on the way: second moment of $x$"), (end, "at the end: signs")) if part[0]]
+    drawn = [part for part in ((way, "on the way: correlations of $x$"), (end, "at the end: signs")) if part[0]]
     figure = Figure(figsize=(5.7 * len(drawn) + 0.4, 5.6), layout="constrained")
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for ax, (lines, title) in zip(panels, drawn, strict=True):
@@ -61,8 +62,8 @@ def kibble_zurek(run: Run) -> Figure:
 def collapse(run: Run) -> Figure | None:
     """Draw correlation lengths on the way, as they are and in the units of freeze-out.
 
-    Lengths over R^(nu/(1 + nu z)) against the distance to the critical level times R^(1/(1 + nu z)) are one curve where
-    Kibble and Zurek's scaling holds.
+    Lengths over R^(nu/(1 + nu z)) against the distance to the quench's critical level times R^(1/(1 + nu z)) are one
+    curve where Kibble and Zurek's scaling holds.
 
     Args:
         run: A finished run; nothing is drawn where the critical level was not given, or nothing orders.
@@ -71,29 +72,32 @@ def collapse(run: Run) -> Figure | None:
     """
     found = Found.of(run)
     theory = Theory.of(found)
-    if found.critical is None or np.isnan(theory.exponent):
+    if not len(theory.distances) or np.isnan(theory.exponent):
         return None
     rates, distances = found["rate"], np.log(found["level"] / found.config["critical"])
     near = np.flatnonzero(abs(distances) < theory.distances[0] + 1e-9)
-    curves = np.stack([found.lengths_of(found.curves(int(i)).mean(0))[MOMENT] for i in near], 1)
+    curves = np.stack([found.lengths_of(found.curves(np.full(len(rates), i)).mean(0))[:, XI] for i in near], 1)
     figure = Figure(figsize=(11.8, 5.6), layout="constrained")
     raw, scaled = figure.subplots(1, 2)
     shown = sorted({0, len(rates) // 2, len(rates) - 1})
     for place, color in zip(shown, LINES, strict=True):
         rate, label = rates[place], f"R = {rates[place]:g}"
         raw.plot(distances[near], curves[place], color=color, linewidth=1.8, label=label)
-        scaled.plot(distances[near] * rate ** (theory.exponent / theory.nu), curves[place] / rate**theory.exponent,
-                    color=color, linewidth=1.8, label=label)  # fmt: skip
+        own = np.log(found["level"][near] / critical_level(found.config["critical"], rate))
+        scaled.plot(own * rate ** (theory.exponent / theory.nu), curves[place] / rate**theory.exponent, color=color,
+                    linewidth=1.8, label=label)  # fmt: skip
     raw.plot(theory.distances, theory.lengths, "o", color="black", markersize=5, label="frozen score")
     raw.set_xlabel(r"distance $\log(\sigma/\sigma_c)$ (generation $\rightarrow$)")
     raw.set_ylabel(r"correlation length $\xi$ (sites)")
-    scaled.set_xlabel(rf"$\log(\sigma/\sigma_c)\,R^{{{theory.exponent / theory.nu:.3f}}}$")
+    scaled.set_xlabel(rf"$\log(\sigma/\sigma_c\sqrt{{1+1/R}})\,R^{{{theory.exponent / theory.nu:.3f}}}$")
     scaled.set_ylabel(rf"$\xi\,/\,R^{{{theory.exponent:.3f}}}$ (sites)")
     for ax in (raw, scaled):
         ax.axvline(0, color=GREY, linewidth=1.2, zorder=0)
-        ax.set_yscale("log")
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter("{x:g}")
     raw.set_xlim(distances[near][0], distances[near][-1])
-    scaled.set_xlim(3, -3)
+    scaled.set_xlim(1.5, -1.5)
+    scaled.set_ylim(0.5, 4)
     raw.legend(loc="upper left")
     figure.suptitle(_caption(found), parse_math=False, fontsize="medium", wrap=True)
     return figure

@@ -8,18 +8,17 @@ import numpy as np
 
 from softmode.estimate import Array, Estimate, bootstrap_draws, from_replicates
 from softmode.formulas.kibble_zurek import misfit_probability, power_law
-from softmode.lattice import ReceptiveField
-from softmode.observe.domains import decay_length, wall_spacing, windowed_length
+from softmode.observe.domains import correlation_length, decay_length, wall_spacing
 from softmode.runs.run import Run
 
 # estimators of a length, by what they are called
 ESTIMATORS = {
-    "xi_moment": "second moment of C(r) of x",
+    "xi": "xi of x, 1/S(k) = a(1 + xi^2 k^2)",
     "wall_spacing": "sites per wall of sign D",
     "decay": "1/e of C(r) of sign D",
     "xi_x": "xi_x of sign x (Eq. 63)",
 }
-MOMENT, WALLS, DECAY, PAPER = range(len(ESTIMATORS))
+XI, WALLS, DECAY, PAPER = range(len(ESTIMATORS))
 # a lattice holds a length that is at most this share of its side
 SHARE = 0.1
 # least probability of the misfit of a power law that is believed, and fewest rates of one
@@ -57,18 +56,15 @@ class Found:
     Args:
         config: Its config.
         arrays: Arrays by name, coordinates among them.
-        field: Its receptive field.
     """
 
     config: dict[str, Any]
     arrays: dict[str, Array]
-    field: ReceptiveField
 
     @classmethod
     def of(cls, run: Run) -> "Found":
         """Return that of a run."""
-        arrays = {str(name): run.dataset[name].to_numpy() for name in run.dataset.variables}
-        return cls(run.config, arrays, ReceptiveField.parse(run.config["receptive_field"], run.config["dimensions"]))
+        return cls(run.config, {str(name): run.dataset[name].to_numpy() for name in run.dataset.variables})
 
     def __getitem__(self, name: str) -> Array:
         """Return an array."""
@@ -79,41 +75,51 @@ class Found:
         """Sides of the lattice."""
         return (int(self.config["size"]),) * int(self.config["dimensions"])
 
-    @property
-    def least(self) -> int:
-        """Distance within which the model itself correlates sites: two patches."""
-        return 2 * max(self.field.extent)
-
-    @property
-    def critical(self) -> int | None:
-        """Place of the critical level, if it is known."""
-        if self.config["critical"] is None:
-            return None
-        return int(np.argmin(abs(np.log(self["level"] / self.config["critical"]))))
-
-    def curves(self, level: int) -> Array:
-        """Return everything that lengths are made of at a level, [trajectory, rate, column]."""
+    def curves(self, places: Array) -> Array:
+        """Return everything that lengths are made of at a level of each rate, [trajectory, rate, column]."""
         parts = [self["correlation"], self["domain_correlation"], self["defects"][..., None],
                  self["xi_sign"][..., None]]  # fmt: skip
-        return np.concatenate([part[:, :, level].astype(float) for part in parts], -1)
+        rates = np.arange(len(places))
+        return np.concatenate([part[:, rates, places].astype(float) for part in parts], -1)
 
     def lengths_of(self, means: Array) -> Array:
-        """Return every estimator's length of mean curves [*batch, column], [estimator, *batch]."""
+        """Return every estimator's length of mean curves [*batch, column], [*batch, estimator]."""
         distances = self["correlation"].shape[-1]
         return np.stack([
-            windowed_length(means[..., :distances], self.shape, self.least),
+            correlation_length(means[..., :distances], self.shape),
             wall_spacing(means[..., -2], len(self.shape)),
             decay_length(means[..., distances : 2 * distances]),
             means[..., -1],
-        ])  # fmt: skip
+        ], -1)  # fmt: skip
 
-    def at(self, level: int) -> "Lengths":
-        """Return the lengths at a level, with their errors by the bootstrap over trajectories."""
-        curves = self.curves(level)
-        draws = bootstrap_draws(len(curves))
-        values = self.lengths_of(curves.mean(0))
-        replicates = np.stack([self.lengths_of(curves[draw].mean(0)) for draw in draws])
-        return Lengths(values, replicates, len(curves), self["rate"], SHARE * self.config["size"])
+    def at(self, levels: float | Array) -> "Lengths":
+        """Return the lengths at a noise level, or one of each rate, with their errors by the bootstrap.
+
+        Between levels that were measured by interpolation of logarithms.
+        """
+        rates, measured = self["rate"], -np.log(self["level"])
+        wanted = -np.log(np.broadcast_to(levels, rates.shape))
+        places = np.interp(wanted, measured, np.arange(len(measured)))
+        # a level that was measured is one, whatever the rounding
+        places = np.where(abs(places - places.round()) < 1e-6, places.round(), places)
+        below, above = np.floor(places).astype(int), np.ceil(places).astype(int)
+        draws = bootstrap_draws(self["defects"].shape[0])
+
+        def lengths(which: Array) -> tuple[Array, Array]:
+            curves = self.curves(which)
+            resampled = np.stack([curves[draw].mean(0) for draw in draws])
+            return self.lengths_of(curves.mean(0)), self.lengths_of(resampled)
+
+        value, replicates = lengths(below)
+        if (above > below).any():
+            share, further = (places - below)[:, None], lengths(above)
+            with np.errstate(divide="ignore"):
+                value, replicates = (
+                    np.exp((1 - share) * np.log(one) + share * np.log(other))
+                    for one, other in zip((value, replicates), further, strict=True)
+                )
+        most = SHARE * self.config["size"]
+        return Lengths(value.T, replicates.swapaxes(1, 2), len(self["defects"]), rates, most)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,12 @@ from softmode.estimate import Array, Estimate
 from softmode.experiments.quench.found import Found
 from softmode.experiments.quench.frozen import EVERY, SIDE, STEP
 from softmode.formulas.kibble_zurek import COARSENING, ISING, FreezeOut, freeze_out, length_exponent
-from softmode.observe.domains import decay_length, windowed_length
+from softmode.observe.domains import correlation_length, decay_length
 
 # standard errors within which an exponent is a theory's, and share of the gap between both that these may be
 NEAR, SHARP = 2, 0.5
+# what corrections to scaling move an exponent by, from one estimator of a length to another
+CORRECTIONS = 0.025
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +40,13 @@ class Theory:
         """Return that of a run."""
         nu, z = ISING.get(found.config["dimensions"], (math.nan, math.nan))
         nothing = np.empty(0)
-        if found.critical is None:
+        if found.config["critical"] is None:
             return cls(nu, z, nothing, nothing, nothing)
         distances = np.log(found["frozen"] / found.config["critical"])
         correlation = found["frozen_correlation"].mean(0)
         shape = (min(found.config["size"], SIDE),) * len(found.shape)
         times = decay_length(found["memory"].mean(0)) * EVERY * STEP
-        return cls(nu, z, distances, times, windowed_length(correlation, shape, found.least))
+        return cls(nu, z, distances, times, correlation_length(correlation, shape))
 
     @property
     def exponent(self) -> float:
@@ -57,11 +59,12 @@ class Theory:
         return self.exponent, COARSENING
 
     def verdict(self, estimate: Estimate) -> str:
-        """Return which exponent of theory is within two standard errors of one, or where else it is.
+        """Return which exponent of theory is within two standard errors of one, or 0.025, or where else it is.
 
         Undecided where two standard errors are more than half of what the two differ by.
         """
-        zurek, coarsening = (abs(estimate.value - each) <= NEAR * estimate.stderr for each in self.both)
+        reach = max(NEAR * estimate.stderr, CORRECTIONS)
+        zurek, coarsening = (abs(estimate.value - each) <= reach for each in self.both)
         if math.isnan(self.exponent):
             return "coarsening" if coarsening else "not coarsening"
         if not NEAR * estimate.stderr <= SHARP * (COARSENING - self.exponent):
