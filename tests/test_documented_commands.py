@@ -42,6 +42,7 @@ TINY = {
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
     "dictionary": "--disorder 2 --replicas 4 --sizes 8 12 --steps 170 --t-max 8 --waits 0.4 2",
+    "equilibrium": "--sizes 8,10,12 --error 0.19 --receptive-field box:3",
     "quench": "--rates 0.5,1,2 --size 16 --trajectories 2 --step 1",
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
@@ -77,7 +78,7 @@ def missing(words: list[str]) -> str:
         except ValueError:
             return "Fashion-MNIST"
         return ""
-    if words[0] in ("patch", "theory", "models", "validate", "dictionary", "quench"):
+    if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium", "quench"):
         return ""
     family, _, source = words[1].partition(":")
     if source:

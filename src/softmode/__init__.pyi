@@ -32,6 +32,7 @@ from .exact.patch import full_dispersion as full_dispersion
 from .experiments.call import attention as attention
 from .experiments.call import clones as clones
 from .experiments.call import dictionary as dictionary
+from .experiments.call import equilibrium as equilibrium
 from .experiments.call import information as information
 from .experiments.call import instability as instability
 from .experiments.call import open as open

@@ -16,6 +16,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "disorder": 32, "replicas": 8, "sizes": (16, 32, 64), "schedule": "vp:1", "t_max": 12.0, "t_min": 0.01,
         "steps": 400, "level": 0.2, "waits": (4.0, 40.0, 200.0), "block": 4, "out": "runs/dictionary",
     },
+    "equilibrium": COMPUTE | {
+        "receptive_field": "box:5", "dimensions": 2, "dictionary": "two-state", "schedule": "vp:1",
+        "sizes": (16, 24, 32, 48, 64), "error": 0.01, "minutes": 60.0, "step": 0.5, "sigma_range": "", "block": 1,
+        "out": "runs/equilibrium",
+    },
     "theory": {
         "receptive_field": "box:5", "dimensions": 2, "schedule": "vp:1", "dictionary": "two-state", "seed": 0,
     },

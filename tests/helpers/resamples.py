@@ -7,6 +7,7 @@ import pytest
 from softmode import critical
 from softmode.estimate import bootstrap, bootstrap_draws
 from softmode.experiments.clones import analyse as clones
+from softmode.experiments.equilibrium import lattice_stages
 from softmode.experiments.information import analyse as information
 from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
@@ -23,3 +24,13 @@ def few_resamples(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(probe, "bootstrap", lambda curves, statistic, resamples: bootstrap(curves, statistic, 50))
     patch.setattr(decided, "bootstrap", partial(bootstrap, resamples=200))
     patch.setattr(softness, "NULLS", 19)
+    short_stages(patch)
+
+
+def short_stages(patch: pytest.MonkeyPatch) -> None:
+    """Make the stages of a lattice's equilibrium short: what they find is tested by itself."""
+    patch.setattr(lattice_stages, "COARSE", 64)
+    for stage, points, rounds in (("coarse", 6, 2), ("half", 3, 2), ("main", 3, 3)):
+        patch.setitem(lattice_stages.POINTS, stage, points)
+        patch.setitem(lattice_stages.ROUNDS, stage, rounds)
+    patch.setattr(lattice_stages, "LEAST", 20)

@@ -214,8 +214,8 @@ def _constants(model: PatchModel) -> tuple[Any, ...]:
             minus.append(_NEVER)
     kernels = np.array(list(place))
     return (
-        reach, False, offsets, kernels.astype(np.float32).ravel(), np.array(plus, np.float32), np.array(minus, np.float32),
-        kernels[:, field.centre].astype(np.float32),
+        reach, False, offsets, kernels.astype(np.float32).ravel(), np.array(plus, np.float32),
+        np.array(minus, np.float32), kernels[:, field.centre].astype(np.float32),
         ((kernels**2).sum(1) / 2 - norms.min()).astype(np.float32),
     )  # fmt: skip
 
@@ -246,7 +246,7 @@ def _compiled(
     # replicas that go together: as many as make long rows, and leave work for every thread
     together = max(1, min(-(-len(x) // threads), ROW // sides[2]))
     chunks = [slice(at, min(at + together, len(x))) for at in range(0, len(x), together)]
-    pieces = _pieces(sides, max(1, threads // len(chunks)))
+    pieces = _pieces(sides, 1 if times else max(1, threads // len(chunks)))
     coefficients = np.stack([steps.sigma**-2.0, steps.before, steps.keep, steps.pull, steps.after], 1)
     coefficients = coefficients.astype(np.float32)
     series, waves = np.empty((len(x), times, 2)), _waves(sides)
@@ -261,23 +261,19 @@ def _compiled(
         state = state.copy() if np.shares_memory(state, x.numpy()) else state
         other = np.empty_like(state)
         reach, box, kernels = constants[0], constants[2], constants[4].size // constants[3].shape[0]
+        columns, measured = np.empty((5, shape[2]), np.float32), np.empty((times, count, 2))
 
-        def part(old: Array, new: Array, k: int, low: int, high: int) -> None:
+        def run(old: Array, new: Array, low: int, high: int, rows: Array, start: int) -> None:
             work = patch_kernel.workspace(shape, reach, box, kernels, gaussian)
-            patch_kernel.step_band(old, new, shape, low, high, work, *constants, coefficients[k], streams,
-                                   np.uint32(first + k), gaussian)  # fmt: skip
+            patch_kernel.run(old, new, shape, low, high, work, *constants, rows, streams, start, gaussian, waves,
+                             columns, measured)  # fmt: skip
 
-        work = patch_kernel.workspace(shape, reach, box, kernels, gaussian)
-        own = (shape, work, *constants, coefficients, streams, first, gaussian)
-        if times:
-            columns, measured = np.empty((5, shape[2]), np.float32), np.empty((times, count, 2))
-            patch_kernel.follow_replicas(state, other, *own, waves, columns, measured)
+        if len(pieces) == 1:
+            run(state, other, *pieces[0], coefficients, first)
             series[chosen] = measured.swapaxes(0, 1)
-        elif len(pieces) == 1:
-            patch_kernel.run_replicas(state, other, *own)
         else:
             for k in range(len(steps)):
-                _each(part, [(state, other, k, *piece) for piece in pieces], threads)
+                _each(run, [(state, other, *piece, coefficients[k : k + 1], first + k) for piece in pieces], threads)
                 state, other = other, state
         last[chosen] = state.reshape(-1, count).T
 

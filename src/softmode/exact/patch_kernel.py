@@ -7,9 +7,9 @@ arithmetic over flat arrays, from a place in each, which is unsigned so that no 
 replicas go together, interleaved at every site, so that rows are long: n2 and all distances along the last axis are
 then as many times larger.
 """
-# mypy: disable-error-code="no-untyped-def, call-overload"
+# mypy: disable-error-code="untyped-decorator"
 
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
@@ -29,6 +29,7 @@ SMALLEST = np.float32(-87)
 
 
 @njit(inline="always")
+@no_type_check
 def _philox(c0, c1, c2, c3, k0, k1):
     for _ in range(ROUNDS):
         p0, p1 = M0 * np.uint64(c0), M1 * np.uint64(c2)
@@ -39,11 +40,13 @@ def _philox(c0, c1, c2, c3, k0, k1):
 
 
 @njit(inline="always")
+@no_type_check
 def _point(half):
     return POINT if half < PLUS else (-POINT if half >= MINUS else np.float32(0))
 
 
 @njit(inline="always")
+@no_type_check
 def _exp(y):
     """Return e^y, y in [-87, 87], by Taylor's series on half a factor of 2."""
     n = np.float32(np.rint(y * LOG2_E))
@@ -60,12 +63,14 @@ def _exp(y):
 
 
 @njit(inline="always")
+@no_type_check
 def _tanh(z):
     z = np.float32(9) if z > np.float32(9) else (np.float32(-9) if z < np.float32(-9) else z)
     return np.float32(1) - np.float32(2) / (_exp(np.float32(2) * z) + np.float32(1))
 
 
 @njit(inline="always")
+@no_type_check
 def _log(u):
     """Return log u of a positive normal number, by the series of artanh on [1/sqrt 2, sqrt 2]."""
     bits = np.float32(u).view(np.uint32)
@@ -86,6 +91,7 @@ def _log(u):
 
 
 @njit(inline="always")
+@no_type_check
 def _cos_sin(v):
     """Return cos and sin of 2 pi v, v in [0, 1), by Taylor's series on an eighth of a turn to either side."""
     quarter = np.float32(np.rint(v * np.float32(4)))
@@ -111,6 +117,7 @@ def _cos_sin(v):
 
 
 @njit(inline="always")
+@no_type_check
 def _pair(a, b):
     u = (np.float32(np.int32(a >> np.uint32(8))) + np.float32(0.5)) * UNIT
     v = np.float32(np.int32(b >> np.uint32(8))) * UNIT
@@ -120,6 +127,7 @@ def _pair(a, b):
 
 
 @njit(**ROW)
+@no_type_check
 def _gaussian_rows(out, group, step, streams, n):
     """Write the numbers of four rows."""
     for i in range(n):
@@ -129,6 +137,7 @@ def _gaussian_rows(out, group, step, streams, n):
 
 
 @njit(**ROW)
+@no_type_check
 def _three_point_rows(out, group, step, streams, n):
     """Write the numbers of eight rows."""
     for i in range(n):
@@ -140,6 +149,7 @@ def _three_point_rows(out, group, step, streams, n):
 
 
 @njit(**ROW)
+@no_type_check
 def _add_noise(y, at, kept, kept_at, x, x_at, xi, xi_at, before, below, above, n):
     """Write x + before xi into a row with room for its periodic images at both ends, and keep xi."""
     inner = at + below
@@ -154,6 +164,7 @@ def _add_noise(y, at, kept, kept_at, x, x_at, xi, xi_at, before, below, above, n
 
 
 @njit(**ROW)
+@no_type_check
 def _add_shifted(out, at, a, start, places, n):
     """Write the sum of rows of one array from some places after the start, as many at a time as a box often has."""
     count = places.size
@@ -181,6 +192,7 @@ def _add_shifted(out, at, a, start, places, n):
 
 
 @njit(**ROW)
+@no_type_check
 def _add_weighted(out, at, a, places, weights, first, n):
     """Write the weighted sum of rows of one array that begin at some places, five at a time."""
     for i in range(n):
@@ -203,6 +215,7 @@ def _add_weighted(out, at, a, places, weights, first, n):
 
 
 @njit(**ROW)
+@no_type_check
 def _finish_two_state(out, at, total, y, y_at, xi, xi_at, gain, keep, pull, after, n):
     for i in range(n):
         mean = _tanh(gain * total[i])
@@ -210,12 +223,14 @@ def _finish_two_state(out, at, total, y, y_at, xi, xi_at, gain, keep, pull, afte
 
 
 @njit(**ROW)
+@no_type_check
 def _finish(out, at, mean, y, y_at, xi, xi_at, keep, pull, after, n):
     for i in range(n):
         out[np.uintp(at + i)] = keep * y[np.uintp(y_at + i)] + pull * mean[i] + after * xi[np.uintp(xi_at + i)]
 
 
 @njit(**ROW)
+@no_type_check
 def _posterior_mean(mean, below, highest, overlaps, plus, minus, centre, norms, gain, n):
     """Write E[p(0)] of patterns and their flips, of overlaps [kernel site]; `below` and `highest` are for work.
 
@@ -246,6 +261,7 @@ def _posterior_mean(mean, below, highest, overlaps, plus, minus, centre, norms, 
 
 
 @njit(**FAST)
+@no_type_check
 def workspace(shape, reach, box, kernels, gaussian):
     """Return the arrays in which a band is worked on: rings of slabs, of their noise and sums; rows."""
     _, n1, n2 = shape
@@ -256,9 +272,10 @@ def workspace(shape, reach, box, kernels, gaussian):
     return padded, xi, drawn, sums, across, np.empty(kernels * n2, np.float32), np.empty((3, n2), np.float32)
 
 
-@njit(**FAST)
-def step_band(x, out, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients,
-              streams, step, gaussian):  # fmt: skip
+@njit(**ROW)
+@no_type_check
+def step_band(x, out, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
+              coefficients, streams, step, gaussian):  # fmt: skip
     """Write one step of slabs first to last.
 
     Args:
@@ -308,8 +325,8 @@ def step_band(x, out, shape, first, last, work, reach, stride, box, offsets, wei
                 else:
                     _three_point_rows(drawn, np.uint32(group), step, streams, n2)
             y_at = (slot * high + below1 + j) * wide
-            _add_noise(padded, y_at, xi, (slot * n1 + j) * n2, x, row * n2, drawn, (row & (together - 1)) * n2, before, below2,
-                       above2, n2)  # fmt: skip
+            _add_noise(padded, y_at, xi, (slot * n1 + j) * n2, x, row * n2, drawn, (row & (together - 1)) * n2, before,
+                       below2, above2, n2)  # fmt: skip
             if box and n1 == 1:
                 _add_shifted(sums, slot * n2, padded, y_at, along, n2)
             elif box:
@@ -352,18 +369,7 @@ def step_band(x, out, shape, first, last, work, reach, stride, box, offsets, wei
 
 
 @njit(**FAST)
-def run_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
-                first, gaussian):  # fmt: skip
-    """Take replicas through all steps, between two buffers by turns; the last state ends in x."""
-    for k in range(coefficients.shape[0]):
-        step_band(x, other, shape, 0, shape[0], work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
-                  coefficients[k], streams, np.uint32(first + k), gaussian)  # fmt: skip
-        x, other = other, x
-    if coefficients.shape[0] % 2 == 1:
-        other[:] = x
-
-
-@njit(**FAST)
+@no_type_check
 def order_parameter(x, shape, stride, waves, columns, out):
     """Write m and the mean over the axes of S(k_min), of every replica.
 
@@ -405,10 +411,24 @@ def order_parameter(x, shape, stride, waves, columns, out):
 
 
 @njit(**FAST)
-def follow_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
-                   first, gaussian, waves, columns, series):  # fmt: skip
-    """Take replicas through the same steps again and again, and measure it after each time: m and S(k_min)."""
-    for k in range(series.shape[0]):
-        run_replicas(x, other, shape, work, reach, stride, box, offsets, weights, plus, minus, centre, norms, coefficients, streams,
-                    first + k * coefficients.shape[0], gaussian)  # fmt: skip
-        order_parameter(x, shape, stride, waves, columns, series[k])
+@no_type_check
+def run(x, other, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
+        coefficients, streams, step, gaussian, waves, columns, series):  # fmt: skip
+    """Take replicas through all steps, between two buffers by turns, so that the last state ends in x.
+
+    Where there is a series, the steps are taken once for each of its times, and the state is measured after each.
+    Where not all slabs are asked for, one step of them is written to `other`, and no more.
+    """
+    if last - first < shape[0]:
+        step_band(x, other, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
+                  coefficients[0], streams, np.uint32(step), gaussian)  # fmt: skip
+        return
+    count = coefficients.shape[0]
+    for k in range(count * max(series.shape[0], 1)):
+        step_band(x, other, shape, first, last, work, reach, stride, box, offsets, weights, plus, minus, centre, norms,
+                  coefficients[k % count], streams, np.uint32(step + k), gaussian)  # fmt: skip
+        x, other = other, x
+        if series.shape[0] and (k + 1) % count == 0:
+            order_parameter(x, shape, stride, waves, columns, series[k // count])
+    if count * max(series.shape[0], 1) % 2 == 1:
+        other[:] = x

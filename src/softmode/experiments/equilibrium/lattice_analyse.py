@@ -1,4 +1,4 @@
-"""Whether a frozen patch model orders, where, and whether it does so as the Ising model: the answer of a lattice run."""
+"""Whether a frozen patch model orders, where, and whether as the Ising model does."""
 
 import math
 
@@ -13,7 +13,7 @@ from softmode.runs.run import Run
 # standard errors within which a value agrees with another
 AGREE = 4.0
 # share of a value that its standard error may reach in a verdict
-SHARP = 0.1
+SHARP = 0.05
 NAMES = {
     "U4": ("U4_star", "Binder's cumulant at t_c", "binder1981"),
     "xi/L": ("xi_star", "second-moment length over the side at t_c", "binder1981"),
@@ -57,9 +57,14 @@ def _model(found: Found) -> str:
 
 def _nothing(found: Found) -> Results:
     ends = order_at_ends(found.quoted or [point for row in found.seen.points for point in row])
+    what = (
+        "curves of xi/L of different sides do not cross"
+        if found.quoted
+        else f"no series is {LEAST_TIMES} autocorrelation times long"
+    )
     answer = (
-        f"The frozen score of the {_model(found)} has no transition between times {found.seen.times.min():.3g} and "
-        f"{found.seen.times.max():.3g}: curves of U4 of different sides do not cross; {ends[0]}; {ends[1]}."
+        f"The frozen score of the {_model(found)} has no transition that this run shows, between times "
+        f"{found.seen.times.min():.3g} and {found.seen.times.max():.3g}: {what}; {ends[0]}; {ends[1]}."
     )
     return Results(answer, tables={"sides": _sides(found)}, notes=_notes(found),
                    values={"tree": landau.critical_time(found.process, found.omega)})  # fmt: skip
@@ -116,8 +121,9 @@ def _class(found: Found) -> Table:
     for name, estimate in found.universal().items():
         known = reference.get(name, math.nan)
         away = (estimate.value - known) / estimate.stderr
-        rows.append((name if name not in ("U4", "xi/L") else f"{name} at t_c", estimate, estimate.interval,
-                     f"{known:.5g}" if math.isfinite(known) else "", f"{away:+.1f}" if math.isfinite(away) else ""))  # fmt: skip
+        known_text, away_text = (f"{known:.5g}", f"{away:+.1f}") if math.isfinite(known) else ("", "")
+        label = f"{name} at t_c" if name in ("U4", "xi/L") else name
+        rows.append((label, estimate, estimate.interval, known_text, away_text))
     fit = found.fit
     assert fit is not None
     note = (

@@ -107,12 +107,11 @@ class Found:
     @cached_property
     def fits(self) -> list[ScalingFit]:
         """The joint fit of U4 and xi/L, with ever more of the smallest sides left out; none where nothing crosses."""
-        curves = self.curves.select("U4", "xi/L")
-        if not any(each.cross for each in ends(curves, "U4")):
-            return []
         try:
-            return scan(curves, OMEGA.get(self.dimensions))
-        except ValueError:
+            curves = self.curves.select("U4", "xi/L")
+            crossed = any(each.cross for each in ends(curves, "xi/L"))
+            return scan(curves, OMEGA.get(self.dimensions)) if crossed else []
+        except ValueError:  # too few points that can be quoted, or no critical point among them
             return []
 
     @cached_property

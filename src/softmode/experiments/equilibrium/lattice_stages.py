@@ -5,7 +5,7 @@ the step; `main` measures all sides, as long as the wanted error needs by what `
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,8 +18,8 @@ from softmode.finite_size.moments import Moments
 
 Stage = Literal["coarse", "half", "main"]
 # points of each stage, and rounds, each of two replicas from opposite starts
-POINTS: Mapping[Stage, int] = {"coarse": 24, "half": 7, "main": 7}
-ROUNDS: Mapping[Stage, int] = {"coarse": 4, "half": 8, "main": 16}
+POINTS: dict[Stage, int] = {"coarse": 24, "half": 7, "main": 7}
+ROUNDS: dict[Stage, int] = {"coarse": 4, "half": 8, "main": 16}
 REPLICAS = 2
 # units of every error: blocks of a replica's series
 BLOCKS = 8

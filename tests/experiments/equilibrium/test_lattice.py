@@ -1,0 +1,194 @@
+"""Finite-size runs of frozen patch models: their stages, what they find, and what they refuse."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.errors import refused
+from softmode.exact.patch_dynamics import TwoStatePatch
+from softmode.experiments.call import call, experiment, plan
+from softmode.experiments.equilibrium import lattice_stages
+from softmode.experiments.equilibrium.lattice_found import Found
+from softmode.experiments.equilibrium.lattice_measure import _moments
+from softmode.experiments.equilibrium.lattice_stages import Seen, coarse_work, near, planned, transition
+from softmode.finite_size.moments import Moments
+from softmode.runs.run import Run
+
+RNG = np.random.default_rng(0)
+
+
+def seen(times: np.ndarray, binder: Sequence[np.ndarray], sides: tuple[int, ...] = (8, 12, 16)) -> Seen:
+    """Return a stage whose points have some U4, with m^2 = 1."""
+    points = [
+        [
+            Moments(side, 2, float(t), np.array([1.0, 1.0, 3 * (1 - u), 0.5]) * (1 + 0.01 * RNG.normal(size=(40, 4))))
+            for t, u in zip(times, values, strict=True)
+        ]
+        for side, values in zip(sides, binder, strict=True)
+    ]
+    count = len(sides)
+    return Seen(sides, np.tile(times, (count, 1)), points, np.full((count, len(times)), 100.0), np.full(count, 1e5))
+
+
+def falling(times: np.ndarray, t_c: float, sides: tuple[int, ...] = (8, 12, 16)) -> list[np.ndarray]:
+    """Return curves of U4 that cross at t_c with 0.61."""
+    return [0.33 - 0.33 * np.tanh((times - t_c) * side - 1.25) for side in sides]
+
+
+def test_the_search_finds_where_curves_cross() -> None:
+    times = np.linspace(0.4, 3.0, 24)
+    for t_c in (1.0, 1.7):
+        found = transition(seen(times, falling(times, t_c)))
+        assert found is not None
+        centre, width = found
+        assert centre == pytest.approx(t_c, abs=0.12)
+        # U4 of the smallest side falls to a half so far beyond
+        edge = t_c + (math.atanh((0.33 - 0.5) / 0.33) + 1.25) / 8
+        assert centre + width == pytest.approx(edge, abs=0.1)
+
+
+def test_no_transition_is_found_where_there_is_none() -> None:
+    times = np.linspace(0.4, 3.0, 24)
+    for values in (np.full(24, 0.66), np.full(24, 0.01), 0.66 - 0.2 * times / 3):
+        assert transition(seen(times, [values] * 3)) is None
+    # as in a chain: the larger side has less order at all times
+    assert transition(seen(times, [0.6 - 0.1 * s * times / 3 for s in (1.0, 2.0, 3.0)])) is None
+
+
+def test_windows_shrink_with_the_side() -> None:
+    times = near(1.6, 0.3, (16, 32, 64), 2, 7)
+    assert np.allclose(times.mean(1), 1.6)
+    assert np.allclose(np.ptp(times, axis=1), 0.54 * np.array([1, 0.5, 0.25]))
+    assert np.ptp(near(1.6, 0.3, (16, 32), 3, 7)[1]) == pytest.approx(0.54 * 2 ** (-1 / 0.63))
+
+
+def test_lengths_follow_the_wanted_error() -> None:
+    times = np.linspace(1.4, 1.8, 7)
+    known = seen(times, falling(times, 1.6))
+    wanted = [planned(known, near(1.6, 0.2, (8, 16, 32), 2, 7), (8, 16, 32), error, 1.0, 16) for error in (1e-4, 2e-4)]
+    for fine, coarse in zip(*(np.array(work.steps) for work in wanted), strict=True):
+        assert fine / coarse == pytest.approx(4, rel=0.1)
+    # a side that was not measured takes as much longer as it remembers longer
+    assert wanted[0].steps[2] / wanted[0].steps[1] == pytest.approx(2**2.17, rel=0.1)
+    # half the step takes twice as many
+    finer = planned(known, near(1.6, 0.2, (8, 16), 2, 7), (8, 16), 1e-4, 2.0, 16)
+    assert finer.steps[0] / wanted[0].steps[0] == pytest.approx(2, rel=0.05)
+    # whatever the error, a series is long enough to be quoted
+    short = planned(known, near(1.6, 0.2, (8, 16), 2, 7), (8, 16), 0.1, 1.0, 16)
+    assert min(e * n for e, n in zip(short.every, short.counts, strict=True)) >= lattice_stages.LEAST * 100
+
+
+def test_every_side_of_the_search_has_all_points() -> None:
+    work = coarse_work(np.array([1.0, 2.0]), (8, 12))
+    assert work.times.tolist() == [[1.0, 2.0]] * 2
+    assert work.steps == [lattice_stages.EVERY * lattice_stages.COARSE * 5 // 4] * 2
+
+
+def test_moments_are_those_of_the_state_with_its_own_kick() -> None:
+    """Test m^2, m^4 and S against states to which the kick is really given."""
+    sites, kick, count = 16, 0.7, 400_000
+    m, structure = 0.4, 2.5
+    rng = np.random.default_rng(1)
+    kicked = m + kick * rng.standard_normal(count) / math.sqrt(sites)
+    series = np.array([[[m, structure]]])
+    found = _moments(series, kick, sites)[0, 0]
+    for value, sample in ((found[1], kicked**2), (found[2], kicked**4)):
+        assert abs(value - sample.mean()) < 4 * sample.std() / math.sqrt(count)
+    assert found[0] == pytest.approx(m)
+    assert found[3] == pytest.approx(structure + kick**2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of small lattices, in the default settings but for sides and error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lattice_stages, "COARSE", 1000)
+        patch.setattr(lattice_stages, "LEAST", 60)
+        patch.setitem(lattice_stages.ROUNDS, "half", 4)
+        patch.setitem(lattice_stages.ROUNDS, "main", 8)
+        settings: dict[str, Any] = {"receptive_field": "box:3", "sizes": (6, 9, 12), "error": 0.03}
+        return call(experiment("equilibrium"), tmp_path_factory.mktemp("equilibrium") / "run", **settings)
+
+
+def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
+    results, found = run.results, Found.of(run)
+    t_c, tree = results["t_c"].estimate, results["t_c_tree"].estimate.value
+    assert tree == pytest.approx(math.log(10))
+    # 0.86 with larger sides and small errors
+    assert t_c.value == pytest.approx(0.86, abs=4 * t_c.stderr + 0.05)
+    assert t_c.stderr < 0.05
+    assert results["U4_star"].estimate.value == pytest.approx(0.61, abs=0.05)
+    assert results["t_c"].level == pytest.approx(math.sqrt(math.expm1(t_c.value)))
+    assert (found.lengths >= 50).all()
+    assert all(found.apart(side) < 6 for side in range(3))
+    assert "not at the tree-level 2.303" in results.answer
+
+
+def test_half_a_step_shifts_the_transition_little(run: Run) -> None:
+    shift = run.results["shift"].estimate
+    assert abs(shift.value) < 4 * shift.stderr + 0.02
+    assert 0 < shift.stderr < 0.03
+
+
+def test_figures_are_drawn(run: Run) -> None:
+    for name in run.figures:
+        assert run.figure(name).axes
+    stage = Run(run.directory / "half", run.experiment)
+    assert "stage" in stage.results.answer
+    with refused("nothing to draw"):
+        stage.figure("crossing")
+
+
+def test_a_chain_has_no_transition(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lattice_stages, "COARSE", 500)
+        patch.setattr(lattice_stages, "LEAST", 60)
+        patch.setitem(lattice_stages.ROUNDS, "half", 2)
+        patch.setitem(lattice_stages.ROUNDS, "main", 4)
+        found = call(experiment("equilibrium"), tmp_path / "chain", receptive_field="box:3", dimensions=1,
+                     sizes=(12, 18, 24), error=0.03)  # fmt: skip
+    assert "no transition" in found.results.answer
+    assert "t_c" not in found.results
+    assert "|m|" in found.results.answer
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": (4, 8, 16)}, "receptive_field: spans"),
+        ({"sizes": (16, 8, 32)}, "sizes: got .* expected at least 3 rising"),
+        ({"sizes": (16, 32)}, "sizes: got .* expected at least 3 rising"),
+        ({"step": 3.0}, "step: got 3; .*use 0.5"),
+        ({"sigma_range": "3:1"}, "sigma_range: got .*0.3:20"),
+        ({"sigma_range": "3"}, "sigma_range: got .*0.3:20"),
+        ({"receptive_field": "box:1"}, "receptive_field: got one site"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with refused(message):
+        plan(experiment("equilibrium"), **settings)
+
+
+@pytest.mark.parametrize("levels", ["0.2:0.4", "6:12"])
+def test_a_range_without_a_transition_says_what_the_order_does(levels: str, tmp_path: Path) -> None:
+    with refused(r"sigma_range: got .*, without a transition: .*\|m\| is"):
+        call(experiment("equilibrium"), tmp_path / "run", receptive_field="box:3", sizes=(6, 8, 10), sigma_range=levels)
+    assert not (tmp_path / "run" / "run.zarr").exists()
+
+
+def test_an_error_that_takes_too_long_says_what_can_be_had(tmp_path: Path) -> None:
+    with refused(r"error: got 0.0001, which takes about .* minutes; in the 0.05 of --minutes .* can be had"):
+        call(experiment("equilibrium"), tmp_path / "run", receptive_field="box:3", sizes=(6, 8, 10), error=1e-4,
+             minutes=0.05)  # fmt: skip
+
+
+def test_a_model_is_built_of_what_is_asked_for() -> None:
+    made: Any = plan(experiment("equilibrium"), receptive_field="cross:1")
+    assert isinstance(made.model, TwoStatePatch)
+    assert made.model.receptive_field.size == 5
+    random: Any = plan(experiment("equilibrium"), receptive_field="box:3", dictionary="random:2")
+    assert len(random.model.dictionary.prior) == 4
