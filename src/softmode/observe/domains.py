@@ -54,16 +54,17 @@ def correlation_length(correlation: Float[Array, "*batch distance"], shape: tupl
     """
     dimensions = len(shape)
     k = 2 * math.pi / shape[0] * np.arange(1, 1 + int(HIGHEST * shape[0] / (2 * math.pi)))
-    inverse = 1 / (correlation @ _waves(shape, correlation.shape[-1], k))
+    power = correlation @ _waves(shape, correlation.shape[-1], k)
+    inverse = 1 / np.where(power == 0, np.nan, power)
     square = k**2
     length = np.full(correlation.shape[:-1], START)
-    for _ in range(ROUNDS):
-        weight = k ** (dimensions - 1) / inverse**2 * np.exp(-square * np.square(length)[..., None])
-        weight /= weight.sum(-1, keepdims=True)
-        centred = square - (weight @ square)[..., None]
-        slope = (weight * centred * inverse).sum(-1) / (weight * centred**2).sum(-1)
-        height = (weight * inverse).sum(-1) - slope * (weight @ square)
-        with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for _ in range(ROUNDS):
+            weight = k ** (dimensions - 1) / inverse**2 * np.exp(-square * np.square(length)[..., None])
+            weight /= weight.sum(-1, keepdims=True)
+            centred = square - (weight @ square)[..., None]
+            slope = (weight * centred * inverse).sum(-1) / (weight * centred**2).sum(-1)
+            height = (weight * inverse).sum(-1) - slope * (weight @ square)
             length = (length + np.sqrt(slope / height)) / 2
     return np.asarray(length)
 

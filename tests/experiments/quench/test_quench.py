@@ -1,6 +1,7 @@
 """Quenches whose lengths are known: other samplers, other steps, other blocks, and power laws that are made up."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import softmode as sm
+from helpers import resamples
 from helpers.errors import refused
 from helpers.figures import changed, check_rules, nothing_is_clipped
 from softmode.estimate import Estimate
@@ -20,8 +22,8 @@ from softmode.experiments.quench.theory import Theory
 from softmode.observe.domains import unlike_neighbours, wall_spacing
 from softmode.runs.draw import styled
 
-SMALL: dict[str, Any] = {"rates": (0.5, 1.0, 4.0), "size": 32, "receptive_field": "box:3", "trajectories": 12,
-                         "block": 12, "step": 0.4}  # fmt: skip
+SMALL: dict[str, Any] = {"rates": (0.25, 1.0, 8.0), "size": 48, "receptive_field": "box:3", "trajectories": 16,
+                         "block": 16, "step": 0.4}  # fmt: skip
 
 
 def last_defects(run: sm.Run) -> np.ndarray:
@@ -35,13 +37,20 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(abs(one.mean() - other.mean()) < 4 * error)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_time() -> Iterator[None]:
+    """Freeze scores for little more than the longest lag, and resample little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frozen, "BEFORE", 4.0)
+        patch.setattr(frozen, "DURING", 42.0)
+        resamples.few_resamples(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> sm.Run:
     """A small run with its critical level."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frozen, "BEFORE", 10.0)
-        patch.setattr(frozen, "DURING", 45.0)
-        return sm.quench(**SMALL, critical=1.2, out=tmp_path_factory.mktemp("quench") / "run")
+    return sm.quench(**SMALL, critical=1.2, out=tmp_path_factory.mktemp("quench") / "run")
 
 
 def test_rate_one_is_the_reverse_sde_and_beta_is_no_rate(run: sm.Run) -> None:
@@ -49,8 +58,8 @@ def test_rate_one_is_the_reverse_sde_and_beta_is_no_rate(run: sm.Run) -> None:
     defects = last_defects(run)
     for beta in (1, 4):
         other = sm.patch(
-            size=32, receptive_field="box:3", dictionary="two-state", schedule=f"vp:{beta}", t_max=8 / beta,
-            t_min=1e-3 / beta, steps=300, trajectories=12, block=12, measure_every=300, snapshots=(1e-3 / beta,),
+            size=48, receptive_field="box:3", dictionary="two-state", schedule=f"vp:{beta}", t_max=8 / beta,
+            t_min=1e-3 / beta, steps=300, trajectories=16, block=16, measure_every=300, snapshots=(1e-3 / beta,),
         )  # fmt: skip
         states = torch.from_numpy(other.dataset["snapshots"].to_numpy()[:, -1])[:, None]
         theirs = unlike_neighbours(states).numpy()
@@ -102,9 +111,9 @@ def test_the_answer_says_what_the_tables_hold(run: sm.Run) -> None:
     walls = results.values["lengths"]["end"][WALLS]
     expected = wall_spacing(last_defects(run).mean(0), 2)
     np.testing.assert_allclose([each.value for each in walls], expected)
-    assert any("exceed 0.1 of the side, 32 sites" in note for note in results.notes)
+    assert any("exceed 0.1 of the side, 48 sites" in note for note in results.notes)
     freeze_out = results.tables["freeze_out"].rows
-    assert [row[0] for row in freeze_out] == [0.5, 1.0, 4.0]
+    assert [row[0] for row in freeze_out] == [0.25, 1.0, 8.0]
 
 
 def test_without_the_critical_level_the_end_alone_is_told() -> None:

@@ -77,19 +77,20 @@ def collapse(run: Run) -> Figure | None:
     rates, distances = found["rate"], np.log(found["level"] / found.config["critical"])
     near = np.flatnonzero(abs(distances) < theory.distances[0] + 1e-9)
     curves = np.stack([found.lengths_of(found.curves(np.full(len(rates), i)).mean(0))[:, XI] for i in near], 1)
+    critical = critical_level(found.config["critical"], rates)
     figure = Figure(figsize=(11.8, 5.6), layout="constrained")
     raw, scaled = figure.subplots(1, 2)
     shown = sorted({0, len(rates) // 2, len(rates) - 1})
     for place, color in zip(shown, LINES, strict=True):
         rate, label = rates[place], f"R = {rates[place]:g}"
         raw.plot(distances[near], curves[place], color=color, linewidth=1.8, label=label)
-        own = np.log(found["level"][near] / critical_level(found.config["critical"], rate))
+        own = np.log(found["level"][near] / critical[place])
         scaled.plot(own * rate ** (theory.exponent / theory.nu), curves[place] / rate**theory.exponent, color=color,
                     linewidth=1.8, label=label)  # fmt: skip
     raw.plot(theory.distances, theory.lengths, "o", color="black", markersize=5, label="frozen score")
     raw.set_xlabel(r"distance $\log(\sigma/\sigma_c)$ (generation $\rightarrow$)")
     raw.set_ylabel(r"correlation length $\xi$ (sites)")
-    scaled.set_xlabel(rf"$\log(\sigma/\sigma_c\sqrt{{1+1/R}})\,R^{{{theory.exponent / theory.nu:.3f}}}$")
+    scaled.set_xlabel(rf"$\log[\sigma/(\sigma_c\sqrt{{1+1/R}})]\;R^{{{theory.exponent / theory.nu:.3f}}}$")
     scaled.set_ylabel(rf"$\xi\,/\,R^{{{theory.exponent:.3f}}}$ (sites)")
     for ax in (raw, scaled):
         ax.axvline(0, color=GREY, linewidth=1.2, zorder=0)
