@@ -63,7 +63,7 @@ def test_a_power_law_is_found_with_its_misfit() -> None:
 
 
 def test_a_quench_turns_critical_where_its_own_dynamics_does() -> None:
-    """Tree level: the mode k = 0 of u grows where (1 + 1/R)|Omega|/sigma^2 > 1; for R = 1 the drift of Eq. 58 says so."""
+    """Tree level: the mode k = 0 of u grows where (1 + 1/R)|Omega| > sigma^2; for R = 1 the drift of Eq. 58 says so."""
     rates = np.array([0.5, 1.0, 4.0, 1e9])
     for rate, level in zip(rates, critical_level(5.0, rates), strict=True):
         assert (1 + 1 / rate) * 25 / level**2 == pytest.approx(1)

@@ -39,9 +39,9 @@ def wall_spacing(density: Array, dimensions: int) -> Array:
 def correlation_length(correlation: Float[Array, "*batch distance"], shape: tuple[int, ...]) -> Array:
     r"""Return the second-moment correlation length $\xi$ of $1/S(k) = a\,(1 + \xi^2 k^2)$, fitted to the long waves.
 
-    $S(k) = \sum_r C(r)\,e^{ikr}$, of the isotropic C, over all waves of the lattice up to |k| = 2. Each weighs as many
-    modes as there are, over the square of its error, which is S(k) itself, and $e^{-k^2\xi^2}$, so that the same waves
-    count in units of the length, whatever that is. Distances are rounded to integers, which adds some 0.05 sites.
+    $S(k) = \sum_r C(r)\,e^{ikr}$, of the isotropic C, over the waves of the lattice up to |k| = 2. Each has as weight
+    the number of its modes, $S(k)^2$ for its error, and $e^{-k^2\xi^2}$, so that the same waves count in units of the
+    length, whatever that is. Distances are rounded to integers, which adds some 0.05 sites.
 
     Args:
         correlation: C at r = 0, 1, ..., averaged over the sites of each integer distance.
@@ -54,11 +54,10 @@ def correlation_length(correlation: Float[Array, "*batch distance"], shape: tupl
     """
     dimensions = len(shape)
     k = 2 * math.pi / shape[0] * np.arange(1, 1 + int(HIGHEST * shape[0] / (2 * math.pi)))
-    power = correlation @ _waves(shape, correlation.shape[-1], k)
-    inverse = 1 / np.where(power == 0, np.nan, power)
     square = k**2
     length = np.full(correlation.shape[:-1], START)
     with np.errstate(invalid="ignore", divide="ignore"):
+        inverse = 1 / (correlation @ _waves(shape, correlation.shape[-1], k))
         for _ in range(ROUNDS):
             weight = k ** (dimensions - 1) / inverse**2 * np.exp(-square * np.square(length)[..., None])
             weight /= weight.sum(-1, keepdims=True)
