@@ -18,7 +18,7 @@ BENCHMARKS = {
     "attention_modes.py": [("", ("sigma",))],
     "bad_commands.py": [("", ("bad value", "no such command", "no such option"))],
     "hartree.py": [("", ("3 | cross:1", "2 | box:5", "1 | box:3"))],
-    "ising_scaling.py": [("", ("T_c", "nu", "U4*", "xi/L*", "beta/nu", "gamma/nu", "L >= 6"))],
+    "ising_scaling.py": [("", ("T_c", "nu", "U4*", "xi/L*", "-beta/nu", "gamma/nu", "L >= 6"))],
     "guidance.py": [("", ("begun from twins:", "from the start:"))],
     "hostile_models.py": [("", ("unet.safetensors", "edm2.pkl", "dictionary.npz", "data.npz"))],
     "kills.py": [("", (" patch",))],

@@ -39,10 +39,12 @@ TINY = {
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
     "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
+    "anneal": "--trajectories 10 --steps 5 --window 0.5:10 --correctors 0 1",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
     "dictionary": "--disorder 2 --replicas 4 --sizes 8 12 --steps 170 --t-max 8 --waits 0.4 2",
     "equilibrium": "--sizes 8,10,12 --error 0.19 --receptive-field box:3",
+    "equilibrium --model": "--levels 3 --duration 20 --trajectories 4",
     "quench": "--rates 0.5,1,2 --size 16 --trajectories 2 --step 1",
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
@@ -64,7 +66,8 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] == "window" and Path(words[1]).is_dir():
         return words  # a finished one takes no settings
     device = ["--device", "cpu"] if "--device" in words else []
-    return [*words, *device, *TINY.get(words[0], "").format(out=option(words, "--out")).split()]
+    kind = f"{words[0]} --model" if "--model" in words else words[0]
+    return [*words, *device, *TINY.get(kind, "").format(out=option(words, "--out")).split()]
 
 
 def missing(words: list[str]) -> str:
@@ -80,12 +83,13 @@ def missing(words: list[str]) -> str:
         return ""
     if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium", "quench"):
         return ""
-    family, _, source = words[1].partition(":")
+    named = option(words, "--model", words[1])
+    family, _, source = named.partition(":")
     if source:
         return source.partition(":")[0] if family == "python" else source
     shipped = {path.stem for path in SHIPPED.glob("*.safetensors")} | ALIASES.keys()
-    if words[1] not in shipped and not Path(words[1]).exists():
-        return words[1]
+    if named not in shipped and not Path(named).exists():
+        return named
     return "" if Path(data or ".").exists() else data
 
 

@@ -29,6 +29,7 @@ from .exact.mixture import GaussianMixture as GaussianMixture
 from .exact.patch import PatchDenoiser as PatchDenoiser
 from .exact.patch import TwoStatePatch as TwoStatePatch
 from .exact.patch import full_dispersion as full_dispersion
+from .experiments.call import anneal as anneal
 from .experiments.call import attention as attention
 from .experiments.call import clones as clones
 from .experiments.call import dictionary as dictionary

@@ -107,13 +107,19 @@ TINY = {
         lambda: _guided() | {"centres": 3, "highest": 20.0, "lowest": 0.1, "width": 3.0}, "data", "images.npz",
         _write_images,
     ),
+    "anneal": Tiny(
+        lambda: {"model": corners(), "classifier": nearest(), "window": "0.5:5", "trajectories": 6, "block": 3,
+                 "steps": 7, "correctors": (0, 2)},
+        "data", "images.npz", _write_images,
+    ),
+    "equilibrium": Tiny(
+        lambda: {"model": corners(), "trajectories": 4, "block": 2, "levels": 3, "sigma_range": "0.5:8",
+                 "duration": 20.0, "shells": 2, "classifier": "none"},
+        "data", "images.npz", _write_images,
+    ),
     "dictionary": Tiny(
         lambda: {"patterns": 2, "receptive_field": "box:3", "disorder": 5, "replicas": 4, "sizes": (6, 8), "steps": 170,
                  "t_max": 8.0, "uniform": (0.0, 0.5), "waits": (0.4, 2.0), "block": 2},
-    ),
-    "equilibrium": Tiny(
-        lambda: {"receptive_field": "box:3", "sizes": (6, 8, 10), "error": 0.19, "block": 2}, "dictionary",
-        "dictionary.npz", _write_dictionary,
     ),
     "quench": Tiny(
         lambda: {"rates": (0.5, 1.0, 2.0), "size": 12, "receptive_field": "box:3", "trajectories": 5, "block": 2,

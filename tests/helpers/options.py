@@ -16,11 +16,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "disorder": 32, "replicas": 8, "sizes": (16, 32, 64), "schedule": "vp:1", "t_max": 12.0, "t_min": 0.01,
         "steps": 400, "level": 0.2, "waits": (4.0, 40.0, 200.0), "block": 4, "out": "runs/dictionary",
     },
-    "equilibrium": COMPUTE | {
-        "receptive_field": "box:5", "dimensions": 2, "dictionary": "two-state", "schedule": "vp:1",
-        "sizes": (16, 24, 32, 48, 64), "error": 0.01, "minutes": 60.0, "step": 0.5, "sigma_range": "", "block": 1,
-        "out": "runs/equilibrium",
-    },
     "theory": {
         "receptive_field": "box:5", "dimensions": 2, "schedule": "vp:1", "dictionary": "two-state", "seed": 0,
     },
@@ -70,6 +65,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10,
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
         "block": 20, "centres": 16, "highest": 40.0, "lowest": 0.04, "width": 1.0, "out": "runs/chi",
+    },
+    "anneal": COMPUTE | {
+        "model": REQUIRED, "correctors": (0, 1, 4, 16), "window": "", "steps": 11, "length": 0.2, "trajectories": 40,
+        "labels": (), "classifier": "auto", "data": "", "precision": "full", "block": 20, "out": "runs/anneal",
+    },
+    "equilibrium": COMPUTE | {
+        "model": "", "sigma_range": "", "receptive_field": "box:5", "dimensions": 2, "dictionary": "two-state",
+        "schedule": "vp:1", "sizes": (16, 24, 32, 48, 64), "error": 0.01, "minutes": 60.0, "step": 0.5, "levels": 12,
+        "dynamics": "langevin", "duration": 60.0, "trajectories": 8, "shells": 3, "data": "", "classifier": "auto",
+        "precision": "full", "block": None, "out": "runs/equilibrium",
     },
     "validate": COMPUTE | {
         "nulls": 300, "transitions": 200, "trajectories": 16, "quick": False, "block": 4, "out": "runs/validate",

@@ -52,6 +52,13 @@ class GaussianDenoiser:
         mean = torch.as_tensor(self.mean).to(x)
         return mean + self.jvp(x, sigma, x - mean)
 
+    def log_density(self, x: Tensor, sigma: Tensor | float) -> Float[Tensor, " batch"]:
+        r"""Return $-\frac12\sum_k |\hat x_k - \hat m_k|^2/(S_k + \sigma^2)$, the log-density up to a constant."""
+        axes = tuple(range(-self.spectrum.ndim, 0))
+        waves = torch.fft.fftn(x - torch.as_tensor(self.mean).to(x), dim=axes, norm="ortho").abs().square()
+        variance = self.spectrum + per_sample(sigma, x).square()
+        return -0.5 * (waves / variance.to(x)).flatten(1).sum(1)
+
     def jvp(self, x: Tensor, sigma: Tensor | float, v: Tensor) -> Tensor:
         """Return (dD/dx) v, the Wiener filter applied to v; the state x does not matter."""
         gain = self.gain(per_sample(sigma, x).flatten()).unsqueeze(1).to(x)

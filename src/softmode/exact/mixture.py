@@ -90,3 +90,17 @@ class _MixtureDenoiser:
         variance = self.mixture.spread**2
         gain = (variance / (variance + per_sample(sigma, x).square())).to(x.dtype)
         return mean + gain * (x - mean)
+
+    def log_density(self, x: Tensor, sigma: Tensor | float) -> Float[Tensor, " batch"]:
+        r"""Return the log-density of noisy states up to a constant, [batch].
+
+        $\log\sum_c \pi_c\,e^{-|x - \mu_c|^2/2(s^2 + \sigma^2)}$, or that of the one class.
+        """
+        means, flat = self.mixture.means.to(x).flatten(1), x.flatten(1)
+        variance = (self.mixture.spread**2 + per_sample(sigma, flat).square()).to(x.dtype)
+        logits = -0.5 * (flat[:, None] - means).square().sum(2) / variance
+        if self.label is not None:
+            return logits[:, self.label]
+        if self.mixture.prior is not None:
+            logits = logits + self.mixture.prior.to(x).log()
+        return logits.logsumexp(1)

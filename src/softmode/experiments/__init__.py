@@ -13,6 +13,7 @@ EXPERIMENTS = {
         "clones",
         "pulse",
         "susceptibility",
+        "anneal",
         "patch",
         "dictionary",
         "equilibrium",

@@ -1,1 +1,1 @@
-"""Equilibrium of a score whose noise level is frozen: finite-size scaling of patch models, and trained networks."""
+"""Equilibrium of a score whose noise level is frozen: patch models on lattices of rising side, and trained networks."""

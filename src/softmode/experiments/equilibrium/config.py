@@ -1,24 +1,35 @@
 """What a user of the equilibrium experiment chooses."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
 
 from softmode.bounds import Bounds
-from softmode.settings import Compute, Count, PatchModel, Positive
+from softmode.message import refusal
+from softmode.settings import Compute, Count, PatchModel, Positive, Precision
 
 LatticeSide = Annotated[int, Bounds(2, 2**12)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(PatchModel, Compute):
-    """Freeze a patch model's score, and ask by finite-size scaling at which noise level it orders, and how.
+    """Freeze a score: where does a patch model order, and how, by finite-size scaling? What does a network remember?
 
     Example: softmode equilibrium --receptive-field box:5 --sizes 16,32,64 --error 0.01 --out runs/fss
 
-    The noise levels are chosen by the run itself: first a wide search on small lattices, then half the step on the
-    three smallest, then all sides near the transition. An interrupted run is resumed by the same command.
+    Without --model it is a patch model on lattices of rising side, whose noise levels are chosen by the run itself: a
+    wide search on small lattices, half the step on the three smallest, then all sides near the transition. With --model
+    it is a network: susceptibility, memory and hysteresis at several noise levels. An interrupted run is resumed by the
+    same command.
     """
 
+    model: str = ""
+    """A network: a name of softmode models, a path made by softmode train, or python:module:function (returns a Model);
+    a patch model when left out."""
+    sigma_range: str = ""
+    """Noise levels LOW:HIGH between which the transition is sought, or at which a network is frozen, for example 0.3:6;
+    when left out, from a tenth of the tree-level one to a little above it, and 0.3:20 for a network."""
+    step: Positive = 0.5
+    """Step of the Langevin dynamics, in units of sigma^2; half of it is run besides."""
     dictionary: str = "two-state"
     """two-state (the minimal model), paper (ten patterns, E.1), random:8 (with their flips), or a file.npz with
     patterns and prior."""
@@ -29,10 +40,40 @@ class Config(PatchModel, Compute):
     together."""
     minutes: Positive = 60.0
     """Time that a stage of the run may take; where the error needs more, the command says what can be had."""
-    step: Positive = 0.5
-    """Step of the Langevin dynamics, in units of sigma^2; half of it is run besides, and both are extrapolated."""
-    sigma_range: str = ""
-    """Noise levels between which the transition is sought, for example 0.3:6; from a tenth of the tree-level one to a
-    little above it when left out."""
-    block: Count = 1
-    """Rounds computed and stored together; an interrupted run resumes at its last finished block."""
+    levels: Annotated[int, Bounds(3, 10**4)] = 12
+    """Noise levels of a network, evenly spaced in their logarithm."""
+    dynamics: Literal["langevin", "reverse-sde"] = "langevin"
+    """Of a network: Langevin's on the score, whose equilibrium Sec. 5 defines; or its reverse SDE with the time frozen,
+    at half the temperature."""
+    duration: Positive = 60.0
+    """Time of each chain of a network at each level, in units of sigma^2."""
+    trajectories: Count = 8
+    """Chains of a network from each start."""
+    shells: Annotated[int, Bounds(1, 10**6)] = 3
+    """Highest Fourier shell whose susceptibility is measured on a network."""
+    data: str = ""
+    """The image from which a network's ordered chains start is the first of a file.npz with images [image, channel,
+    sides]; of the model's held-out images when left out."""
+    classifier: str = "auto"
+    """What recognises a network's denoised states: a name or a path of softmode models, or none; auto is that of the
+    data which the model's card names."""
+    precision: Precision = "full"
+    """Floating type inside a network."""
+    block: Count | None = None  # type: ignore[assignment]
+    """Rounds of lattices, or chains of a network, computed and stored together; an interrupted run resumes at its last
+    finished block. 1 and 8 when left out."""
+
+
+# fields that say nothing of a network, and those that say nothing of a patch model
+OF_LATTICES = ("receptive_field", "dimensions", "dictionary", "schedule", "sizes", "error", "minutes")
+OF_NETWORKS = ("levels", "dynamics", "duration", "trajectories", "shells", "data", "classifier", "precision")
+
+
+def check_kind(config: Config) -> None:
+    """Raise a ValueError if a field is set that says nothing of what the run is about."""
+    without = OF_LATTICES if config.model else OF_NETWORKS
+    defaults = {field.name: field.default for field in fields(Config)}
+    for name in without:
+        if getattr(config, name) != defaults[name]:
+            what = "a patch model: leave out --model" if config.model else "a network: name one with --model"
+            raise refusal(f"{name}: got {getattr(config, name)}, which is of {what}, or leave this out")

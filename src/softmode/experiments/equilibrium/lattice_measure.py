@@ -10,7 +10,6 @@ import torch
 from emcee.autocorr import integrated_time
 from torch import Tensor
 
-from softmode.bounds import check
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.exact.dictionary import dictionary_inputs, parse_dictionary
@@ -29,6 +28,7 @@ from softmode.experiments.equilibrium.lattice_stages import (
     coarse_work,
     near,
     planned,
+    refined,
     transition,
 )
 from softmode.finite_size.moments import MOMENTS
@@ -53,13 +53,13 @@ LOWEST, HIGHEST = 0.1, 1.1
 EQUILIBRIUM = Experiment("equilibrium", "softmode.experiments.equilibrium")
 
 
-def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "LatticePlan":
-    """Check a config and build what it describes.
+def prepare(config: Config) -> "LatticePlan":
+    """Build what a checked config describes.
 
     Raises:
         ValueError: If any field is out of range, naming it, its value and the remedy.
     """
-    check(config)
+    config = replace(config, block=config.block or 1)
     field = ReceptiveField.parse(config.receptive_field, config.dimensions)
     if len(config.sizes) < FEW or list(config.sizes) != sorted(set(config.sizes)):
         raise refusal(f"sizes: got {config.sizes}; expected at least {FEW} rising sides, for example 16,24,32")
@@ -192,8 +192,7 @@ class LatticePlan(Plan):
         if self.stage == "half":
             times = self._found(seen)
         else:
-            centre, width = float(seen.times[0].mean()), float(np.ptp(seen.times[0])) / 1.8
-            times = near(centre, width, self.sides, self.config.dimensions, POINTS["main"])
+            times = near(*refined(seen, self.config.dimensions), self.sides, self.config.dimensions, POINTS["main"])
         # the difference of both steps is doubled when they are extrapolated
         finer, error = (2.0, self.config.error / 2) if self.stage == "half" else (0.5, self.config.error)
         work = planned(seen, times, self.sides, error, finer, self.trajectories)

@@ -14,7 +14,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from softmode.estimate import Array
+from softmode.finite_size.curves import Curves
 from softmode.finite_size.moments import Moments
+from softmode.finite_size.scaling import OMEGA, joint_fit
 
 Stage = Literal["coarse", "half", "main"]
 # points of each stage, and rounds, each of two replicas from opposite starts
@@ -35,6 +37,10 @@ Z, NU = 2.17, {1: 1.0, 2: 1.0, 3: 0.63}
 FALL = 0.15
 # U4 to which the window of the smallest side reaches on its disordered side
 EDGE = 0.5
+# ends of a window, in units of its width
+LOW, HIGH = -1.3, 0.9
+# resamples of a fit that only says where to measure
+FEW_RESAMPLES = 50
 
 
 class Work(NamedTuple):
@@ -96,8 +102,8 @@ class Seen:
 
 def coarse_work(times: Float[np.ndarray, " point"], sides: Sequence[int]) -> Work:
     """Return the work of the coarse stage: the same points and length at all of its sides."""
-    count = len(sides)
-    return Work(np.tile(times, (count, 1)), (EVERY,) * count, (COARSE,) * count, (COARSE // 4,) * count)
+    count, length = len(sides), BLOCKS * (COARSE // BLOCKS)
+    return Work(np.tile(times, (count, 1)), (EVERY,) * count, (length,) * count, (COARSE // 4,) * count)
 
 
 def transition(seen: Seen) -> tuple[float, float] | None:
@@ -115,7 +121,8 @@ def transition(seen: Seen) -> tuple[float, float] | None:
     lowest = int(np.argmin(fall))
     low = FALL * fall[lowest]
     before = np.flatnonzero(fall[:lowest] > low)
-    if fall[lowest] > -0.05 or before.size == 0:
+    # order is seen at the lower end, and is lost on the larger side first
+    if fall[lowest] > -0.05 or before.size == 0 or small[: lowest + 1].max() < EDGE:
         return None
     i = int(before[-1])
     share = (fall[i] - low) / (fall[i] - fall[i + 1])
@@ -130,9 +137,27 @@ def transition(seen: Seen) -> tuple[float, float] | None:
 
 
 def near(centre: float, width: float, sides: Sequence[int], dimensions: int, points: int) -> Array:
-    r"""Return times around a transition, [side, point], in windows that shrink as $L^{-1/\nu}$."""
+    r"""Return times around a transition, [side, point], in windows that shrink as $L^{-1/\nu}$.
+
+    They reach farther down than up: on the ordered side U4 changes less, and crossings come from above.
+    """
     scale = (np.array(sides) / sides[0]) ** (-1 / NU[dimensions])
-    return centre + width * scale[:, None] * np.linspace(-0.9, 0.9, points)
+    return np.asarray(centre + width * scale[:, None] * np.linspace(LOW, HIGH, points))
+
+
+def refined(seen: Seen, dimensions: int) -> tuple[float, float]:
+    """Return the time of the transition by the joint fit of a stage, and the width of its window at the smallest side.
+
+    Where the curves do not cross, or cross outside of what was measured, the centre stays.
+    """
+    width = float(np.ptp(seen.times[0])) / (HIGH - LOW)
+    centre = float(seen.times[0, 0]) - LOW * width
+    try:
+        curves = Curves.of([point for row in seen.points for point in row], resamples=FEW_RESAMPLES)
+        at = joint_fit(curves, OMEGA.get(dimensions)).t_c
+    except ValueError:
+        return centre, width
+    return (at.value if at.stderr < width / 2 else centre), width
 
 
 def planned(
