@@ -45,6 +45,7 @@ TINY = {
     "dictionary": "--disorder 2 --replicas 4 --sizes 8 12 --steps 170 --t-max 8 --waits 0.4 2",
     "equilibrium": "--sizes 8,10,12 --error 0.19 --receptive-field box:3",
     "equilibrium --model": "--levels 3 --duration 20 --trajectories 4",
+    "quench": "--rates 0.5,1,2 --size 16 --trajectories 2 --step 1",
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
 }  # fmt: skip
@@ -80,7 +81,7 @@ def missing(words: list[str]) -> str:
         except ValueError:
             return "Fashion-MNIST"
         return ""
-    if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium"):
+    if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium", "quench"):
         return ""
     named = option(words, "--model", words[1])
     family, _, source = named.partition(":")

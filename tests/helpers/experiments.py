@@ -121,6 +121,11 @@ TINY = {
         lambda: {"patterns": 2, "receptive_field": "box:3", "disorder": 5, "replicas": 4, "sizes": (6, 8), "steps": 170,
                  "t_max": 8.0, "uniform": (0.0, 0.5), "waits": (0.4, 2.0), "block": 2},
     ),
+    "quench": Tiny(
+        lambda: {"rates": (0.5, 1.0, 2.0), "size": 12, "receptive_field": "box:3", "trajectories": 5, "block": 2,
+                 "step": 1.0},
+        "dictionary", "dictionary.npz", _write_dictionary,
+    ),
     "validate": Tiny(lambda: {"nulls": 1, "transitions": 2, "quick": True, "block": 1}),
 }  # fmt: skip
 

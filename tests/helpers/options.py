@@ -79,6 +79,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "validate": COMPUTE | {
         "nulls": 300, "transitions": 200, "trajectories": 16, "quick": False, "block": 4, "out": "runs/validate",
     },
+    "quench": COMPUTE | {
+        "rates": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), "size": 256, "trajectories": 16, "critical": None,
+        "receptive_field": "box:5", "dimensions": 2, "dictionary": "two-state", "step": 0.2, "block": 4,
+        "out": "runs/quench",
+    },
     "models": {
     },
     "train": {

@@ -5,12 +5,13 @@ from functools import partial
 import pytest
 
 from softmode import critical
-from softmode.estimate import bootstrap
+from softmode.estimate import bootstrap, bootstrap_draws
 from softmode.experiments.clones import analyse as clones
 from softmode.experiments.equilibrium import lattice_stages
 from softmode.experiments.information import analyse as information
 from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
+from softmode.experiments.quench import found as quench
 from softmode.experiments.window import criteria, decided, softness
 
 
@@ -18,6 +19,7 @@ def few_resamples(patch: pytest.MonkeyPatch) -> None:
     """Make bootstraps of 50 resamples, those of a window's ends of 200, and 19 null models."""
     for module in (critical, clones, information, instability, criteria):
         patch.setattr(module, "bootstrap", partial(bootstrap, resamples=50))
+    patch.setattr(quench, "bootstrap_draws", partial(bootstrap_draws, resamples=50))
     # which takes a number of its own
     patch.setattr(probe, "bootstrap", lambda curves, statistic, resamples: bootstrap(curves, statistic, 50))
     patch.setattr(decided, "bootstrap", partial(bootstrap, resamples=200))

@@ -17,6 +17,7 @@ EXPERIMENTS = {
         "patch",
         "dictionary",
         "equilibrium",
+        "quench",
         "validate",
     )
 }
