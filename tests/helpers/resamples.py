@@ -11,6 +11,10 @@ from softmode.experiments.information import analyse as information
 from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
 from softmode.experiments.window import criteria, decided, softness
+from softmode.experiments.window.quick import QUICK
+
+# the parts of a first answer
+TINY_WINDOW = {"probe": {"steps": 14}, "known": {"levels": 8}, "soft": {"levels": 3}}
 
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
@@ -21,3 +25,9 @@ def few_resamples(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(probe, "bootstrap", lambda curves, statistic, resamples: bootstrap(curves, statistic, 50))
     patch.setattr(decided, "bootstrap", partial(bootstrap, resamples=200))
     patch.setattr(softness, "NULLS", 19)
+
+
+def tiny_windows(patch: pytest.MonkeyPatch) -> None:
+    """Make first answers of windows, `--quick`, of three states and few levels."""
+    for part, settings in QUICK.items():
+        patch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])
