@@ -13,9 +13,10 @@ help: ## print this list
 demo: $(STAMP) ## probe a trained network, write runs/binary and say where its figures are
 	$(BIN)/softmode probe fashion-mnist-binary --out runs/binary
 
-# loadfile: the examples of one page share a namespace, so one worker runs them all.
+# loadfile: the examples of one page share a namespace, so one worker runs them all. Files begin in the order of
+# tests/conftest.py, the longest first, not in that of their numbers of tests.
 test: $(STAMP) ## run the tests and the examples in README.md and docs/
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from PIL import Image
 import softmode as sm
 from softmode.estimate import Estimate
 from softmode.experiments.call import call, experiment
+from softmode.runs import draw
 from softmode.runs.draw import save, styled
 from softmode.runs.run import Run
 
@@ -345,7 +346,7 @@ def copy_figure(run: Run, name: str, to: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         figure = run.figure(name)
         with styled():
-            png = next(path for path in save(figure, Path(folder, name)) if path.suffix == ".png")
+            (png,) = save(figure, Path(folder, name), ("png",))
         if png.stat().st_size > LARGEST:
             Image.open(png).convert("RGB").quantize(256).save(png, optimize=True)
         if png.stat().st_size > LARGEST:
@@ -362,8 +363,10 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="tiny runs that are not kept, to see that it works")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.small and chosen.figures == ROOT / "docs":
-            chosen.figures = Path(folder, "figures")
+        if chosen.small:
+            draw.LAYOUTS = 1
+            if chosen.figures == ROOT / "docs":
+                chosen.figures = Path(folder, "figures")
         out = Path(folder) if chosen.small else chosen.out
         runs, made = dict[str, Run](), dict[str, Run]()
         for name in chosen.only or PARTS:

@@ -11,6 +11,22 @@ torch.set_num_threads(1)
 pytest.register_assert_rewrite("helpers")
 
 
+# files that take longest, longest first: begun last, one of them would keep one of two workers waiting
+LONGEST = (
+    "test_contracts.py",
+    "test_benchmarks.py",
+    "test_documented_commands.py",
+    "test_writers.py",
+    "test_bad_commands.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first; the order within a file and of all others stays."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """Let arrays of the wrong shape through to the checks that users meet; the import hook would stop them first."""

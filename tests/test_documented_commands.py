@@ -11,16 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 import softmode.cli
 from helpers import resamples
 from helpers.documented import PAGES, ROOT, block_commands, blocks, help_commands, inline_commands
+from helpers.drawing import COARSE, quick
 from softmode.cli import main
 from softmode.data import fashion_mnist
 from softmode.experiments.attention import measure, null
-from softmode.experiments.window.quick import QUICK
 from softmode.networks.shipped import ALIASES, SHIPPED
 from softmode.observe import nonlocality
 from softmode.runs import draw, run
@@ -49,8 +47,6 @@ TINY = {
     "train": "--epochs 0.0002 --batch 8",
     "quality": "--images 4 --samples 20",
 }  # fmt: skip
-# the same of the parts of a window
-TINY_WINDOW = {"probe": {"steps": 14}, "known": {"levels": 8}, "soft": {"levels": 3}}
 # what the command would have made first, at full size
 BEFORE = {"susceptibility": "window {model} --out {out}/window --quick --shells 3"}
 # what a command leaves that is no run of its own
@@ -104,13 +100,6 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     return found[0]
 
 
-def quick(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure without the time for print."""
-    path = stem.with_suffix(".png")
-    FigureCanvasAgg(figure).print_png(path)
-    return [path]
-
-
 def few_rows(denoiser: Any, x: torch.Tensor, sigma: float) -> torch.Tensor:
     """Return the Jacobian's first rows, and zeros, which take no time."""
     transposed = torch.func.vjp(lambda z: denoiser(z, sigma), x)[1]
@@ -129,7 +118,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(run, "save", quick)
     resamples.few_resamples(monkeypatch)
-    monkeypatch.setitem(draw.STYLE, "figure.dpi", 20)
+    monkeypatch.setitem(draw.STYLE, "figure.dpi", COARSE)
     monkeypatch.setattr(held_out, "IMAGES", 8)
     monkeypatch.setattr(held_out, "LEVELS", 2)
     monkeypatch.setattr(information, "PATH_LEVELS", 8)
@@ -137,8 +126,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setattr(measure, "dense_jacobian", few_rows)
     monkeypatch.setattr(nonlocality, "DRAWS", 1)
     monkeypatch.setattr(null, "GROUPS", 2)
-    for part, settings in QUICK.items():
-        monkeypatch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])
+    resamples.tiny_windows(monkeypatch)
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

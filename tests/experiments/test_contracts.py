@@ -32,6 +32,7 @@ def few_resamples() -> Iterator[None]:
     """Spend little time on intervals, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         resamples.few_resamples(patch)
+        resamples.tiny_windows(patch)
         yield
 
 
@@ -211,6 +212,9 @@ import json, sys
 from pathlib import Path
 from matplotlib.figure import Figure
 from softmode.experiments.call import looks
+from softmode.runs import draw
+# to lay a figure out again and again until it settles takes most of the time, and has a test of its own
+draw.LAYOUTS = 1
 drawn = {}
 for name in sys.argv[1:]:
     run = looks(name)[-1]

@@ -8,6 +8,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from softmode.cli import main
+from softmode.runs import draw, run
+
+from .drawing import COARSE, quick
 
 # a server that has imported everything forks at once: after imports of seconds no moment would mean anything
 SERVER = multiprocessing.get_context("forkserver")
@@ -23,6 +26,8 @@ def start(arguments: Sequence[str], said: Path, when: float = 0.0) -> BaseProces
 
 
 def _command(arguments: Sequence[str], said: Path, when: float) -> None:
+    # a process of its own: nothing to put back. Figures would take most of its time
+    run.save, draw.STYLE["figure.dpi"] = quick, COARSE
     with said.open("w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(file):
         time.sleep(max(0.0, when - time.time()))
         main(list(arguments))

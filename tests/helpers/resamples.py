@@ -13,6 +13,10 @@ from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
 from softmode.experiments.quench import found as quench
 from softmode.experiments.window import criteria, decided, softness
+from softmode.experiments.window.quick import QUICK
+
+# the parts of a first answer
+TINY_WINDOW = {"probe": {"steps": 14}, "known": {"levels": 8}, "soft": {"levels": 3}}
 
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
@@ -34,3 +38,9 @@ def short_stages(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(lattice_stages.POINTS, stage, points)
         patch.setitem(lattice_stages.ROUNDS, stage, rounds)
     patch.setattr(lattice_stages, "LEAST", 20)
+
+
+def tiny_windows(patch: pytest.MonkeyPatch) -> None:
+    """Make first answers of windows, `--quick`, of three states and few levels."""
+    for part, settings in QUICK.items():
+        patch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])

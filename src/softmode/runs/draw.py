@@ -1,6 +1,6 @@
 """How figures look and how they are written: the same file, byte for byte, whenever they are drawn again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,14 @@ def styled() -> AbstractContextManager[None]:
     return context
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and PDF; each file appears under its name only when it is complete."""
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """Write a figure as PNG and PDF; each file appears under its name only when it is complete.
+
+    Args:
+        figure: The figure.
+        stem: Path of the files without their ending.
+        kinds: Which of them to write.
+    """
     # the canvases draw a figure once, and one for layout and PNG measures its texts once; savefig would take four times
     png = FigureCanvasAgg(figure)
     _settle(figure)
@@ -42,10 +48,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         "pdf": lambda path: FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None}),  # type: ignore[no-untyped-call]
     }
     paths = []
-    for kind, write in writers.items():
+    for kind in kinds:
         path = stem.parent / f"{stem.name}.{kind}"
         with staged(path) as stage:
-            write(stage)
+            writers[kind](stage)
         paths.append(path)
     return paths
 
