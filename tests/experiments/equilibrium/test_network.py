@@ -184,9 +184,9 @@ def test_the_step_is_extrapolated_at_second_order() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"sigma_range": "4:1"}, "sigma_range: got '4:1'; expected LOW:HIGH"),
-        ({"sigma_range": "1"}, "sigma_range: got '1'; expected LOW:HIGH"),
-        ({"sigma_range": "0:2"}, "sigma_range: got '0:2'; expected LOW:HIGH"),
+        ({"sigma_range": "4:1"}, "sigma_range: got '4:1'; expected two rising noise levels"),
+        ({"sigma_range": "1"}, "sigma_range: got '1'; expected two rising noise levels"),
+        ({"sigma_range": "0:2"}, "sigma_range: got '0:2'; expected two rising noise levels"),
         ({"step": 2.0}, "step: got 2; expected above 0 and below 2, .*: use 0.5"),
         ({"duration": 5.0}, "duration: got 5; expected at least 20 in units of sigma\\^2"),
         ({"trajectories": 3}, "trajectories: got 3; expected at least 4"),
@@ -198,12 +198,6 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str, tmp_path
     """In one line, before anything is computed."""
     with refused(words):
         equilibrium(gaussian(), tmp_path, **settings)
-
-
-def test_no_model_is_refused() -> None:
-    """The command without --model."""
-    with refused("model: got nothing; expected a name"):
-        sm.equilibrium()
 
 
 def test_a_level_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
