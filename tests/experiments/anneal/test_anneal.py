@@ -93,16 +93,17 @@ def test_without_correctors_it_is_heun_s_method() -> None:
     assert all(torch.equal(a, b) for a, b in zip(corrected, plain, strict=True))
 
 
-def test_correctors_bring_a_wrong_state_to_the_law_of_its_level() -> None:
+@pytest.mark.parametrize("process", [VE(), VP()])
+def test_correctors_bring_a_wrong_state_to_the_law_of_its_level(process: Process) -> None:
     """A start of three times the width keeps it on the flow; many short correctors leave S + sigma^2, 4 errors."""
     spectrum, sigma = 4.0, 2.0
     denoiser = GaussianDenoiser(torch.full((16, 16), spectrum, dtype=torch.float64))
-    times = torch.tensor([3.0, sigma], dtype=torch.float64)
-    x = 3 * math.sqrt(spectrum + 9) * normal(32, 1, 16, 16)
+    times = process.time(torch.tensor([3.0, sigma], dtype=torch.float64))
+    x = float(process.alpha(times[0])) * 3 * math.sqrt(spectrum + 9) * normal(32, 1, 16, 16)
 
     def variance(count: int) -> float:
         sampler, noise = Corrected(correctors=(0, count), length=0.05), TrajectoryNoise(1, range(32))
-        return float(next(sampler.steps(denoiser, VE(), x, times, noise)).var())
+        return float(next(sampler.steps(denoiser, process, x, times, noise)).var() / process.alpha(times[1]) ** 2)
 
     wrong, right = variance(0), variance(300)
     truth, error = spectrum + sigma**2, math.sqrt(2 / x.numel())

@@ -40,9 +40,9 @@ def effort(run: Run) -> Figure:
     for ax, (name, text) in zip(panels, shown.items(), strict=True):
         _panel(ax, rows, name)
         ax.set_ylabel(text)
-        if name != "recognised" and real[name].value > 0:
+        if np.isfinite(real[name].value):
             ax.axhline(real[name].value, color=ORANGE, linestyle=":", linewidth=2, label="real images", gid="real")
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     figure.suptitle(_caption(run), parse_math=False, fontsize="medium", wrap=True)
     return figure
