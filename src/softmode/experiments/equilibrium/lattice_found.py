@@ -107,6 +107,8 @@ class Found:
     @cached_property
     def fits(self) -> list[ScalingFit]:
         """The joint fit of U4 and xi/L, with ever more of the smallest sides left out; none where nothing crosses."""
+        if not self.quoted:
+            return []
         try:
             curves = self.curves.select("U4", "xi/L")
             crossed = any(each.cross for each in ends(curves, "xi/L"))
