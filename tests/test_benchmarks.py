@@ -20,8 +20,16 @@ BENCHMARKS = {
     "hartree.py": [("", ("3 | cross:1", "2 | box:5", "1 | box:3"))],
     "ising_scaling.py": [("", ("T_c", "nu", "U4*", "xi/L*", "-beta/nu", "gamma/nu", "L >= 6"))],
     "guidance.py": [("", ("begun from twins:", "from the start:"))],
+    "frozen_transitions.py": [("", ("2 | box:3",))],
     "hostile_models.py": [("", ("unet.safetensors", "edm2.pkl", "dictionary.npz", "data.npz"))],
     "kills.py": [("", (" patch",))],
+    "lattice_dynamics.py": [
+        (
+            "",
+            ("  eager, shifted slices", "  softmode, three points", "  softmode, normal", "  eager, unfold",
+             "  eager, conv2d"),
+        )
+    ],
     "patch_sampling.py": [
         ("", ("peak memory", "softmode ", "softmode, measuring", "unfold + einsum", "conv2d", "import softmode adds"))
     ],
