@@ -23,12 +23,12 @@ from softmode.runs.draw import save, styled
 
 # name -> receptive field, dimensions, dictionary, sides, error
 ROWS: dict[str, tuple[str, int, str, tuple[int, ...], float]] = {
-    "cross1": ("cross:1", 2, "two-state", (12, 16, 24, 32, 48), 0.005),
+    "cross1": ("cross:1", 2, "two-state", (12, 16, 24, 32), 0.008),
     "box3": ("box:3", 2, "two-state", (12, 16, 24, 32, 48), 0.005),
     "box5": ("box:5", 2, "two-state", (16, 24, 32, 48, 64, 96), 0.003),
     "box7": ("box:7", 2, "two-state", (16, 24, 32, 48, 64), 0.005),
     "box3d3": ("box:3", 3, "two-state", (6, 8, 12, 16), 0.005),
-    "paper": ("box:5", 2, "paper", (16, 24, 32, 48), 0.006),
+    "paper": ("box:5", 2, "paper", (16, 24, 32), 0.01),
 }
 SMALL = {"box3": ("box:3", 2, "two-state", (6, 8, 10), 0.19)}
 

@@ -118,13 +118,8 @@ class Run:
         return found
 
     def plot(self) -> "Figure":
-        """Draw the main figure, the first one that the run has."""
-        for name in self.figures[:-1]:
-            with styled():
-                found = self.experiment.figures[name](self)
-            if found is not None:
-                return found
-        return self.figure(self.figures[-1])
+        """Draw the main figure."""
+        return self.figure(self.figures[0])
 
     def draw(self) -> list[Path]:
         """Draw every figure that the run has to DIR/figures, as PNG and PDF; drawn again, they are the same files."""

@@ -156,7 +156,7 @@ def test_figures_are_drawn(run: Run) -> None:
     stage = Run(run.directory / "half", run.experiment)
     assert "stage" in stage.results.answer
     with refused("nothing to draw"):
-        stage.figure("crossing")
+        stage.figure("equilibrium")
 
 
 def test_a_chain_has_no_transition(tmp_path: Path) -> None:

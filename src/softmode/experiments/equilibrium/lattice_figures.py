@@ -36,8 +36,6 @@ def crossing(run: Run) -> Figure | None:
     if run.identity["stage"] != "main":
         return None
     found = Found.of(run)
-    if not found.quoted:
-        return None
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     panels = figure.subplots(1, 2)
     for ax, name, label in zip(panels, ("U4", "xi/L"), (r"Binder's cumulant $U_4$", r"$\xi/L$"), strict=True):
@@ -129,4 +127,4 @@ def _caption(found: Found) -> str:
     )
 
 
-FIGURES = {"crossing": crossing, "collapse": scaled, "states": states}
+FIGURES = {"equilibrium": crossing, "collapse": scaled, "states": states}

@@ -101,8 +101,8 @@ class Found:
 
     @cached_property
     def curves(self) -> Curves:
-        """Curves of all observables at the quoted points."""
-        return Curves.of(self.quoted, OBSERVABLES)
+        """Curves of all observables at the quoted points; where there are none, at all, to be looked at."""
+        return Curves.of(self.quoted or [point for row in self.seen.points for point in row], OBSERVABLES)
 
     @cached_property
     def fits(self) -> list[ScalingFit]:

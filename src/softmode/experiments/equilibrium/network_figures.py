@@ -139,4 +139,4 @@ def _caption(run: Run) -> str:
     )
 
 
-FIGURES = {"frozen": frozen, "forgetting": forgetting, "states": states}
+FIGURES = {"equilibrium": frozen, "forgetting": forgetting, "states": states}
