@@ -103,12 +103,13 @@ def check_levels(model: Model, t_max: float, t_min: float) -> None:
             )
 
 
-def parse_range(name: str, text: str) -> tuple[float, float]:
+def parse_range(name: str, text: str, example: str = "0.3:20") -> tuple[float, float]:
     """Return the two noise levels of a range such as 0.3:20, the lower one first.
 
     Args:
         name: What it is called in messages.
         text: Both, with a colon between.
+        example: What a message shows.
 
     Raises:
         ValueError: If they are not two rising positive numbers.
@@ -118,5 +119,5 @@ def parse_range(name: str, text: str) -> tuple[float, float]:
     except ValueError:
         low = high = math.nan
     if not 0 < low < high < math.inf:
-        raise refusal(f"{name}: got {shown(text)}; expected two rising noise levels, for example 0.3:20")
+        raise refusal(f"{name}: got {shown(text)}; expected two rising noise levels, for example {example}")
     return low, high

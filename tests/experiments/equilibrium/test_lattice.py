@@ -175,15 +175,18 @@ def test_a_chain_has_no_transition(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sizes": (4, 8, 16)}, "receptive_field: spans"),
+        ({"sizes": (4, 8, 16)}, "sizes: got 4; expected sides of at least 5"),
         ({"sizes": (16, 8, 32)}, "sizes: got .* expected at least 3 rising"),
         ({"sizes": (16, 32)}, "sizes: got .* expected at least 3 rising"),
         ({"step": 3.0}, "step: got 3; .*use 0.5"),
-        ({"sigma_range": "3:1"}, "sigma_range: got .*0.3:20"),
-        ({"sigma_range": "3"}, "sigma_range: got .*0.3:20"),
+        ({"sigma_range": "3:1"}, "sigma_range: got .*0.3:6"),
+        ({"sigma_range": "3"}, "sigma_range: got .*0.3:6"),
         ({"receptive_field": "box:1"}, "receptive_field: got one site"),
-        ({"shells": 4}, "shells: got 4, which is of a network: name one with --model"),
-        ({"model": "fashion-mnist-binary", "sizes": (8, 16, 32)}, "sizes: got .* of a patch model: leave out --model"),
+        ({"shells": 4}, "shells: got 4, which says nothing of a patch model; expected a network"),
+        (
+            {"model": "fashion-mnist-binary", "sizes": (8, 16, 32)},
+            "sizes: got .* says nothing of a network; expected it without --model",
+        ),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -198,9 +201,9 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_search")
-@pytest.mark.parametrize("levels", ["0.2:0.4", "6:12"])
+@pytest.mark.parametrize("levels", ["0.2:0.4", "0.01:0.05", "6:12"])
 def test_a_range_without_a_transition_says_what_the_order_does(levels: str, tmp_path: Path) -> None:
-    with refused(r"sigma_range: got .*, without a transition: .*\|m\| is"):
+    with refused(r"sigma_range: got .*, in which no transition is seen: .*\|m\|"):
         call(experiment("equilibrium"), tmp_path / "run", receptive_field="box:3", sizes=(6, 8, 10), sigma_range=levels)
     assert not (tmp_path / "run" / "run.zarr").exists()
 

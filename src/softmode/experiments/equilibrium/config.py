@@ -75,5 +75,7 @@ def check_kind(config: Config) -> None:
     defaults = {field.name: field.default for field in fields(Config)}
     for name in without:
         if getattr(config, name) != defaults[name]:
-            what = "a patch model: leave out --model" if config.model else "a network: name one with --model"
-            raise refusal(f"{name}: got {getattr(config, name)}, which is of {what}, or leave this out")
+            got = f"{name}: got {getattr(config, name)}, which"
+            if config.model:
+                raise refusal(f"{got} says nothing of a network; expected it without --model, or --model without it")
+            raise refusal(f"{got} says nothing of a patch model; expected a network beside it, named by --model")

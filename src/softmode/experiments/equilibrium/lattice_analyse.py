@@ -56,9 +56,11 @@ def _model(found: Found) -> str:
 
 
 def _nothing(found: Found) -> Results:
-    ends = order_at_ends(found.quoted or [point for row in found.seen.points for point in row])
+    ends = order_at_ends([point for row in found.seen.points for point in row])
     what = (
-        "curves of xi/L of different sides do not cross"
+        "in one dimension nothing of finite range orders"
+        if found.dimensions == 1
+        else "curves of xi/L of different sides do not cross"
         if found.quoted
         else f"no series is {LEAST_TIMES} autocorrelation times long"
     )
@@ -75,7 +77,7 @@ def _answer(found: Found, tree: float) -> str:
     at = (
         f"Frozen, the score of the {_model(found)} orders at t_c = {t_c} (noise level {level:.3g}), not at the "
         f"tree-level {tree:.3f}: fluctuations hold order back to {math.expm1(t_c.value) / math.expm1(tree):.0%} of the "
-        "noise variance."
+        "tree-level noise variance."
         if found.run.config["schedule"] == "vp:1"
         else f"Frozen, the score of the {_model(found)} orders at t_c = {t_c} (noise level {level:.3g}), not at the "
         f"tree-level {tree:.3f}."

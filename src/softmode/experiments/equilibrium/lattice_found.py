@@ -107,7 +107,8 @@ class Found:
     @cached_property
     def fits(self) -> list[ScalingFit]:
         """The joint fit of U4 and xi/L, with ever more of the smallest sides left out; none where nothing crosses."""
-        if not self.quoted:
+        # in one dimension nothing of finite range orders, however curves of a few sides may cross
+        if not self.quoted or self.dimensions == 1:
             return []
         try:
             curves = self.curves.select("U4", "xi/L")
@@ -147,7 +148,7 @@ class Found:
         if math.isnan(shift.value):
             return at
         value, error = at.value + 2 * shift.value, math.hypot(at.stderr, 2 * shift.stderr)
-        return Estimate(value, error, at.samples, value - 1.96 * error, value + 1.96 * error)
+        return Estimate(value, error, at.samples, value - 1.96 * error, value + 1.96 * error, at.reason)
 
     @cached_property
     def powers(self) -> dict[str, Power]:

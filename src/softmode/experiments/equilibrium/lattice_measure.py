@@ -63,7 +63,11 @@ def prepare(config: Config) -> "LatticePlan":
     field = ReceptiveField.parse(config.receptive_field, config.dimensions)
     if len(config.sizes) < FEW or list(config.sizes) != sorted(set(config.sizes)):
         raise refusal(f"sizes: got {config.sizes}; expected at least {FEW} rising sides, for example 16,24,32")
-    field.check_fits((config.sizes[0],) * config.dimensions)
+    if max(field.extent) > config.sizes[0]:
+        raise refusal(
+            f"sizes: got {config.sizes[0]}; expected sides of at least {max(field.extent)}, the width of "
+            f"{config.receptive_field}"
+        )
     if field.size == 1:
         raise refusal("receptive_field: got one site alone, whose sites know nothing of each other; expected more")
     if config.step > 1:
@@ -79,12 +83,16 @@ def prepare(config: Config) -> "LatticePlan":
             raise refusal("dictionary: got one without Z2 symmetry; expected p and -p equally likely, for every p")
         model, tree = PatchDenoiser(dictionary), math.sqrt(max(dictionary.omega_eff, 1.0))
     process = parse_process(config.schedule)
-    levels = parse_range("sigma_range", config.sigma_range) if config.sigma_range else (LOWEST * tree, HIGHEST * tree)
+    levels = (
+        parse_range("sigma_range", config.sigma_range, "0.3:6")
+        if config.sigma_range
+        else (LOWEST * tree, HIGHEST * tree)
+    )
     grid = np.geomspace(*levels, POINTS["coarse"])
     times = np.array([float(process.time(level)) for level in grid])
     if not np.isfinite(times).all():
         raise refusal(f"sigma_range: got {levels[0]:g}:{levels[1]:g}; expected levels that {config.schedule} reaches")
-    return LatticePlan(config, model, process, times, parse_device(config.device))
+    return LatticePlan(config, model, process, times, parse_device(config.device), config.minutes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +105,7 @@ class LatticePlan(Plan):
         process: Process in whose time levels are given.
         search: Process times of the coarse stage, rising.
         device: Where.
+        limit: Minutes that a stage may take.
         stage: Which stage.
         work: What it measures; None until the stage before it is done.
     """
@@ -106,6 +115,7 @@ class LatticePlan(Plan):
     process: Process
     search: Array
     device: torch.device
+    limit: float
     stage: Stage = "main"
     work: Work | None = None
     shrink: str = "sizes"
@@ -176,7 +186,11 @@ class LatticePlan(Plan):
         before: dict[Stage, Stage] = {"main": "half", "half": "coarse"}
         if self.stage == "coarse":
             return {}
-        return {before[self.stage]: (EQUILIBRIUM, replace(self, stage=before[self.stage], work=None))}
+        # what the error and the time may be says nothing of the search, which is kept when they change
+        config = replace(self.config, minutes=Config.minutes)
+        if self.stage == "half":
+            config = replace(config, error=Config.error, sizes=config.sizes[:FEW])
+        return {before[self.stage]: (EQUILIBRIUM, replace(self, config=config, stage=before[self.stage], work=None))}
 
     def settled(self, runs: Mapping[str, Run]) -> "LatticePlan":
         """Return the plan with its points and lengths, by what the stage before it saw.
@@ -197,12 +211,12 @@ class LatticePlan(Plan):
         finer, error = (2.0, self.config.error / 2) if self.stage == "half" else (0.5, self.config.error)
         work = planned(seen, times, self.sides, error, finer, self.trajectories)
         plan = replace(self, work=work)
-        seconds, limit = plan.seconds(plan.blocks()), 60 * self.config.minutes
+        seconds, limit = plan.seconds(plan.blocks()), 60 * self.limit
         if seconds > limit:
             could = self.config.error * math.sqrt(seconds / limit)
             raise refusal(
                 f"error: got {self.config.error:g}, which takes about {seconds / 60:.0f} minutes; in the "
-                f"{self.config.minutes:g} of --minutes {could:.2g} can be had: raise one of them, or use smaller sizes"
+                f"{self.limit:g} of --minutes {could:.2g} can be had: raise one of them, or use smaller sizes"
             )
         return plan
 
@@ -212,14 +226,15 @@ class LatticePlan(Plan):
         if found is not None:
             return near(*found, self.sides, self.config.dimensions, POINTS["half"])
         if self.config.sigma_range:
-            ends = [
-                f"at {seen.times[-1][place]:.3g} |m| is "
-                + " and ".join(f"{seen.points[s][place].observables()['|m|'].value:.2g}" for s in (0, -1))
-                for place in (0, -1)
-            ]
+            levels = self.process.noise_level(torch.from_numpy(seen.times[0]))
+            said = []
+            for at in (0, -1):
+                small, large = (seen.points[s][at].observables()["|m|"].value for s in (0, -1))
+                said.append(f"|m| {small:.2g} and {large:.2g} at {float(levels[at]):.3g}")
             raise refusal(
-                f"sigma_range: got {self.config.sigma_range}, without a transition: for sides {self.sides[0]} and "
-                f"{self.sides[-1]}, {' and '.join(ends)}; expected order at the lower end alone"
+                f"sigma_range: got {self.config.sigma_range}, in which no transition is seen: sides {self.sides[0]} "
+                f"and {self.sides[-1]} have {', '.join(said)}; expected one |m| at the lower end, two at the upper: "
+                "widen it"
             )
         chosen = self.search[np.linspace(0, len(self.search) - 1, POINTS["half"]).round().astype(int)]
         return np.tile(chosen, (len(self.sides), 1))

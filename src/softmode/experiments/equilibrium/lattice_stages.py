@@ -35,8 +35,8 @@ CUT, LEAST = 20, 100
 Z, NU = 2.17, {1: 1.0, 2: 1.0, 3: 0.63}
 # a fall of U4 with the side by this share of the steepest marks where the disordered side begins
 FALL = 0.15
-# U4 to which the window of the smallest side reaches on its disordered side
-EDGE = 0.5
+# U4 to which the window of the smallest side reaches on its disordered side, below its value at the transition
+EDGE = {1: 0.5, 2: 0.5, 3: 0.35}
 # ends of a window, in units of its width
 LOW, HIGH = -1.3, 0.9
 # resamples of a fit that only says where to measure
@@ -117,22 +117,23 @@ def transition(seen: Seen) -> tuple[float, float] | None:
         side at all points, or at none.
     """
     times, small, large = seen.times[0], seen.binder(0), seen.binder(len(seen.sides) - 1)
+    edge = EDGE[seen.points[0][0].dimensions]
     fall = large - small
     lowest = int(np.argmin(fall))
     low = FALL * fall[lowest]
     before = np.flatnonzero(fall[:lowest] > low)
     # order is seen at the lower end, and is lost on the larger side first
-    if fall[lowest] > -0.05 or before.size == 0 or small[: lowest + 1].max() < EDGE:
+    if fall[lowest] > -0.05 or before.size == 0 or small[: lowest + 1].max() < edge or small[-1] > edge:
         return None
     i = int(before[-1])
     share = (fall[i] - low) / (fall[i] - fall[i + 1])
     centre = float(times[i] + share * (times[i + 1] - times[i]))
-    beyond = np.flatnonzero((times > centre) & (small < EDGE))
+    beyond = np.flatnonzero((times > centre) & (small < edge))
     if beyond.size == 0:
         return None
     j = int(beyond[0])
-    edge = times[j - 1] + (small[j - 1] - EDGE) / (small[j - 1] - small[j]) * (times[j] - times[j - 1])
-    width = max(float(edge) - centre, 0.02 * centre)
+    reached = times[j - 1] + (small[j - 1] - edge) / (small[j - 1] - small[j]) * (times[j] - times[j - 1])
+    width = float(np.clip(float(reached) - centre, 0.02 * centre, 0.7 * centre))
     return centre, width
 
 

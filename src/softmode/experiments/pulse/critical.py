@@ -80,7 +80,7 @@ def check_same_model(field: str, run: Run, model: Model) -> None:
         run: The run.
         model: The model; the files that both are made of are compared.
     """
-    theirs, name = run.identity["model"]["name"], model.name
+    theirs, name = run.identity.get("model", {}).get("name", "no network"), model.name
     if theirs != name:
         raise refusal(f"{field}: {quote(str(run.directory))} is of {quote(theirs)}, not of {quote(name)}")
     stored = run.identity.get("inputs", {})

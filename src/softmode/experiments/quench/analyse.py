@@ -88,7 +88,9 @@ def _answer(
             continue
         each = quoted[name]
         if each is None:
-            parts.append(f"{words.removesuffix(' like')} by no power law: fewer than three rates fit the lattice")
+            parts.append(
+                f"{words.removesuffix(' like')} by a power that is not known: fewer than three rates fit; raise --size"
+            )
             continue
         power = f"{words} R^{each.estimate.value:.3g} {each.estimate.interval} for R = {each.first:g} to {each.last:g}"
         parts.append(f"{power} ({theory.verdict(each.estimate)})")
