@@ -39,8 +39,11 @@ def measured(folder: Path, rows: dict[str, tuple[str, int, str, tuple[int, ...],
         "d | patch | dictionary | |Omega| | tree | sites | Hartree | t_c | sigma_c/sqrt|Omega| | U4* | nu | chi^2/dof"
     )
     for name, (field, dimensions, dictionary, sizes, error) in rows.items():
-        run = sm.equilibrium(receptive_field=field, dimensions=dimensions, dictionary=dictionary, sizes=sizes,
-                             error=error, minutes=600, out=folder / name)  # fmt: skip
+        place = folder / name
+        run = sm.open(place) if (place / "summary.json").exists() else sm.equilibrium(
+            receptive_field=field, dimensions=dimensions, dictionary=dictionary, sizes=sizes, error=error, minutes=600,
+            out=place,
+        )  # fmt: skip
         omega = ReceptiveField.parse(field, dimensions)
         tree = run.results.values["tree"]
         sites = math.log1p(hartree.critical_level(omega.size, 1.0) ** 2)
@@ -75,6 +78,7 @@ def draw(ax: Axes, found: list[dict]) -> None:  # type: ignore[type-arg]
         ax.annotate(row["field"], (row["size"], row["t_c"].value), xytext=(6, -14), textcoords="offset points",
                     fontsize=12)  # fmt: skip
     ax.set_xscale("log")
+    ax.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.5)
     ax.set_xlabel(r"sites of the patch, $|\Omega|$")
     ax.set_ylabel("time $t_c$ at which the frozen score orders")
     ax.set_xticks(sizes, [str(size) for size in sizes])

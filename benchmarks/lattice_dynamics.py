@@ -39,10 +39,12 @@ def box_sum(x: Tensor) -> Tensor:
 def eager(x: Tensor, steps: int, mean: Callable[[Tensor], Tensor]) -> Tensor:
     """The same steps as one would write them in PyTorch."""
     kick = SIGMA * (STEP / 2) ** 0.5
+    x, noise = x.clone(), torch.empty_like(x)
     for _ in range(steps):
-        noise = torch.randn_like(x).mul_(kick)
-        y = x + noise
-        x = y.mul(1 - STEP).add_(mean(y), alpha=STEP).add_(noise)
+        noise.normal_(std=kick)
+        x.add_(noise)
+        pull = mean(x)
+        x.mul_(1 - STEP).add_(pull, alpha=STEP).add_(noise)
     return x
 
 

@@ -90,6 +90,8 @@ def _answer(found: Found, tree: float) -> str:
     away = max(abs(values[name].value - reference[name]) / values[name].stderr for name in three)
     if any(values[name].stderr > SHARP * reference[name] for name in three):
         word = "too coarse for a verdict"
+    elif found.fit is not None and found.fit.p_value < FITS:
+        word = "no verdict, as no fit describes all sides"
     elif away <= AGREE:
         word = f"as the Ising model's in {found.dimensions} dimensions, within {away:.1f} standard errors"
     else:

@@ -311,7 +311,7 @@ def _answer(run: Run, rows: list[dict[str, Any]], peak: Estimate, level: Estimat
     top = max(rows, key=lambda row: row["chi"][0].value)
     sure = math.isfinite(peak.value) and not peak.reason
     how = f"peaks at sigma = {peak.value:.3g} {peak.interval}" if sure else "has no peak that is sure"
-    beside = "" if top["data"] is None else f", of an exact score {top['data']:.3g}"
+    beside = "" if top["data"] is None else f", where an exact score has {top['data']:.3g}"
     return (
         f"{said} Where it is forgotten, the susceptibility of the constant mode {how}: it is {top['chi'][0]} at most, "
         f"at sigma = {top['sigma']:.3g}{beside}."
