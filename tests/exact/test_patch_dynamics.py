@@ -14,7 +14,8 @@ from softmode.counter_noise import Noise
 from softmode.exact import patch_dynamics
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary, random_dictionary
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
-from softmode.exact.patch_dynamics import PatchModel, advance, follow, frozen_steps, reference, reverse_steps
+from softmode.exact.patch_dynamics import PatchModel, advance, follow, frozen_steps, reference
+from softmode.exact.quench import quench_steps
 from softmode.lattice import ReceptiveField
 from softmode.streams import stream_seed
 
@@ -58,7 +59,7 @@ def two_threads() -> Iterator[None]:
 def test_compiled_steps_are_the_references(shape: tuple[int, ...], field: str, noise: Noise) -> None:
     x = 3 * normal(3, 1, *shape, seed=1).float()
     for model in models(ReceptiveField.parse(field, len(shape))):
-        for steps in (frozen_steps(2.5, 0.3, 7), reverse_steps(np.geomspace(6, 1, 8), 2.0)):
+        for steps in (frozen_steps(2.5, 0.3, 7), quench_steps(6.0, 1.8, 2.0, 7)):
             fast, slow = (way(model, x, steps, keys(3), 3, noise) for way in (advance, reference))
             # each weight of a posterior carries the rounding of its exponent
             assert torch.allclose(fast, slow, rtol=0, atol=2e-5)
@@ -178,11 +179,11 @@ def test_three_points_give_the_averages_of_normal_numbers() -> None:
 
 
 def test_going_down_the_levels_ends_at_the_data() -> None:
-    """Test that one site alone ends at +-1 with the noise that is left, by the reverse SDE and with more churn."""
-    model, levels = TwoStatePatch(ReceptiveField.box(1, 2)), np.geomspace(30, 0.3, 800)
-    for churn in (1.0, 4.0):
+    """Test that one site alone ends at +-1 with the noise that is left, by the reverse SDE and at a slower rate."""
+    model = TwoStatePatch(ReceptiveField.box(1, 2))
+    for rate in (1.0, 4.0):
         start = 30 * normal(4, 1, 60, 60, seed=9).float()
-        x = advance(model, start, reverse_steps(levels, churn), keys(4)).double().flatten()
+        x = advance(model, start, quench_steps(30.0, math.log(100), rate, 800), keys(4)).double().flatten()
         assert float(x.square().mean()) == pytest.approx(1 + 0.3**2, abs=4 * 0.65 / math.sqrt(len(x)) + 0.01)
         assert abs(float(x.sign().mean())) < 4 / math.sqrt(len(x))
 

@@ -20,6 +20,9 @@ from torch import Tensor
 from softmode.counter_noise import WORD, Noise, numbers
 from softmode.estimate import Array
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
+from softmode.langevin import leimkuhler_matthews
+from softmode.lattice import Lattice
+from softmode.observe.order import lowest_structure_factor, magnetisation
 
 PatchModel = TwoStatePatch | PatchDenoiser
 Row = Float[np.ndarray, " step"]
@@ -54,36 +57,21 @@ class Steps:
 def frozen_steps(sigma: float, step: float, count: int) -> Steps:
     r"""Return steps of $dx = (D - x)\,d\tau + \sqrt 2\,\sigma\,dW$ at one noise level, by Leimkuhler and Matthews.
 
-    $x' = y + h\,(D(y) - y) + \sigma\sqrt{h/2}\,\xi$ with $y = x + \sigma\sqrt{h/2}\,\xi$, the state to measure. Where
-    the score is a gradient, averages over y have errors of order h^2; none at all where it is linear.
+    They are those of `langevin.leimkuhler_matthews`; y is the state to measure.
 
     Args:
         sigma: EDM noise level.
-        step: h, in units of sigma^2; below 2, where a mode without restoring force would diverge.
+        step: h, in units of sigma^2.
         count: How many.
+
+    Raises:
+        ValueError: If the step is unstable.
 
     Source: leimkuhler2013; paper Sec. 5.
     """
-    kick = sigma * math.sqrt(step / 2)
-    return Steps(*(np.full(count, value) for value in (sigma, kick, 1 - step, step, kick)))
-
-
-def reverse_steps(levels: Row, churn: float) -> Steps:
-    r"""Return steps down some noise levels with R relaxation times sigma^2 spent per unit of $\ell = -\log\sigma$.
-
-    $dx = (1 + R)(D - x)\,d\ell + \sigma\sqrt{2R}\,dW$, solved exactly for a D and a sigma that stay as they are during
-    a step. R = 0 is the probability flow and R = 1 the reverse SDE.
-
-    Args:
-        levels: EDM noise levels, falling, [step + 1].
-        churn: R.
-
-    Source: paper Eqs. 2, 58; karras2022, Eq. 6.
-    """
-    fall = -np.diff(np.log(levels))
-    keep = np.exp(-(1 + churn) * fall)
-    after = levels[:-1] * np.sqrt(churn / (1 + churn) * (1 - keep**2))
-    return Steps(levels[:-1], np.zeros_like(fall), keep, 1 - keep, after)
+    one = leimkuhler_matthews(step)
+    values = (sigma, sigma * one.before, one.keep, one.pull, sigma * one.after)
+    return Steps(*(np.full(count, value) for value in values))
 
 
 def advance(
@@ -165,9 +153,7 @@ def follow(
     series = []
     for k in range(times):
         x = reference(model, x, steps, keys, first + k * len(steps), noise)
-        power = torch.fft.fftn(x[:, 0].double(), dim=tuple(range(1, x.ndim - 1))).abs().square() / x[0].numel()
-        lowest = [power[(slice(None), *(int(a == axis) for a in range(x.ndim - 2)))] for axis in range(x.ndim - 2)]
-        series.append(torch.stack([x.flatten(1).double().mean(1), torch.stack(lowest).mean(0)], 1))
+        series.append(torch.stack([magnetisation(x.double()), lowest_structure_factor(x)], 1))
     return x, torch.stack(series, 1).cpu().numpy()
 
 
@@ -179,7 +165,7 @@ def _fast(x: Tensor) -> bool:
 def compiled() -> bool:
     """Tell whether the compiled loop is to be had: numba is installed, which softmode's extra `fast` brings."""
     try:
-        import softmode.exact.patch_kernel  # noqa: F401
+        import softmode.exact.patch_kernel  # noqa: F401 # only to see whether it can be
     except ImportError:
         return False
     return True
@@ -300,7 +286,7 @@ def _waves(sides: tuple[int, int, int]) -> Array:
     waves = np.zeros((3, 2, max(sides)), np.float32)
     for axis, side in enumerate(sides):
         if side > 1:
-            phase = 2 * math.pi * np.arange(side) / side
+            phase = Lattice((side,)).phase((1,)).numpy()
             waves[axis, :, :side] = np.cos(phase), np.sin(phase)
     return waves
 

@@ -62,6 +62,14 @@ def equilibrium_start(series: Series, name: str = "series") -> int:
     return cut * MSER_BATCH
 
 
+def correlated_steps(series: Series) -> float:
+    r"""Return the integrated autocorrelation time of a series of any length, in steps: nothing is refused.
+
+    Source: foreman2013, sokal1997.
+    """
+    return float(integrated_time(series.T, c=WINDOW, tol=0)[0])
+
+
 def autocorrelation_time(series: Series, name: str = "series") -> Estimate:
     r"""Return the integrated autocorrelation time $\tau$ of replicas, in steps, with Sokal's error of it.
 
@@ -81,8 +89,8 @@ def autocorrelation_time(series: Series, name: str = "series") -> Estimate:
     replicas, steps = series.shape
     if steps < LEAST_TIMES or not (np.ptp(series, axis=1) > 0).all():
         raise refusal(f"{name}: got {steps} steps, or one value throughout; expected a series that changes: run longer")
-    # tol = 0: a series that is too short is refused below, in words of our own
-    tau = float(integrated_time(series.T, c=WINDOW, tol=0)[0])
+    # a series that is too short is refused below, in words of our own
+    tau = correlated_steps(series)
     if steps < LEAST_TIMES * tau:
         raise refusal(
             f"{name}: got {steps} steps, {steps / tau:.0f} autocorrelation times of {tau:.3g}; expected at least "

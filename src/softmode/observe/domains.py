@@ -53,7 +53,8 @@ def correlation_length(correlation: Float[Array, "*batch distance"], shape: tupl
     Source: cooper1982; Ornstein and Zernike's form is that of the Ginzburg-Landau theory, paper Sec. 6.1.
     """
     dimensions = len(shape)
-    k = 2 * math.pi / shape[0] * np.arange(1, 1 + int(HIGHEST * shape[0] / (2 * math.pi)))
+    lowest = Lattice(shape).k_min[0]
+    k = lowest * np.arange(1, 1 + int(HIGHEST / lowest))
     square = k**2
     length = np.full(correlation.shape[:-1], START)
     with np.errstate(invalid="ignore", divide="ignore"):

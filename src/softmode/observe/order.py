@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softmode.lattice import Lattice
 from softmode.observe.state import State, Variable
 
 
@@ -91,7 +92,7 @@ def lowest_structure_factor(x: Float[Tensor, "batch channel *space"]) -> Float[T
     for axis in range(1, field.ndim):
         others = [other for other in range(1, field.ndim) if other != axis]
         profile = field.sum(others) if others else field
-        wave = torch.exp(2j * math.pi * torch.arange(profile.shape[1], device=x.device) / profile.shape[1])
+        wave = torch.exp(1j * Lattice((profile.shape[1],)).phase((1,)).to(x.device))
         factors.append((profile * wave).sum(1).abs().square())
     return torch.stack(factors).mean(0) / field[0].numel()
 

@@ -9,6 +9,7 @@ from softmode.estimate import Array
 COLOURS = "RdBu_r"
 # of images of one channel, whose data lie between -1 and 1
 NORM = Normalize(-1, 1)
+SIGNS = Normalize(-1.5, 1.5)
 
 
 def draw_signed(ax: Axes, field: Array) -> None:
@@ -16,6 +17,13 @@ def draw_signed(ax: Axes, field: Array) -> None:
     limit = float(np.abs(field).max()) or 1.0
     ax.imshow(visible(field), cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set_axis_off()
+
+
+def draw_signs(ax: Axes, field: Array) -> None:
+    """Draw signs [*space] in two colours that are not the darkest, without ticks; of three dimensions a plane."""
+    ax.imshow(field if field.ndim == 2 else field[0], cmap=COLOURS, norm=SIGNS, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
 
 
 def visible(field: Array) -> Array:

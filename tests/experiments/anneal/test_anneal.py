@@ -177,8 +177,8 @@ def test_a_window_is_that_of_a_stored_run(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"window": ""}, "window: got nothing, and none is documented for 'corners'"),
-        ({"window": "5:1"}, "window: got '5:1'; expected LOW:HIGH"),
-        ({"window": "runs/none"}, "window: got 'runs/none'; expected LOW:HIGH"),
+        ({"window": "5:1"}, "window: got '5:1'; expected two rising noise levels"),
+        ({"window": "runs/none"}, "window: got 'runs/none'; expected two rising noise levels"),
         ({"window": "0.97:1.02"}, "steps: 7 noise levels have none inside the window"),
         ({"window": "1:100"}, "steps: 7 noise levels have none above the window"),
         ({"steps": 8}, "steps: got 8; expected an odd number"),

@@ -160,6 +160,7 @@ def test_figures_are_drawn(run: Run) -> None:
 
 
 def test_a_chain_has_no_transition(tmp_path: Path) -> None:
+    """Test that none is told where curves of short chains cross, which are correlated from end to end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lattice_stages, "COARSE", 500)
         patch.setattr(lattice_stages, "LEAST", 60)

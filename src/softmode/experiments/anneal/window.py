@@ -1,9 +1,9 @@
 """The window of an anneal run: given as two numbers, of a stored run, or of the documentation."""
 
-import math
 from pathlib import Path
 
 from softmode.experiments.pulse.critical import WINDOW, check_same_model
+from softmode.levels import parse_range
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.runs.run import Run
@@ -37,13 +37,4 @@ def find_window(text: str, model: Model) -> tuple[float, float]:
             raise refusal(f"window: {quote(text)} found none; give LOW:HIGH")
         low, high = (run.results[end].estimate.value for end in ("sigma_lo", "sigma_hi"))
         return low, high
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError:
-        low = high = math.nan
-    if not 0 < low < high < math.inf:
-        raise refusal(
-            f"window: got {quote(text)}; expected LOW:HIGH, two rising noise levels, or the directory of a softmode "
-            "window"
-        )
-    return low, high
+    return parse_range("window", text, "0.5:5, or the directory of a softmode window")

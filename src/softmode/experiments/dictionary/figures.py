@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -11,7 +10,7 @@ from softmode.experiments.dictionary.found import FROZEN, SAMPLES, Found
 from softmode.experiments.dictionary.states import PAIRS
 from softmode.experiments.dictionary.tables import vector
 from softmode.experiments.dictionary.verdict import ORDERED, VERDICTS
-from softmode.plots.fields import COLOURS
+from softmode.plots.fields import draw_signs
 from softmode.plots.palette import BLUE, GREEN, GREY, PURPLE, SHADE, VERMILLION
 from softmode.runs.run import Run
 
@@ -21,8 +20,6 @@ LINES, SHOWN = 3, 4
 LINE_COLOURS = (PURPLE, BLUE, GREEN)
 TITLES = ("generated samples", "under the frozen score")
 TEXT = 13
-# signs in colours that are not the darkest
-SOFT = Normalize(-1.5, 1.5)
 # pairs that chance alone makes
 CONTROLS = (
     ("random signs", "independent signs", GREY, "--"),
@@ -129,9 +126,7 @@ def states(run: Run) -> Figure | None:
     for column, realisation in enumerate(fields):
         for row, field in enumerate(realisation):
             ax = panels[row, column]
-            ax.imshow(field if field.ndim == 2 else field[0], cmap=COLOURS, norm=SOFT, interpolation="nearest")
-            ax.set_xticks([])
-            ax.set_yticks([])
+            draw_signs(ax, field)
         star, peak = (vector(each) for each in (found["k_star"][column, 0], found["peak"][column, 0, -1, FROZEN]))
         soft = "" if found.of_sites else f"$k^*$ = ({star}) $\\pi$"
         panels[0, column].set_title(soft, fontsize=TEXT)

@@ -59,7 +59,7 @@ class Config(PatchModel, Compute):
     data which the model's card names."""
     precision: Precision = "full"
     """Floating type inside a network."""
-    block: Count | None = None  # type: ignore[assignment]
+    block: Count | None = None  # type: ignore[assignment] # open until the kind is known
     """Rounds of lattices, or chains of a network, computed and stored together; an interrupted run resumes at its last
     finished block. 1 and 8 when left out."""
 

@@ -2,20 +2,16 @@
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from softmode.estimate import Array
 from softmode.experiments.equilibrium.lattice_found import ISING, Found
 from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
 from softmode.finite_size.exponents import collapse
-from softmode.plots.fields import COLOURS
+from softmode.plots.fields import draw_signs
 from softmode.plots.palette import GREY, SHADE
 from softmode.runs.run import Run
 
-# signs in colours that are not the darkest
-SOFT = Normalize(-1.5, 1.5)
 # times whose states are drawn, relative to t_c
 SHOWN = (0.7, 1.0, 1.4)
 
@@ -106,17 +102,11 @@ def states(run: Run) -> Figure | None:
     figure = Figure(figsize=(11, 4.3), layout="constrained")
     for ax, share in zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True):
         place = int(np.argmin(np.abs(times - share * centre)))
-        _draw(ax, fields[place])
+        draw_signs(ax, fields[place])
         where = f" = {times[place] / centre:.2f} $t_c$" if found.fit is not None else ""
         ax.set_title(f"$t$ = {times[place]:.3g}{where}")
     figure.suptitle(_caption(found), fontsize="medium")
     return figure
-
-
-def _draw(ax: Axes, field: Array) -> None:
-    ax.imshow(field if field.ndim == 2 else field[0], cmap=COLOURS, norm=SOFT, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
 
 
 def _caption(found: Found) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from softmode.estimate import Array, Estimate, from_replicates
-from softmode.exact.dictionary import parse_dictionary, two_state_dictionary
+from softmode.exact.dictionary import parse_dictionary
 from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
 from softmode.experiments.equilibrium.lattice_stages import FEW, Seen
 from softmode.finite_size.crossings import ends
@@ -30,8 +30,6 @@ ISING: Mapping[int, Mapping[str, float]] = {
 ISING_SOURCE = {2: "salas2000", 3: "hasenbusch2010, kos2016"}
 # chance of a misfit below which the smallest side is left out
 FITS = 0.05
-# |t - t_c| L^(1/nu) up to which points are fitted, as a share of the window of the smallest side
-CLOSE = 1.0
 # U4 at which curves of two steps are compared
 COMPARED = 0.61
 # a distribution of two phases at once drives U4 below this
@@ -81,7 +79,7 @@ class Found:
         """|Omega|, or Omega_eff of a dictionary."""
         config = self.run.config
         if config["dictionary"] == "two-state":
-            return two_state_dictionary(self.field).omega_eff
+            return float(self.field.size)
         return parse_dictionary(config["dictionary"], config["seed"], self.field).omega_eff
 
     @cached_property

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from emcee.autocorr import integrated_time
 from torch import Tensor
 
 from softmode.device import parse_device
@@ -32,7 +31,7 @@ from softmode.experiments.equilibrium.lattice_stages import (
     transition,
 )
 from softmode.finite_size.moments import MOMENTS
-from softmode.finite_size.series import WINDOW
+from softmode.finite_size.series import correlated_steps
 from softmode.lattice import ReceptiveField
 from softmode.levels import parse_range
 from softmode.message import refusal
@@ -276,7 +275,7 @@ class LatticePlan(Plan):
                     series[:, work.cut[s] :], level * math.sqrt(self.step / 2), side**self.config.dimensions
                 )
                 blocks = moments.reshape(REPLICAS, BLOCKS, -1, len(MOMENTS)).mean(2)
-                tau = work.every[s] * integrated_time(moments[:, :, 1].T, c=WINDOW, tol=0)[0]
+                tau = work.every[s] * correlated_steps(moments[:, :, 1])
                 kept = np.linspace(0, moments.shape[1] - 1, KEPT).astype(int)
                 found["means"][s].append(blocks.reshape(-1, len(MOMENTS)))
                 found["tau"][s].append(np.array(tau))

@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from emcee.autocorr import integrated_time
 from jaxtyping import Float
 
 from softmode.estimate import Array, Estimate, bootstrap, jackknife, of_mean
 from softmode.experiments.equilibrium.network_measure import STARTS
 from softmode.experiments.equilibrium.network_memory import Memory
+from softmode.finite_size.series import correlated_steps
+from softmode.lattice import Lattice
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -90,7 +91,7 @@ class Level:
     @cached_property
     def time(self) -> float:
         """Integrated autocorrelation time of the constant mode within a chain, in units of sigma^2, by emcee."""
-        return self.step * float(integrated_time(self.kept[:, :, 0, 0, 0].T, tol=0)[0])
+        return self.step * correlated_steps(self.kept[:, :, 0, 0, 0])
 
     @property
     def times(self) -> float:
@@ -118,7 +119,7 @@ def levels_of(run: Run, start: str) -> list[Level]:
     data, place = run.dataset, STARTS.index(start)
     order, amplitude = (data[name].to_numpy()[:, place] for name in ("order", "amplitude"))
     step = float(data["time"].to_numpy()[1])
-    k_min = 2 * math.pi / np.array(run.identity["model"]["shape"][1:])
+    k_min = np.array(Lattice(tuple(run.identity["model"]["shape"][1:])).k_min)
     sigmas = data["level"].to_numpy()
     return [Level(float(s), step, order[:, i], amplitude[:, i], k_min) for i, s in enumerate(sigmas)]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from softmode.estimate import Array, Estimate
@@ -10,15 +9,13 @@ from softmode.experiments.quench.analyse import PAPER_RATE
 from softmode.experiments.quench.found import DECAY, PAPER, SHARE, WALLS, XI, Found
 from softmode.experiments.quench.theory import Theory
 from softmode.formulas.kibble_zurek import COARSENING, critical_level
-from softmode.plots.fields import COLOURS
+from softmode.plots.fields import draw_signs
 from softmode.plots.palette import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from softmode.runs.run import Run
 
 TEXT = 13
 # colours of the rates in the collapse, a legend's entries with the frozen score
 LINES = (PURPLE, BLUE, GREEN)
-# signs in colours that are not the darkest
-SOFT = Normalize(-1.5, 1.5)
 # factors between the lines of theory and the lengths, so that both are seen
 ABOVE, BELOW = 1.12, 0.9
 
@@ -116,9 +113,7 @@ def fields(run: Run) -> Figure | None:
         return None
     figure = Figure(figsize=(9.4, 5.2), layout="constrained")
     for ax, state, rate in zip(figure.subplots(1, 2), states, found["rate"][[0, -1]], strict=True):
-        ax.imshow(state if state.ndim == 2 else state[0], cmap=COLOURS, norm=SOFT, interpolation="nearest")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        draw_signs(ax, state)
         ax.set_title(f"R = {rate:g} (reverse SDE)" if rate == PAPER_RATE else f"R = {rate:g}")
     figure.suptitle(_caption(found), parse_math=False, fontsize="medium", wrap=True)
     return figure
