@@ -22,9 +22,9 @@ from itertools import pairwise
 import torch
 from torch.nn import functional
 
-from softmode.exact.patch import PatchDenoiser
+from softmode.exact.patch_sampler import PatchEulerMaruyama
 from softmode.experiments.patch.config import Config
-from softmode.experiments.patch.measure import SAMPLER, PatchPlan, prepare
+from softmode.experiments.patch.measure import PatchPlan, prepare
 from softmode.runs.store import Block
 from softmode.samplers import initial_state
 from softmode.simulate import simulate
@@ -61,7 +61,7 @@ def sampled(plan: PatchPlan) -> None:
     """Softmode's sampling alone."""
     noise = TrajectoryNoise(plan.config.seed, range(plan.config.trajectories))
     x = initial_state(plan.process, plan.config.t_max, noise, (1, *plan.lattice.shape), plan.dtype)
-    simulate(PatchDenoiser(plan.dictionary), plan.process, x, plan.times, noise, sampler=SAMPLER)
+    simulate(plan.model, plan.process, x, plan.times[plan.grid], noise, sampler=PatchEulerMaruyama(fine=plan.times))
 
 
 def measured(plan: PatchPlan) -> None:

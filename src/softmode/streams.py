@@ -70,9 +70,8 @@ class TrajectoryNoise:
     ) -> None:
         self.trajectories = list(trajectories)
         self.device = torch.device(device)
-        self._generators = [
-            torch.Generator(device).manual_seed(stream_seed(seed, index, *key)) for index in self.trajectories
-        ]
+        self.seeds = [stream_seed(seed, index, *key) for index in self.trajectories]
+        self._generators = [torch.Generator(device).manual_seed(each) for each in self.seeds]
 
     def fill_(self, out: Tensor) -> Tensor:
         """Overwrite `out` [batch, ...] with the next numbers of each stream and return it."""
