@@ -23,6 +23,7 @@ from PIL import Image
 import softmode as sm
 from softmode.estimate import Estimate
 from softmode.experiments.call import call, experiment
+from softmode.observe import derivatives
 from softmode.runs import draw
 from softmode.runs.draw import save, styled
 from softmode.runs.run import Run
@@ -61,14 +62,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "probe": {"trajectories": 2, "steps": 60, "t_max": 2.0, "measure_every": 30, "shells": 3, "snapshots": (1.0,)},
     "window": {
         "model": "fashion-mnist-guide",
-        "labels": (1, 5, 8),
-        "trajectories": 3,
+        "labels": (1, 8),
+        "trajectories": 2,
         "steps": 14,
         "shells": 3,
         "snapshots": (1.0,),
         "clones": 0,
     },
-    "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
+    "instability": {"model": "fashion-mnist-guide", "trajectories": 3, "levels": 3},
     "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2, "sigma": 1.0},
     "validate": {"nulls": 1, "transitions": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
@@ -365,6 +366,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if chosen.small:
             draw.LAYOUTS = 1
+            # of tiny runs, each class of a network is tried at one noise level
+            derivatives.TRIED = 1
             if chosen.figures == ROOT / "docs":
                 chosen.figures = Path(folder, "figures")
         out = Path(folder) if chosen.small else chosen.out
