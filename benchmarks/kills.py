@@ -130,9 +130,7 @@ def kill_all(count: int, names: list[str], seed: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100, help="kills in all")
-    parser.add_argument(
-        "--experiment", choices=list(TINY), action="append", help="only this one; may be repeated"
-    )
+    parser.add_argument("--experiment", choices=list(TINY), action="append", help="only this one; may be repeated")
     parser.add_argument("--small", action="store_true", help="one kill of patch, to see that it works")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
