@@ -70,7 +70,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "snapshots": (1.0,),
         "clones": 0,
     },
-    "instability": {"model": "fashion-mnist-guide", "trajectories": 3, "levels": 3},
+    "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
     "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2, "sigma": 1.0},
     "validate": {"nulls": 1, "transitions": 2, "quick": True},
     "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
