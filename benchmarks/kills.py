@@ -130,18 +130,16 @@ def kill_all(count: int, names: list[str], seed: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100, help="kills in all")
-    parser.add_argument(
-        "--experiment", choices=list(EXPERIMENTS), action="append", help="only this one; may be repeated"
-    )
+    parser.add_argument("--experiment", choices=list(TINY), action="append", help="only this one; may be repeated")
     parser.add_argument("--small", action="store_true", help="one kill of patch, to see that it works")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
+    count, names = (1, ["patch"]) if chosen.small else (chosen.count, chosen.experiment or list(TINY))
     SERVER.set_forkserver_preload(
         [
             "softmode.cli",
             "softmode.runs.html",
-            *(f"{EXPERIMENTS[n]}.{m}" for n in TINY for m in ("measure", "analyse", "figures")),
+            *(f"{EXPERIMENTS[n]}.{m}" for n in names for m in ("measure", "analyse", "figures")),
         ]
     )
-    count, names = (1, ["patch"]) if chosen.small else (chosen.count, chosen.experiment or list(EXPERIMENTS))
     raise SystemExit(kill_all(count, names, chosen.seed) > 0)

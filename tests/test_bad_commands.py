@@ -91,6 +91,8 @@ REFUSED = {
     "patch --out file.txt": "out: ",
     "patch --out file.txt/x": "out: cannot ",
     "patch --out full": "out: 'full' is not empty and holds no softmode run",
+    # before a model is opened and tried, which takes a while
+    "probe nowhere.safetensors --out full": "out: 'full' is not empty",
     "patch --out=": "out: got ''; expected a directory, for example runs/patch",
     f"patch --out {'n' * 300}": "out: got a name of 300 bytes; expected at most 255",
 }

@@ -15,9 +15,11 @@ import pytest
 import softmode as sm
 from helpers import resamples
 from helpers.commands import ZOO, Terminal
+from helpers.drawing import COARSE
 from helpers.options import OPTIONS, REQUIRED
 from softmode.arguments import parse
 from softmode.cli import commands, main, options_of
+from softmode.runs import draw
 from softmode.training import train
 from softmode.training.config import TrainConfig
 
@@ -187,6 +189,9 @@ def test_pulses_and_the_susceptibility_of_a_shipped_network(
 ) -> None:
     """With as little sampling as there can be; a window is checked against chi, and chi is drawn again."""
     resamples.few_resamples(monkeypatch)
+    resamples.tiny_windows(monkeypatch)
+    monkeypatch.setattr(draw, "LAYOUTS", 1)
+    monkeypatch.setitem(draw.STYLE, "figure.dpi", COARSE)
     few = ["fashion-mnist-guide", "--labels", "1,8", "--trials", "2", "--steps", "10", "--block", "2", "--sigma-c", "3"]
     printed = terminal.run("pulse", *few, "--half-width", "2")
     assert shown(printed).startswith("answer ")

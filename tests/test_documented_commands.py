@@ -20,7 +20,7 @@ from softmode.cli import main
 from softmode.data import fashion_mnist
 from softmode.experiments.attention import measure, null
 from softmode.networks.shipped import ALIASES, SHIPPED
-from softmode.observe import nonlocality
+from softmode.observe import derivatives, nonlocality
 from softmode.runs import draw, run
 from softmode.training import held_out
 from softmode.training.quality import information, samples
@@ -127,6 +127,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None
     monkeypatch.setattr(nonlocality, "DRAWS", 1)
     monkeypatch.setattr(null, "GROUPS", 2)
     resamples.tiny_windows(monkeypatch)
+    # each class of a network is tried at one noise level instead of five
+    monkeypatch.setattr(derivatives, "TRIED", 1)
+    # a third of its evaluations' time; other tests have the network itself
+    monkeypatch.setitem(ALIASES, "fashion-mnist", "fashion-mnist-guide")
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

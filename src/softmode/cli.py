@@ -73,11 +73,15 @@ def _experiment(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
     from softmode.runs.engine import execute, outlook
     from softmode.runs.report import say
+    from softmode.runs.store import check_directory, is_run
 
     chosen = experiment(name)
     output = None if options.output is None else import_module(f"{chosen.package}.output")
     if output is not None:
         output.verify(options.output, options.config)
+    # before models are opened and tried, which takes a while; a finished run that is analysed has a place already
+    if not is_run(getattr(options.config, "model", "")):
+        check_directory(Path(options.out), {"experiment": name})
     try:
         run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
     except KeyboardInterrupt:

@@ -13,10 +13,12 @@ from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
 from softmode.experiments.quench import found as quench
 from softmode.experiments.window import criteria, decided, softness
+from softmode.experiments.window import measure as window
 from softmode.experiments.window.quick import QUICK
 
-# the parts of a first answer
+# the parts of a first answer, and what is less in those of a full one
 TINY_WINDOW = {"probe": {"steps": 14}, "known": {"levels": 8}, "soft": {"levels": 3}}
+FEW_LEVELS = {"known": {"levels": 8}, "soft": {"levels": 3}}
 
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
@@ -44,3 +46,8 @@ def tiny_windows(patch: pytest.MonkeyPatch) -> None:
     """Make first answers of windows, `--quick`, of three states and few levels."""
     for part, settings in QUICK.items():
         patch.setitem(QUICK, part, settings | {"trajectories": 3} | TINY_WINDOW[part])
+
+
+def few_levels(patch: pytest.MonkeyPatch) -> None:
+    """Take few noise levels for what is known of the labels and for the softest modes of windows."""
+    patch.setattr(window, "_quick", lambda config, part: QUICK[part] if config.quick else FEW_LEVELS.get(part, {}))

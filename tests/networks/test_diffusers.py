@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers import resamples
 from helpers.runs import run
 from softmode.networks.diffusers import DiffusersDenoiser, load_diffusers
 from softmode.networks.diffusers_scheduler import noise_table, step_levels
@@ -253,8 +254,10 @@ def test_forward_derivatives_agree_with_differences(name: str, saved: Path) -> N
     torch.testing.assert_close(jvp, difference, rtol=1e-5, atol=1e-6)
 
 
-def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path) -> None:
+def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A colour model goes through probe, clones and analysis; its range cuts the grid; chroma gains come out."""
+    resamples.few_resamples(monkeypatch)
+    resamples.few_levels(monkeypatch)
     found = run(
         "window", tmp_path / "run", model=f"diffusers:{saved / 'colour'}", steps=8, trajectories=2, shells=3, clones=2,
         clone_steps=120, dtype="float64",

@@ -246,6 +246,27 @@ def test_an_rms_norm_leaves_the_mean() -> None:
     assert float((plain(x + 1) - plain(x)).detach().abs().max()) < 1e-4
 
 
+def test_the_forward_derivative_of_an_rms_norm_is_that_of_its_values() -> None:
+    """Which has a formula of its own: against the backward one, and once more differentiated."""
+    norm = GroupRMSNorm(4, 8).double()
+    torch.nn.init.normal_(norm.weight)
+    stream = torch.Generator().manual_seed(0)
+    x, v, u = (torch.randn(3, 8, 4, 6, generator=stream, dtype=torch.float64) + 0.3 for _ in range(3))
+
+    def along(z: Tensor) -> Tensor:
+        return torch.func.jvp(norm, (z,), (v,))[1]
+
+    found, transposed = along(x), torch.func.vjp(norm, x)[1]
+    torch.testing.assert_close((found * u).sum(), (transposed(u)[0] * v).sum())
+    torch.testing.assert_close(torch.func.jvp(norm, (x,), (v,))[0], norm(x))
+    h = 1e-5
+    differences = (along(x + h * u) - along(x - h * u)) / (2 * h)
+    torch.testing.assert_close(torch.func.jvp(along, (x,), (u,))[1], differences, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        (torch.func.vjp(along, x)[1](u)[0] * u).sum(), (differences * u).sum(), rtol=1e-6, atol=1e-8
+    )
+
+
 def attend(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """Self-attention site by site and head by head, in loops over the definition."""
     h = functional.group_norm(x, 8, weights[f"{name}.norm.weight"], weights[f"{name}.norm.bias"])

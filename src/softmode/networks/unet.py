@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 EMBEDDING = 128
@@ -53,12 +54,28 @@ class GroupRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised channels, [batch, channel, height, width]."""
-        # channels last, as they lie in memory where speed matters
-        parts = x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (self.groups, -1))
+        # torch would find out in Python, in several times the norm's own time, that weights have no forward derivative
+        x, push = forward_ad.unpack_dual(x)
+        parts = self._parts(x)
         scale = (parts.square().mean(1).to(self.weight.dtype).mean(2) + EPSILON).rsqrt()
-        scale = scale.repeat_interleave(parts.shape[3], 1) * self.weight
         wide = slice(None), slice(None), None, None
-        return torch.addcmul(self.bias.to(x.dtype)[None][wide], x, scale.to(x.dtype)[wide])
+        by_channel = self._by_channel(scale).to(x.dtype)[wide]
+        out = torch.addcmul(self.bias.to(x.dtype)[None][wide], x, by_channel)
+        if push is None:
+            return out
+        change = -(scale**3) * (parts * self._parts(push)).mean(1).to(scale.dtype).mean(2)
+        return forward_ad.make_dual(
+            out, torch.addcmul(push * by_channel, x, self._by_channel(change).to(x.dtype)[wide])
+        )
+
+    def _parts(self, x: Tensor) -> Tensor:
+        """Return the groups of an image, [batch, site, group, channel]."""
+        # channels last, as they lie in memory where speed matters
+        return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (self.groups, -1))
+
+    def _by_channel(self, scale: Tensor) -> Tensor:
+        """Return the weights times a factor of each group, [batch, channel]."""
+        return scale.repeat_interleave(len(self.weight) // self.groups, 1) * self.weight
 
 
 def _norm(channels: int, rms: bool) -> nn.Module:
@@ -118,6 +135,12 @@ class Attention(nn.Module):
         return added
 
 
+def _embedding(rows: int) -> nn.Embedding:
+    """Return torch's embedding, without what torch takes seconds to import for normal numbers that are not computed."""
+    weight = torch.empty(rows, EMBEDDING)
+    return nn.Embedding(rows, EMBEDDING, _weight=weight if weight.is_meta else nn.init.normal_(weight))
+
+
 class UNet(nn.Module):
     """The U-Net of F.3: two stages of 64 and 128 channels, two residual blocks between them, skip connections.
 
@@ -149,7 +172,7 @@ class UNet(nn.Module):
         narrow, wide = width, 2 * width
         self.embed = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
         # of each label one row per value, and one that stands for "not given"
-        self.label = nn.Embedding(sum(labels) + len(labels), EMBEDDING) if labels else None
+        self.label = _embedding(sum(labels) + len(labels)) if labels else None
         self.enter = nn.Conv2d(channels, narrow, 3, padding=1)
         self.encode1 = ResidualBlock(narrow, narrow, rms)
         self.down1 = nn.Conv2d(narrow, narrow, 3, stride=2, padding=1)

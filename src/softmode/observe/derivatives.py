@@ -7,7 +7,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.message import first_line, quote, refusal
-from softmode.observe.softest import jacobians
+from softmode.observe.softest import linear_maps
 
 # noise levels at which derivatives are compared with differences, and their steps in noise levels
 TRIED, STEPS = 5, (0.05, 0.1)
@@ -36,12 +36,12 @@ def check_derivatives(denoiser: Denoiser, name: str, shape: Sequence[int], level
         sigma = float(levels[place])
         x = sigma * torch.randn(1, *shape, generator=stream, dtype=torch.float64).to(levels)
         try:
-            products = jacobians(denoiser, x, sigma)
-            forward = products(v.flatten(1))[0]
+            ahead, back = linear_maps(denoiser, x, sigma)
+            forward = ahead(v.flatten(1))
             size = float(torch.linalg.vector_norm(forward))
             # u.(J v) = v.(J^T u)
             along = forward if size > 0 else v.flatten(1)
-            backward = float((products(along)[1] * v.flatten(1)).sum()) / max(size, torch.finfo(x.dtype).tiny)
+            backward = float((back(along) * v.flatten(1)).sum()) / max(size, torch.finfo(x.dtype).tiny)
         # whatever the user's code raises
         except Exception as error:
             raise refusal(
@@ -49,8 +49,10 @@ def check_derivatives(denoiser: Denoiser, name: str, shape: Sequence[int], level
                 "forward and backward: leave out torch.no_grad and what has no derivative"
             ) from error
         with torch.no_grad():
-            near, far = ((denoiser(x + h * sigma * v, sigma) - denoiser(x - h * sigma * v, sigma)) for h in STEPS)
-        near, far = (each.flatten(1) / (2 * h * sigma) for each, h in zip((near, far), STEPS, strict=True))
+            moved = denoiser(torch.cat([x + h * sigma * v for h in (*STEPS, *(-h for h in STEPS))]), sigma)
+        # one row of each step
+        difference = moved[: len(STEPS)].flatten(1) - moved[len(STEPS) :].flatten(1)
+        near, far = (difference[[i]] / (2 * h * sigma) for i, h in enumerate(STEPS))
         answer = float(torch.linalg.vector_norm(near))
         believed = answer > SEEN and float(torch.linalg.vector_norm(near - far)) < AGREED * answer
         off = float(torch.linalg.vector_norm(forward - near))

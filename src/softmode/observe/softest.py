@@ -4,6 +4,7 @@ $p_\sigma$ is log-concave where no eigenvalue of $dD/dx = 1 + \sigma^2\nabla\nab
 whose top eigenvalue does is unstable, in whichever mode: the paper's r = 0 without a choice of modes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -78,21 +79,37 @@ def jacobians(denoiser: Denoiser, x: Float[Tensor, "batch channel *space"], sigm
         x: States in EDM coordinates.
         sigma: Noise level, scalar or [batch].
     """
+    forward, backward = linear_maps(denoiser, x, sigma)
+    return lambda v: (forward(v), backward(v))
+
+
+def linear_maps(
+    denoiser: Denoiser, x: Float[Tensor, "batch channel *space"], sigma: Tensor | float
+) -> tuple[Callable[[Vectors], Vectors], Callable[[Vectors], Vectors]]:
+    """Return what multiplies vectors with the Jacobian of D at each state, and what does with its transpose.
+
+    Args:
+        denoiser: Any denoiser that automatic differentiation can go through, forward and backward.
+        x: States in EDM coordinates.
+        sigma: Noise level, scalar or [batch].
+    """
 
     def of_states(z: Tensor) -> Tensor:
         return denoiser(z, sigma)
 
     transposed = torch.func.vjp(of_states, x)[1]
 
-    def both(v: Vectors) -> tuple[Vectors, Vectors]:
-        field = v.to(x.dtype).reshape(x.shape)
+    def forward(v: Vectors) -> Vectors:
         with torch.no_grad():  # a graph of the derivative itself would take a fifth longer
-            forward: Tensor = torch.func.jvp(of_states, (x,), (field,))[1]
-        (backward,) = transposed(field)
-        # the weights of a network may still be trained
-        return forward.flatten(1).to(v), backward.detach().flatten(1).to(v)
+            product: Tensor = torch.func.jvp(of_states, (x,), (v.to(x.dtype).reshape(x.shape),))[1]
+        return product.flatten(1).to(v)
 
-    return both
+    def backward(v: Vectors) -> Vectors:
+        (product,) = transposed(v.to(x.dtype).reshape(x.shape))
+        # the weights of a network may still be trained
+        return product.detach().flatten(1).to(v)
+
+    return forward, backward
 
 
 def gain_along(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import resamples
 from helpers.errors import refused
 from helpers.guidance import (
     CONDITIONS,
@@ -266,8 +267,10 @@ def test_a_plan_writes_nothing_and_has_no_open_field(tmp_path: Path, monkeypatch
     assert run.dataset["image"].dims == ("trajectory", "condition", "channel", "y", "x")
 
 
-def test_the_window_is_softmode_window_s_own(tmp_path: Path) -> None:
+def test_the_window_is_softmode_window_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is measured first, and sigma_c is where half of the label is known; without any, that ends the experiment."""
+    resamples.few_resamples(monkeypatch)
+    resamples.few_levels(monkeypatch)
     config = replace(PULSE, sigma_c=None, trials=1, dtype="float64")
     run = guide("pulse", config, tmp_path / "run")
     window = Run(tmp_path / "run" / "window", experiment("window"))

@@ -9,6 +9,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from helpers import resamples
+from helpers.drawing import COARSE
 from helpers.figures import changed, check_rules, line, nothing_is_clipped, vertical_lines
 from helpers.runs import run as run_of
 from softmode.estimate import Estimate
@@ -20,6 +22,7 @@ from softmode.networks.edm2 import EDM2, EDM2Config
 from softmode.plots.critical_dynamics import critical_dynamics
 from softmode.plots.fields import visible
 from softmode.process import VE
+from softmode.runs import draw
 from softmode.runs.run import Run
 
 TINY = {"steps": 32, "shells": 3, "trajectories": 4, "block": 4, "clones": 0}
@@ -97,8 +100,13 @@ def test_the_strip_is_the_denoised_trajectory(found: Run) -> None:
             np.testing.assert_allclose(centres, box.x0 + box.width * wanted, atol=0.02)
 
 
-def test_an_edm2_network_of_two_classes_goes_through_everything(tmp_path: Path) -> None:
+def test_an_edm2_network_of_two_classes_goes_through_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A random small one in colour: probe, information, window and all of its figures."""
+    resamples.tiny_windows(monkeypatch)
+    monkeypatch.setattr(draw, "LAYOUTS", 1)
+    monkeypatch.setitem(draw.STYLE, "figure.dpi", COARSE)
     torch.manual_seed(0)
     shape = EDM2Config(8, 3, 5, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(4,),
                        channels_per_head=8)  # fmt: skip
