@@ -19,6 +19,7 @@ from softmode.experiments import EXPERIMENTS
 from softmode.message import quote, refusal, shorten
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+RESUMES = "the same command resumes"
 # characters of a mistyped command that are compared with those that there are
 LONG = 40
 DESCRIPTION = (
@@ -70,18 +71,24 @@ class Command(NamedTuple):
 
 
 def _experiment(name: str, options: Options) -> None:
+    try:
+        _run(name, options)
+    except KeyboardInterrupt:
+        # whenever it comes, while imports, stages or figures are made, it says the same
+        engine = sys.modules.get("softmode.runs.engine")
+        _fail(f"interrupted: {engine.outlook(Path(options.out)) if engine else RESUMES}", INTERRUPTED)
+
+
+def _run(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
-    from softmode.runs.engine import execute, outlook
+    from softmode.runs.engine import execute
     from softmode.runs.report import say
 
     chosen = experiment(name)
     output = None if options.output is None else import_module(f"{chosen.package}.output")
     if output is not None:
         output.verify(options.output, options.config)
-    try:
-        run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
-    except KeyboardInterrupt:
-        _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
+    run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
     written = None if output is None else output.text(options.output, run)
     if written is not None:
         print(written)
@@ -189,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ArithmeticError, OSError) as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
+        _fail(f"interrupted: {RESUMES}", INTERRUPTED)
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from helpers.resamples import short_stages
 from softmode.exact.patch_dynamics import TwoStatePatch
 from softmode.experiments.call import call, experiment, plan
 from softmode.experiments.equilibrium import lattice_figures, lattice_stages
+from softmode.experiments.equilibrium.config import OF_LATTICES, OF_NETWORKS, Config
+from softmode.experiments.equilibrium.lattice_analyse import _answer
 from softmode.experiments.equilibrium.lattice_found import Found
 from softmode.experiments.equilibrium.lattice_measure import _moments
 from softmode.experiments.equilibrium.lattice_stages import Seen, coarse_work, near, planned, refined, transition
+from softmode.finite_size.exponents import Collapse
 from softmode.finite_size.moments import MOMENTS, Moments
 from softmode.finite_size.series import Thermalised
 from softmode.runs.run import Run
+from softmode.settings import described
 
 RNG = np.random.default_rng(0)
 
@@ -186,6 +191,28 @@ def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
     assert "not at the tree-level 2.303" in results.answer
 
 
+def test_a_misfit_is_said_in_the_answer(run: Run) -> None:
+    """That of the fit, of powers and of collapses, with chi^2; and nothing of a good one."""
+    found = Found.of(run)
+    assert found.fit is not None
+    good = Collapse(*[np.ones(1)] * 4, 20.0, 20)
+    found.__dict__["collapses"] = {"U4": good}
+    found.__dict__["powers"] = {"chi": found.powers["chi"]._replace(chi2=10.0, dof=10)}
+    found.__dict__["described"] = replace(found.fit, chi2=float(found.fit.dof))
+    assert set(found.misfits.values()) == {""}
+    assert "chi^2" not in _answer(found, 2.3)
+    del found.__dict__["misfits"]
+    found.__dict__["collapses"] = {"U4": good._replace(chi2=90.0)}
+    assert "do not collapse: U4 (chi^2 = 90 for 20 degrees of freedom)." in _answer(found, 2.3)
+    assert "too small" not in _answer(found, 2.3)
+    del found.__dict__["misfits"]
+    found.__dict__["described"] = replace(found.fit, chi2=900.0)
+    found.__dict__["powers"] = {"chi": found.powers["chi"]._replace(chi2=30.0)}
+    said = _answer(found, 2.3)
+    assert f"errors are too small: the joint fit of U4 and xi/L (chi^2 = 900 for {found.fit.dof} degrees" in said
+    assert "the power of chi (chi^2 = 30 for 10 degrees of freedom)" in said
+
+
 def test_half_a_step_shifts_the_transition_little(run: Run) -> None:
     shift = run.results["shift"].estimate
     assert abs(shift.value) < 4 * shift.stderr + 0.02
@@ -271,6 +298,14 @@ def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> Non
         plan(experiment("equilibrium"), **settings)
 
 
+def test_options_say_what_they_are_for() -> None:
+    """Those of one kind of model alone begin with it, in the help as in the source."""
+    words = described(Config)
+    for names, kind in ((OF_LATTICES, "Patch model: "), (OF_NETWORKS, "Network: ")):
+        for name in words:
+            assert words[name].startswith(kind) == (name in names), name
+
+
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lattice_stages, "COARSE", 160)
@@ -318,5 +353,12 @@ def test_blocks_and_a_resume_change_nothing(tmp_path: Path, monkeypatch: pytest.
         call(experiment("equilibrium"), tmp_path / "parts", **settings)
     monkeypatch.setattr(type(made), "measure", interrupted)
     again = call(experiment("equilibrium"), tmp_path / "parts", **settings)
+    # what differs is found in a stage, but the directory that is named is the user's own
+    with refused(rf"out: '{tmp_path}/parts' holds a run with receptive_field 'box:3' instead of 'cross:1'; choose"):
+        call(experiment("equilibrium"), tmp_path / "parts", **settings | {"receptive_field": "cross:1"})
+    (tmp_path / "full" / "half").mkdir(parents=True)
+    (tmp_path / "full" / "half" / "notes").write_text("")
+    with refused(rf"out: '{tmp_path}/full' is not empty"):
+        call(experiment("equilibrium"), tmp_path / "full", **settings)
     for name in ("means", "tau", "time"):
         assert np.allclose(again.dataset[name], whole.dataset[name], rtol=1e-4)

@@ -112,10 +112,14 @@ def _answer(found: Found, tree: float) -> str:
         f"tree-level {tree:.3f}."
     )
     assert found.fit is not None
-    if found.fit.p_value < FITS:
-        at += f" No fit describes the curves of all sides ({_misfit(found.fit)}): all errors are too small."
+    fits, collapses = found.misfits["fits"], found.misfits["collapses"]
+    bad = f" Worse than chance, so that errors are too small: {fits}." if fits else ""
+    if collapses:
+        bad += (
+            f" Without corrections to scaling, with which all numbers are found, curves do not collapse: {collapses}."
+        )
     if found.dimensions not in ISING:
-        return at
+        return at + bad
     reference, values = ISING[found.dimensions], found.universal()
     three = ("U4", "xi/L", "nu")
     said = ", ".join(f"{name}{'' if name == 'nu' else '*'} = {values[name]} ({reference[name]:.4g})" for name in three)
@@ -123,12 +127,12 @@ def _answer(found: Found, tree: float) -> str:
     if any(values[name].stderr > SHARP * reference[name] for name in three):
         word = "too coarse for a verdict"
     elif found.fit.p_value < FITS:
-        word = "no verdict"
+        word = "no verdict, as no fit describes all sides"
     elif away <= AGREE:
         word = f"as the Ising model's in {found.dimensions} dimensions, within {away:.1f} standard errors"
     else:
         word = f"not the Ising model's, by up to {away:.1f} standard errors"
-    return f"{at} There {said}: {word}."
+    return f"{at} There {said}: {word}.{bad}"
 
 
 def _quantities(found: Found, tree: float) -> list[Quantity]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import chi2
 
 from softmode.estimate import Array, Estimate, from_replicates
 from softmode.exact.dictionary import parse_dictionary
@@ -13,7 +14,7 @@ from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
 from softmode.experiments.equilibrium.lattice_stages import FEW, Seen, refined
 from softmode.finite_size.crossings import ends
 from softmode.finite_size.curves import Curves
-from softmode.finite_size.exponents import Power, power
+from softmode.finite_size.exponents import Collapse, Power, collapse, power
 from softmode.finite_size.moments import OBSERVABLES, Moments
 from softmode.finite_size.scaling import OMEGA, ScalingFit, scan
 from softmode.lattice import ReceptiveField
@@ -170,6 +171,33 @@ class Found:
             return {name: power(kept, name, self.fit, omega) for name in ("|m|", "chi")}
         except ValueError:
             return {}
+
+    @cached_property
+    def collapses(self) -> dict[str, Collapse]:
+        """U4 and |m| of all fitted sides, scaled, without corrections; those that could be had."""
+        assert self.fit is not None
+        kept = self.curves.where(self.curves.side >= min(self.fit.sides))
+        powers = {"U4": 0.0} | ({"|m|": self.powers["|m|"].exponent.value} if self.powers else {})
+        t_c, nu = self.fit.t_c.value, self.fit.nu.value
+        try:
+            return {name: collapse(kept, name, t_c, nu, exponent) for name, exponent in powers.items()}
+        except ValueError:
+            return {}
+
+    @cached_property
+    def misfits(self) -> dict[str, str]:
+        """What is worse described than chance allows, with chi^2: fits that give numbers, and collapses."""
+        assert self.fit is not None
+        fits = [("the joint fit of U4 and xi/L", self.fit.chi2, self.fit.dof, self.fit.p_value)]
+        fits += [(f"the power of {name}", each.chi2, each.dof, float(chi2.sf(each.chi2, each.dof)))
+                 for name, each in self.powers.items()]  # fmt: skip
+        drawn = [(name, each.chi2, each.dof, float(chi2.sf(each.chi2, each.dof)))
+                 for name, each in self.collapses.items()]  # fmt: skip
+        return {
+            kind: ", ".join(f"{what} (chi^2 = {square:.0f} for {dof} degrees of freedom)"
+                            for what, square, dof, p in every if p < FITS)
+            for kind, every in (("fits", fits), ("collapses", drawn))
+        }  # fmt: skip
 
     def universal(self) -> dict[str, Estimate]:
         """Return U4*, xi/L*, nu, beta/nu and gamma/nu, those that could be had."""
