@@ -114,6 +114,8 @@ def _answer(found: Found, tree: float) -> str:
     assert found.fit is not None
     fits, collapses = found.misfits["fits"], found.misfits["collapses"]
     bad = f" Worse than chance, so that errors are too small: {fits}." if fits else ""
+    if found.fit.t_c.reason:
+        bad += f" Errors, of the joint fit, are those of fewer resamples than were drawn: {found.fit.t_c.reason}."
     if collapses:
         bad += (
             f" Without corrections to scaling, with which all numbers are found, curves do not collapse: {collapses}."
