@@ -194,23 +194,24 @@ def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
 def test_a_misfit_is_said_in_the_answer(run: Run) -> None:
     """That of the fit, of powers and of collapses, with chi^2; and nothing of a good one."""
     found = Found.of(run)
-    assert found.fit is not None
-    good = Collapse(*[np.ones(1)] * 4, 20.0, 20)
-    found.__dict__["collapses"] = {"U4": good}
-    found.__dict__["powers"] = {"chi": found.powers["chi"]._replace(chi2=10.0, dof=10)}
-    found.__dict__["described"] = replace(found.fit, chi2=float(found.fit.dof))
-    assert set(found.misfits.values()) == {""}
-    assert "chi^2" not in _answer(found, 2.3)
-    del found.__dict__["misfits"]
-    found.__dict__["collapses"] = {"U4": good._replace(chi2=90.0)}
-    assert "do not collapse: U4 (chi^2 = 90 for 20 degrees of freedom)." in _answer(found, 2.3)
-    assert "too small" not in _answer(found, 2.3)
-    del found.__dict__["misfits"]
-    found.__dict__["described"] = replace(found.fit, chi2=900.0)
-    found.__dict__["powers"] = {"chi": found.powers["chi"]._replace(chi2=30.0)}
-    said = _answer(found, 2.3)
-    assert f"errors are too small: the joint fit of U4 and xi/L (chi^2 = 900 for {found.fit.dof} degrees" in said
-    assert "the power of chi (chi^2 = 30 for 10 degrees of freedom)" in said
+    fit = found.fit
+    assert fit is not None
+
+    def said(fit_square: float, power_square: float, collapse_square: float) -> str:
+        found.__dict__.pop("misfits", None)
+        powers = {name: each._replace(chi2=10.0, dof=10) for name, each in found.powers.items()}
+        powers["chi"] = powers["chi"]._replace(chi2=power_square)
+        made = {"U4": Collapse(*[np.ones(1)] * 4, collapse_square, 20)}
+        found.__dict__ |= {"described": replace(fit, chi2=fit_square), "powers": powers, "collapses": made}
+        return _answer(found, 2.3)
+
+    assert "chi^2" not in said(float(fit.dof), 10.0, 20.0)
+    collapse = said(float(fit.dof), 10.0, 90.0)
+    assert "do not collapse: U4 (chi^2 = 90 for 20 degrees of freedom)." in collapse
+    assert "too small" not in collapse
+    bad = said(900.0, 30.0, 20.0)
+    assert f"errors are too small: the joint fit of U4 and xi/L (chi^2 = 900 for {fit.dof} degrees" in bad
+    assert "the power of chi (chi^2 = 30 for 10 degrees of freedom)" in bad
 
 
 def test_half_a_step_shifts_the_transition_little(run: Run) -> None:
