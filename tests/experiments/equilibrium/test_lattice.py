@@ -202,7 +202,7 @@ def test_a_misfit_is_said_in_the_answer(run: Run) -> None:
         powers = {name: each._replace(chi2=10.0, dof=10) for name, each in found.powers.items()}
         powers["chi"] = powers["chi"]._replace(chi2=power_square)
         made = {"U4": Collapse(*[np.ones(1)] * 4, collapse_square, 20)}
-        found.__dict__ |= {"described": replace(fit, chi2=fit_square), "powers": powers, "collapses": made}
+        found.__dict__.update(described=replace(fit, chi2=fit_square), powers=powers, collapses=made)
         return _answer(found, 2.3)
 
     assert "chi^2" not in said(float(fit.dof), 10.0, 20.0)
