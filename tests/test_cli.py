@@ -265,9 +265,30 @@ def test_a_path_that_the_terminal_cannot_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "moment", ["runs.engine.execute", "experiments.patch.measure.prepare", "runs.report.print_run"]
+)
+def test_an_interruption_says_the_same_whenever_it_comes(
+    moment: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a run is prepared, measured or shown: what the same command does, and what is kept."""
+
+    def stops(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"softmode.{moment}", stops)
+    with pytest.raises(SystemExit) as stop:
+        main(["patch", *TINY, "--out", "run"])
+    assert stop.value.code == 130
+    kept = 1 if "report" in moment else 0
+    blocks = "1 finished block" if kept else "0 finished blocks"
+    said = [line for line in terminal.capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert said == [f"error interrupted: the same command resumes, with {blocks} kept"]
+
+
+@pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "error interrupted: no block was finished, so it begins anew"),
+        (KeyboardInterrupt(), 130, "error interrupted: the same command resumes, with 0 finished blocks kept"),
         (OSError(28, "No space left on device"), 1, "error [Errno 28] No space left on device"),
         (MemoryError(), 2, "error memory: there is not enough"),
         (ArithmeticError("state: trajectory 3 became NaN"), 1, "error state: trajectory 3"),

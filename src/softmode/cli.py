@@ -19,6 +19,7 @@ from softmode.experiments import EXPERIMENTS
 from softmode.message import quote, refusal, shorten
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+RESUMES = "the same command resumes"
 # characters of a mistyped command that are compared with those that there are
 LONG = 40
 DESCRIPTION = (
@@ -70,8 +71,17 @@ class Command(NamedTuple):
 
 
 def _experiment(name: str, options: Options) -> None:
+    try:
+        _run(name, options)
+    except KeyboardInterrupt:
+        # whenever it comes, while imports, stages or figures are made, it says the same
+        engine = sys.modules.get("softmode.runs.engine")
+        _fail(f"interrupted: {engine.outlook(Path(options.out)) if engine else RESUMES}", INTERRUPTED)
+
+
+def _run(name: str, options: Options) -> None:
     from softmode.experiments.call import experiment
-    from softmode.runs.engine import execute, outlook
+    from softmode.runs.engine import execute
     from softmode.runs.report import say
     from softmode.runs.store import check_directory, is_run
 
@@ -82,10 +92,7 @@ def _experiment(name: str, options: Options) -> None:
     # before models are opened and tried, which takes a while; a finished run that is analysed has a place already
     if not is_run(getattr(options.config, "model", "")):
         check_directory(Path(options.out), {"experiment": name})
-    try:
-        run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
-    except KeyboardInterrupt:
-        _fail(f"interrupted: {outlook(Path(options.out))}", INTERRUPTED)
+    run = execute(chosen, chosen.prepare(options.config), options.out, progress=True)
     written = None if output is None else output.text(options.output, run)
     if written is not None:
         print(written)
@@ -193,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ArithmeticError, OSError) as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
+        _fail(f"interrupted: {RESUMES}", INTERRUPTED)
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -13,11 +13,11 @@ from softmode.runs.engine import outlook
 def test_a_finished_run(tmp_path: Path) -> None:
     """Its blocks are promised to a resume, its quantities can be looped over, and a pipe in its store is refused."""
     out = tmp_path / "run"
-    assert outlook(out) == "no block was finished, so it begins anew"
+    assert outlook(out) == "the same command resumes, with 0 finished blocks kept"
     run = sm.patch(
         size=16, receptive_field="box:3", steps=100, t_max=5.0, t_min=0.1, trajectories=2, block=1, shells=3, out=out
     )
-    assert outlook(out) == "the same command goes on, with 2 block(s) kept"
+    assert outlook(out) == "the same command resumes, with 2 finished blocks kept"
     names = [quantity.name for quantity in run.results]
     assert len(run.results) == len(names) > 0
     assert names[0] in run.results

@@ -90,3 +90,17 @@ def test_quantities_are_found_by_name_and_by_kind() -> None:
 def test_cells_as_text(cell: object, shown: str) -> None:
     """What is undefined is said alike whatever its type, and a doubtful estimate is marked."""
     assert text(cell) == shown
+
+
+def test_a_question_mark_is_explained_below_its_table() -> None:
+    """With the reasons of its cells, unless the note says what it means; none without one, and none for undefined."""
+    doubted, other = (Estimate(1.0, 0.1, 8, reason=why) for why in ("not settled", "too short"))
+    table = Table("t", ("a",), ((doubted,), (other,), (doubted,), (Estimate(1.0, 0.1, 8),)), "a note")
+    assert table.caption == "a note; ?: in doubt (not settled; too short)"
+    assert table._replace(note="").caption == "?: in doubt (not settled; too short)"
+    assert table._replace(note="?: as I say").caption == "?: as I say"
+    assert table._replace(rows=((Estimate(1.0, 0.1, 8),), (Estimate.missing(8, "none"),))).caption == "a note"
+    assert table._replace(rows=(("yes?",),)).caption == "a note; ?: in doubt"
+    many = tuple((Estimate(1.0, 0.1, 8, reason=f"reason {i}"),) for i in range(5))
+    caption = "?: in doubt (reason 0; reason 1; reason 2; 2 other reasons, in the results' file)"
+    assert table._replace(rows=many, note="").caption == caption

@@ -23,7 +23,9 @@ from softmode.settings import as_config
 LONG = 20.0
 
 
-def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool = False) -> Run:
+def execute(
+    experiment: Experiment, plan: Plan, out: str | Path, progress: bool = False, whole: Path | None = None
+) -> Run:
     """Compute a plan, or what is left of it, and return the finished run.
 
     Args:
@@ -31,6 +33,7 @@ def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool 
         plan: Its plan.
         out: Directory of the run; one that holds an unfinished run of the same plan is resumed.
         progress: Whether to say how long it will take and, on a terminal, to show a progress bar.
+        whole: Directory of the run that needs this one, which messages name in its place.
 
     Raises:
         ValueError: If the directory is unusable, or the run would not fit on this machine; nothing is written then.
@@ -38,17 +41,19 @@ def execute(experiment: Experiment, plan: Plan, out: str | Path, progress: bool 
         OSError: If the disk is full or takes no more; finished blocks stay readable.
     """
     home = plan.home(Path(out))
-    _check_place(experiment, plan, home)
+    whole = whole or home
+    _check_place(experiment, plan, home, whole)
     if progress and plan.needs():
         _announce_all(experiment, plan, home)
     needed = {
-        place: execute(other, its_plan, home / place, progress) for place, (other, its_plan) in plan.needs().items()
+        place: execute(other, its_plan, home / place, progress, whole)
+        for place, (other, its_plan) in plan.needs().items()
     }
     plan = plan.settled(needed)
     if plan.variables:
         identity = {"experiment": experiment.name, "config": as_config(plan.config), **plan.identity,
                     "versions": provenance.versions()}  # fmt: skip
-        check_directory(home, identity)
+        check_directory(home, identity, whole)
         check_room(plan, home)
     with claimed(home):
         if plan.variables:
@@ -95,18 +100,16 @@ def outlook(home: Path) -> str:
     # a run keeps those that it needs below its own directory
     homes = [home, *home.glob("*/"), *home.glob("*/*/")]
     done = sum(len(Store(each).blocks(done=True)) for each in homes if is_run(each))
-    return (
-        f"the same command goes on, with {done} block(s) kept" if done else "no block was finished, so it begins anew"
-    )
+    return f"the same command resumes, with {done} finished block{'' if done == 1 else 's'} kept"
 
 
-def _check_place(experiment: Experiment, plan: Plan, home: Path) -> None:
+def _check_place(experiment: Experiment, plan: Plan, home: Path, whole: Path) -> None:
     """Raise a ValueError if there is no place for a run, or for one of those that it needs."""
     if plan.variables:
-        check_directory(home, {"experiment": experiment.name})
+        check_directory(home, {"experiment": experiment.name}, whole)
         check_room(plan, home)
     for place, (other, its_plan) in plan.needs().items():
-        _check_place(other, its_plan, home / place)
+        _check_place(other, its_plan, home / place, whole)
 
 
 def _announce_all(experiment: Experiment, plan: Plan, home: Path) -> None:

@@ -38,7 +38,7 @@ def table_of(table: Table) -> str:
     """Return a table as HTML."""
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = "".join("<tr>" + "".join(f"<td>{escape(text(cell))}</td>" for cell in row) + "</tr>" for row in table.rows)
-    note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
+    note = f"<p class=note>{escape(table.caption)}</p>" if table.caption else ""
     return f"<table><caption>{escape(table.title)}</caption><tr>{head}</tr>{rows}</table>{note}"
 
 

@@ -57,7 +57,7 @@ def print_table(table: Table, most: int | None = None) -> None:
     for row in rows:
         shown.add_row(*(Text("\n".join(map(_visible, text(cell).split("\n")))) for cell in row))
     left = len(table.rows) - len(rows)
-    notes = ([f"and {left} more in the report"] if left else []) + ([table.note] if table.note else [])
+    notes = ([f"and {left} more in the report"] if left else []) + ([table.caption] if table.caption else [])
     if notes:
         shown.caption = Text(_visible("; ".join(notes)))
     Console().print(shown)

@@ -15,6 +15,8 @@ from softmode.estimate import Estimate
 
 Cell = str | int | float | bool | None | Estimate
 ESTIMATE = frozenset(each.name for each in fields(Estimate))
+# how a note begins to say what a question mark means, and the reasons that are told at most
+DOUBT, MOST_REASONS = "?:", 3
 INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -60,6 +62,19 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The note, and what a question mark behind a number means, where a cell has one and the note does not say."""
+        cells = [cell for row in self.rows for cell in row]
+        if DOUBT in self.note or not any(text(cell).endswith("?") for cell in cells):
+            return self.note
+        doubted = [cell for cell in cells if isinstance(cell, Estimate) and text(cell).endswith("?")]
+        reasons = list(dict.fromkeys(cell.reason for cell in doubted))
+        left = len(reasons) - MOST_REASONS
+        why = [*reasons[:MOST_REASONS], *([f"{left} other reasons, in the results' file"] if left > 0 else [])]
+        meaning = f"{DOUBT} in doubt" + (f" ({'; '.join(why)})" if why else "")
+        return f"{self.note}; {meaning}" if self.note else meaning
 
 
 @dataclass(frozen=True, repr=False)

@@ -269,22 +269,22 @@ def is_run(directory: str | Path) -> bool:
         return False
 
 
-def check_directory(directory: Path, identity: Mapping[str, Any]) -> None:
+def check_directory(directory: Path, identity: Mapping[str, Any], whole: Path | None = None) -> None:
     """Raise a ValueError unless a run of this identity may be created, resumed or repeated in the directory.
 
     Args:
         directory: Where.
         identity: What is known of it already: one of other values under the same keys is another run.
+        whole: Directory that the message names: that of the run of which this is a part, which is what a user chose.
     """
+    named = shown_path(directory if whole is None else whole)
     check_writable(directory)
     if is_run(directory):
         changed = differences(read_attributes(directory)["softmode"], identity)
         if changed:
-            raise refusal(
-                f"out: {shown_path(directory)} holds a run with {changed}; choose another directory or remove it"
-            )
+            raise refusal(f"out: {named} holds a run with {changed}; choose another directory or remove it")
     elif directory.is_dir() and _holds_more_than_runs(directory):
-        raise refusal(f"out: {shown_path(directory)} is not empty and holds no softmode run; choose another directory")
+        raise refusal(f"out: {named} is not empty and holds no softmode run; choose another directory")
 
 
 def _holds_more_than_runs(directory: Path) -> bool:

@@ -17,6 +17,7 @@ from helpers.random import normal
 from softmode.denoiser import Denoiser
 from softmode.estimate import Estimate
 from softmode.exact.gaussian import GaussianDenoiser
+from softmode.experiments.anneal import analyse
 from softmode.experiments.anneal.analyse import verdict
 from softmode.experiments.anneal.conditions import ABOVE, BELOW, MORE, PLAIN, SPREAD, WINDOW, conditions, dealt
 from softmode.experiments.anneal.window import DOCUMENTED, find_window
@@ -128,6 +129,23 @@ def test_what_is_found_is_of_the_samples_that_are_stored(tmp_path: Path) -> None
     assert more["frechet"].value == pytest.approx(distances[3] - distances[1])
     assert more["xi_x"].value == pytest.approx(float((data["xi_x"][:, 3] - data["xi_x"][:, 1]).mean()))
     assert "With 25 network calls a sample" in run.results.answer
+    # 20 of these would say nothing of other runs, and tables speak as the caption does
+    table = run.results.tables["conditions"]
+    assert "only differences count" in table.caption
+    assert any("biased: too large" in note for note in run.results.notes)
+    assert [row[0] for row in table.rows[:3]] == ["sampler alone", "more levels", "at every level"]
+    assert "correctors at every level, or all of them in the window" in table.caption
+
+
+def test_distances_of_many_samples_are_told_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bias goes as the dimensions over the samples: the bar is on their ratio."""
+    run = anneal(tmp_path)
+    share = run.dataset.sizes["trajectory"] / run.dataset["features"].shape[-1]
+    for many, warned in ((share, False), (1.1 * share, True)):
+        monkeypatch.setattr(analyse, "MANY", many)
+        results = analyse.analyse(run)
+        assert bool(results.notes) == warned
+        assert ("only differences count" in results.tables["conditions"].note) == warned
 
 
 def test_the_samples_of_a_condition_start_from_the_same_noise(tmp_path: Path) -> None:

@@ -2,22 +2,29 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from helpers.errors import refused
 from helpers.resamples import short_stages
 from softmode.exact.patch_dynamics import TwoStatePatch
 from softmode.experiments.call import call, experiment, plan
 from softmode.experiments.equilibrium import lattice_figures, lattice_stages
+from softmode.experiments.equilibrium.config import OF_LATTICES, OF_NETWORKS, Config
+from softmode.experiments.equilibrium.lattice_analyse import _answer
 from softmode.experiments.equilibrium.lattice_found import Found
 from softmode.experiments.equilibrium.lattice_measure import _moments
 from softmode.experiments.equilibrium.lattice_stages import Seen, coarse_work, near, planned, refined, transition
-from softmode.finite_size.moments import Moments
+from softmode.finite_size.exponents import Collapse
+from softmode.finite_size.moments import MOMENTS, Moments
+from softmode.finite_size.series import Thermalised
 from softmode.runs.run import Run
+from softmode.settings import described
 
 RNG = np.random.default_rng(0)
 
@@ -37,8 +44,14 @@ def seen(times: np.ndarray, binder: Sequence[np.ndarray], sides: tuple[int, ...]
         [point(side, float(t), float(u)) for t, u in zip(times, values, strict=True)]
         for side, values in zip(sides, binder, strict=True)
     ]
-    count = len(sides)
-    return Seen(sides, np.tile(times, (count, 1)), points, np.full((count, len(times)), 100.0), np.full(count, 1e5))
+    return stage(sides, np.tile(times, (len(sides), 1)), points)
+
+
+def stage(sides: tuple[int, ...], times: np.ndarray, points: list[list[Moments]], tau: float = 100.0) -> Seen:
+    """Return a stage of ten series of 10,000 steps, at equilibrium."""
+    full = np.full(times.shape, 1.0)
+    starts = [[Thermalised(0, 0.0, 0.0, 15)] * times.shape[1]] * len(sides)
+    return Seen(sides, times, points, tau * full, 1e4 * full, 0 * full, 10, starts)
 
 
 def falling(times: np.ndarray, t_c: float, sides: tuple[int, ...] = (8, 12, 16)) -> list[np.ndarray]:
@@ -74,7 +87,7 @@ def test_windows_shrink_with_the_side() -> None:
 def test_the_main_windows_are_around_what_half_the_step_fits() -> None:
     times = near(1.65, 0.2, (8, 12, 16), 2, 7)
     points = [seen(row, falling(row, 1.6)).points[s] for s, row in enumerate(times)]
-    known = Seen((8, 12, 16), times, points, np.full((3, 7), 100.0), np.full(3, 1e5))
+    known = stage((8, 12, 16), times, points)
     centre, width = refined(known, 2)
     assert width == pytest.approx(0.2)
     assert centre == pytest.approx(1.6, abs=0.015)
@@ -96,10 +109,44 @@ def test_lengths_follow_the_wanted_error() -> None:
     assert min(e * n for e, n in zip(short.every, short.counts, strict=True)) >= lattice_stages.LEAST * 100
 
 
+def stored(times: np.ndarray, steps: float, tau: float, approach: np.ndarray) -> xr.Dataset:
+    """Return a stored stage of 16 rounds at one side, whose m^2 approaches its mean from above and from below."""
+    rounds, blocks, points = 16, lattice_stages.BLOCKS, len(times)
+    series = 1 + 0.1 * np.random.default_rng(4).normal(size=(rounds, 1, points, 2, blocks, len(MOMENTS)))
+    series += np.array([1, -1])[:, None, None] * approach[:, None]
+    of, each = ("trajectory", "size", "point"), ("trajectory", "size", "point", "unit", "moment")
+    return xr.Dataset({
+        "time": (of, np.tile(times, (rounds, 1, 1))), "tau": (of, np.full((rounds, 1, points), tau)),
+        "steps": (of[:2], np.full((rounds, 1), steps)), "means": (each, series.reshape(rounds, 1, points, -1, 4)),
+    })  # fmt: skip
+
+
+def test_the_start_is_cut_where_the_series_says_and_blocks_follow_tau() -> None:
+    """An approach within some of 32 parts is cut, one that never ends is not quoted; blocks hold 10 tau."""
+    times, parts = np.linspace(1.0, 2.0, 3), np.arange(lattice_stages.BLOCKS)
+    for approach, cut, sure in ((0 * parts, (0, 0), True), (np.exp(-parts), (3, 16), True), (0.2, (0, 16), False)):
+        found = Seen.of(stored(times, 3200.0, 20.0, approach + 0.0 * parts), [8], 2)
+        first = np.array([[each.first for each in row] for row in found.starts])
+        assert (cut[0] <= first).all()
+        assert (first <= cut[1]).all()
+        assert np.allclose(found.steps, 3200 - 100 * first)
+        assert np.allclose(found.cut, 100 * first)
+        assert np.allclose(found.lengths, found.steps / 20)
+        assert (found.sure == sure).all()
+        assert [point.side for point in found.quoted(0)] == [8] * 3 * sure
+        # 10 tau are two parts of 100 steps
+        assert [len(point.means) for point in found.points[0]] == (32 * ((32 - first[0]) // 2)).tolist()
+    # a longer memory: longer blocks, and below 50 of it nothing is quoted
+    assert [len(p.means) for p in Seen.of(stored(times, 3200.0, 60.0, 0.0 * parts), [8], 2).points[0]] == [32 * 5] * 3
+    assert not Seen.of(stored(times, 3200.0, 65.0, 0.0 * parts), [8], 2).sure.any()
+
+
 def test_every_side_of_the_search_has_all_points() -> None:
     work = coarse_work(np.array([1.0, 2.0]), (8, 12))
     assert work.times.tolist() == [[1.0, 2.0]] * 2
-    assert work.steps == [lattice_stages.EVERY * lattice_stages.COARSE * 5 // 4] * 2
+    kept = lattice_stages.COARSE // lattice_stages.BLOCKS * lattice_stages.BLOCKS
+    assert work.counts == (kept, kept)
+    assert work.steps == [lattice_stages.EVERY * (kept + lattice_stages.COARSE // 4)] * 2
 
 
 def test_moments_are_those_of_the_state_with_its_own_kick() -> None:
@@ -137,10 +184,34 @@ def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
     assert t_c.stderr < 0.06
     assert results["U4_star"].estimate.value == pytest.approx(0.61, abs=0.05)
     assert results["t_c"].level == pytest.approx(math.sqrt(math.expm1(t_c.value)))
-    assert (found.lengths >= 40).all()
+    assert (found.seen.lengths >= 40).all()
+    assert found.at_transition.any()
     assert len(found.quoted) >= 15
-    assert all(found.apart(side) < 6 for side in range(3))
+    assert all(abs(each.apart) < 6 for row in found.seen.starts for each in row)
     assert "not at the tree-level 2.303" in results.answer
+
+
+def test_a_misfit_is_said_in_the_answer(run: Run) -> None:
+    """That of the fit, of powers and of collapses, with chi^2; and nothing of a good one."""
+    found = Found.of(run)
+    fit = found.fit
+    assert fit is not None
+
+    def said(fit_square: float, power_square: float, collapse_square: float) -> str:
+        found.__dict__.pop("misfits", None)
+        powers = {name: each._replace(chi2=10.0, dof=10) for name, each in found.powers.items()}
+        powers["chi"] = powers["chi"]._replace(chi2=power_square)
+        made = {"U4": Collapse(*[np.ones(1)] * 4, collapse_square, 20)}
+        found.__dict__.update(described=replace(fit, chi2=fit_square), powers=powers, collapses=made)
+        return _answer(found, 2.3)
+
+    assert "chi^2" not in said(float(fit.dof), 10.0, 20.0)
+    collapse = said(float(fit.dof), 10.0, 90.0)
+    assert "do not collapse: U4 (chi^2 = 90 for 20 degrees of freedom)." in collapse
+    assert "too small" not in collapse
+    bad = said(900.0, 30.0, 20.0)
+    assert f"errors are too small: the joint fit of U4 and xi/L (chi^2 = 900 for {fit.dof} degrees" in bad
+    assert "the power of chi (chi^2 = 30 for 10 degrees of freedom)" in bad
 
 
 def test_half_a_step_shifts_the_transition_little(run: Run) -> None:
@@ -157,6 +228,39 @@ def test_figures_are_drawn(run: Run) -> None:
     assert "stage" in stage.results.answer
     with refused("nothing to draw"):
         stage.figure("equilibrium")
+
+
+def test_nothing_is_quoted_of_series_that_are_too_short(tmp_path: Path) -> None:
+    """Where no side has 50 autocorrelation times at the transition there is no number, but what to do about it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lattice_stages, "COARSE", 500)
+        patch.setattr(lattice_stages, "LEAST", 12)
+        patch.setitem(lattice_stages.ROUNDS, "half", 2)
+        patch.setitem(lattice_stages.ROUNDS, "main", 4)
+        found = call(experiment("equilibrium"), tmp_path / "short", receptive_field="box:3", sizes=(8, 12, 16),
+                     error=0.19)  # fmt: skip
+    answer = found.results.answer
+    assert answer.startswith("Nothing is quoted")
+    assert "of 50 that a number needs" in answer
+    assert "--error, for example 0.095" in answer
+    assert not len(found.results)
+    assert "sides" in found.results.tables
+    assert any("series shorter than 50" in note for note in found.results.notes)
+    for name in ("equilibrium", "states"):
+        assert found.figure(name).axes
+    longest = Found.of(found)
+    assert longest.refused
+    assert longest.fit is None
+
+
+def test_one_side_that_is_long_enough_is_quoted_and_the_others_are_named(run: Run) -> None:
+    """The same run with the memory of the two larger sides made longer, and of all."""
+    for sides, nothing in (([1, 2], False), ([0, 1, 2], True)):
+        found = Found.of(run)
+        found.seen.tau[sides] *= 10
+        assert found.refused == nothing
+        if not nothing:
+            assert found.at_transition.tolist() == [True, False, False]
 
 
 def test_a_chain_has_no_transition(tmp_path: Path) -> None:
@@ -193,6 +297,14 @@ def test_a_chain_has_no_transition(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with refused(message):
         plan(experiment("equilibrium"), **settings)
+
+
+def test_options_say_what_they_are_for() -> None:
+    """Those of one kind of model alone begin with it, in the help as in the source."""
+    words = described(Config)
+    for names, kind in ((OF_LATTICES, "Patch model: "), (OF_NETWORKS, "Network: ")):
+        for name in words:
+            assert words[name].startswith(kind) == (name in names), name
 
 
 @pytest.fixture
@@ -242,5 +354,12 @@ def test_blocks_and_a_resume_change_nothing(tmp_path: Path, monkeypatch: pytest.
         call(experiment("equilibrium"), tmp_path / "parts", **settings)
     monkeypatch.setattr(type(made), "measure", interrupted)
     again = call(experiment("equilibrium"), tmp_path / "parts", **settings)
+    # what differs is found in a stage, but the directory that is named is the user's own
+    with refused(rf"out: '{tmp_path}/parts' holds a run with receptive_field 'box:3' instead of 'cross:1'; choose"):
+        call(experiment("equilibrium"), tmp_path / "parts", **settings | {"receptive_field": "cross:1"})
+    (tmp_path / "full" / "half").mkdir(parents=True)
+    (tmp_path / "full" / "half" / "notes").write_text("")
+    with refused(rf"out: '{tmp_path}/full' is not empty"):
+        call(experiment("equilibrium"), tmp_path / "full", **settings)
     for name in ("means", "tau", "time"):
         assert np.allclose(again.dataset[name], whole.dataset[name], rtol=1e-4)

@@ -15,7 +15,7 @@ from helpers.random import normal
 from softmode.estimate import Estimate
 from softmode.experiments.equilibrium.network_analyse import Level, extrapolated, levels_of, peak
 from softmode.experiments.equilibrium.network_measure import STARTS
-from softmode.experiments.equilibrium.network_memory import Memory
+from softmode.experiments.equilibrium.network_memory import Memory, Remembered
 from softmode.process import VE, VP
 
 SIDE = 8
@@ -147,6 +147,55 @@ def test_memory_is_that_of_planted_overlaps() -> None:
         assert found.value == pytest.approx(share, abs=4 * max(found.stderr, 1e-3))
     assert memory.time(0) == pytest.approx(1 + (0.5 - math.exp(-1)) / 0.25, abs=0.1)
     assert memory.same_class(0).value == pytest.approx(0.5)
+
+
+def test_the_sentence_on_memory_follows_from_the_memories() -> None:
+    """Remembered is what exceeds 0 by 3 errors, forgotten what has less than 1/e left; between, neither is said."""
+    sigmas = [0.3, 1.0, 3.0, 9.0]
+
+    def said(*values: tuple[float, float]) -> tuple[str, Estimate]:
+        found = Remembered.of(sigmas, [Estimate(value, error, 8) for value, error in values])
+        return str(found), found.level
+
+    text, level = said((0.95, 0.01), (0.5, 0.2), (0.1, 0.2), (0.0, 0.1))
+    assert "remembers its start up to sigma = 0.3 (memory 0.95(1))" in text
+    assert "has forgotten it from 3 on (memory 0.1(2))" in text
+    assert "between, it is not known (sigma = 1: 0.5(2))" in text
+    assert (level.low, level.high) == (0.3, 3.0)
+    text, level = said((0.95, 0.01), (0.5, 0.1), (0.2, 0.1), (0.0, 0.1))
+    assert "between" not in text
+    assert (level.low, level.high) == (1.0, 3.0)
+    # remembered above one that forgets: forgotten is what is so at all levels above
+    text, level = said((0.95, 0.01), (0.1, 0.1), (0.5, 0.1), (0.0, 0.1))
+    assert (level.low, level.high) == (0.3, 9.0)
+    assert "sigma = 1: 0.1(1), 3: 0.5(1)" in text
+    for values, words in (
+        ([(0.9, 0.1)] * 4, "has its start remembered at every level"),
+        ([(0.1, 0.1)] * 4, "has its start forgotten at every level"),
+        ([(0.6, 0.4)] * 4, "not known at any level whether the network remembers"),
+        ([(0.6, 0.4)] * 2 + [(0.1, 0.1)] * 2, "the network has forgotten it from 3 on"),
+        ([(0.9, 0.1)] * 2 + [(0.6, 0.4)] * 2, "remembers its start up to sigma = 1"),
+    ):
+        text, level = said(*values)
+        assert words in text
+        assert math.isnan(level.value)
+
+
+def test_few_levels_are_said_to_be_few(tmp_path: Path) -> None:
+    """Three levels, of which two at most forget, say nothing of a peak; what the table doubts the sentence doubts."""
+    np.savez(tmp_path / "mu.npz", images=np.full((1, 1, SIDE, SIDE), 1.0, np.float32))
+    run = equilibrium(classes(8.0, 0.5), tmp_path, sigma_range="1:16", duration=40.0, trajectories=16, block=16,
+                      data=str(tmp_path / "mu.npz"))  # fmt: skip
+    answer, rows = run.results.answer, run.results.values["rows"]
+    assert "remembers its start up to sigma = " in answer
+    assert "Too few levels to tell whether the susceptibility has a peak" in answer
+    assert "peaks at" not in answer
+    assert rows[0]["chi"][0].reason == "its start is remembered"
+    assert "?: in doubt (its start is remembered" in run.results.tables["levels"].caption
+    drawn = run.figure("forgetting").axes[0]
+    assert 1 <= len(drawn.containers) <= 4
+    for curve in drawn.containers:
+        assert all(np.ptp(segment[:, 1]) <= 0.6 for segment in curve.lines[2][0].get_segments())
 
 
 def test_a_drift_is_cut_and_one_without_end_is_told() -> None:

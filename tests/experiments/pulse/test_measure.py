@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import softmode as sm
 from helpers import resamples
 from helpers.errors import refused
 from helpers.guidance import (
@@ -147,6 +148,14 @@ def test_other_files_of_a_run_may_differ(tmp_path: Path) -> None:
     with cheap_window(window_results()):
         window = stored_window(tmp_path / "window", corners(inputs={"weights": "a", "scheduler": "b"}))
     check_same_model("check", window, corners(inputs={"weights": "a", "prompt": "c"}))
+
+
+def test_a_run_without_a_network_is_of_no_model(tmp_path: Path) -> None:
+    """One of a patch model, which has an identity without a model."""
+    settings: dict[str, Any] = {"size": 12, "receptive_field": "box:3", "steps": 100, "trajectories": 2, "shells": 3}
+    patches = sm.patch(out=tmp_path / "patch", t_max=5.0, t_min=0.1, **settings)
+    with refused("window: '.*patch' is of no network, not of 'corners'"):
+        check_same_model("window", patches, corners())
 
 
 def test_without_a_window_sigma_c_must_be_given(tmp_path: Path) -> None:

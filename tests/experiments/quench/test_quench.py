@@ -14,9 +14,10 @@ from helpers.errors import refused
 from helpers.figures import changed, check_rules, nothing_is_clipped
 from softmode.estimate import Estimate
 from softmode.experiments.quench import frozen
+from softmode.experiments.quench.analyse import _answer
 from softmode.experiments.quench.config import Config
 from softmode.experiments.quench.figures import FIGURES
-from softmode.experiments.quench.found import ESTIMATORS, PAPER, WALLS, XI, Lengths, chosen
+from softmode.experiments.quench.found import ESTIMATORS, PAPER, WALLS, XI, Exponent, Found, Lengths, chosen
 from softmode.experiments.quench.measure import prepare
 from softmode.experiments.quench.theory import Theory
 from softmode.observe.domains import unlike_neighbours, wall_spacing
@@ -114,6 +115,16 @@ def test_the_answer_says_what_the_tables_hold(run: sm.Run) -> None:
     assert any("exceed 0.1 of the side, 48 sites" in note for note in results.notes)
     freeze_out = results.tables["freeze_out"].rows
     assert [row[0] for row in freeze_out] == [0.25, 1.0, 8.0]
+
+
+@pytest.mark.parametrize(("misfit", "words"), [(1.0, "chi^2/dof = 0.5)"), (60.0, "chi^2/dof = 30: no power law)")])
+def test_the_answer_says_how_well_a_power_law_fits(run: sm.Run, misfit: float, words: str) -> None:
+    """With every exponent its chi^2 per degree of freedom, and where that is too large, that it is no power law."""
+    found = Found.of(run)
+    each = Exponent(Estimate(0.4, 0.01, 8, 0.38, 0.42), 1.0, 8.0, misfit, 2)
+    lengths = {"end": found.at(found["level"][-1]).estimates}
+    answer = _answer(found, Theory.of(found), lengths, {"end": each})
+    assert f"R^0.4 [0.38, 0.42] for R = 1 to 8 (between the two; {words}" in answer
 
 
 def test_without_the_critical_level_the_end_alone_is_told() -> None:

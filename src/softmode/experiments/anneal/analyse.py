@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from softmode.estimate import Array, Estimate, jackknife, of_mean, of_share
-from softmode.experiments.anneal.conditions import ABOVE, BELOW, DEFINITIONS, MORE, PLAIN, SPREAD, WINDOW
+from softmode.experiments.anneal.conditions import ABOVE, BELOW, DEFINITIONS, LABELS, MORE, PLAIN, SPREAD, WINDOW
 from softmode.observe.alignment import diversity, frechet_distance
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
 
 # most groups of samples that are left out one at a time
 GROUPS = 40
+# samples for each dimension of the features from which on the bias of a Fréchet distance is small
+MANY = 10
+BIASED = ": too large, as samples are few, so that only differences count"
 MEASURES = {
     "frechet": "Fréchet distance to real images",
     "recognised": "share of samples that are recognised as their class",
@@ -38,10 +41,10 @@ def analyse(run: Run) -> Results:
     real = real_row(run)
     shown = [row for row in rows if row["effort"] in (0, most)]
     low, high = run.identity["window"]
-    window = f"window: {low:.3g} < sigma <= {high:.3g}"
     note = (
-        f"{window}; {run.dataset.sizes['trajectory']} samples of each condition from the same noise, distances to the "
-        f"same {run.dataset.sizes['real']} real images"
+        f"correctors at every level, or all of them in the window ({low:.3g} < sigma <= {high:.3g}), above or below "
+        f"it; {run.dataset.sizes['trajectory']} samples of each condition from the same noise, distances to the same "
+        f"{run.dataset.sizes['real']} real images{BIASED if _notes(run) else ''}"
     )
     return Results(
         answer=_answer(run, rows, differences, most),
@@ -62,9 +65,11 @@ def analyse(run: Run) -> Results:
                 "Every condition", ("effort", *COLUMNS), tuple((row["effort"], *_cells(row)) for row in rows), note
             ),
             "definitions": Table(
-                "What the conditions are", ("condition", "definition"), tuple(DEFINITIONS.items())
+                "What the conditions are", ("condition", "definition"),
+                tuple((LABELS[kind], what) for kind, what in DEFINITIONS.items()),
             ),
         },
+        notes=_notes(run),
         values={"conditions": rows, "differences": differences, "gains": gains, "real": real, "window": [low, high]},
     )  # fmt: skip
 
@@ -150,7 +155,7 @@ def _entropy(predicted: Array) -> float:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    return row["kind"], row["calls"], *(row[name] for name in MEASURES)
+    return LABELS.get(row["kind"], row["kind"]), row["calls"], *(row[name] for name in MEASURES)
 
 
 def _difference_table(title: str, name: str, rows: list[dict[str, Any]]) -> Table:
@@ -158,7 +163,7 @@ def _difference_table(title: str, name: str, rows: list[dict[str, Any]]) -> Tabl
     cells = tuple(
         (
             row["effort"],
-            row[name],
+            LABELS[row[name]],
             row["frechet"],
             row["frechet"].interval,
             row["recognised"],
@@ -186,6 +191,18 @@ def _answer(run: Run, rows: list[dict[str, Any]], differences: list[dict[str, An
         f"{against[MORE].interval}), the sampler alone {of[PLAIN]['frechet']} at {of[PLAIN]['calls']} calls. Effort in "
         f"the window {pays[verdict(against[MORE])]}: it is {', '.join(told) or 'like any other'}; the least distance, "
         f"{of[best]['frechet']}, is that of {NAMES[best]}."
+    )
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    """Return that distances of few samples are too large, where they are few."""
+    samples, dimensions = run.dataset.sizes["trajectory"], run.dataset["features"].shape[-1]
+    if samples >= MANY * dimensions:
+        return ()
+    return (
+        f"Fréchet distances of {samples} samples in {dimensions} features are biased: too large, the more so the fewer "
+        "samples. Only their differences within a run count, of conditions with as many samples; distances of other "
+        "runs or publications are no comparison",
     )
 
 

@@ -11,6 +11,15 @@ from softmode.message import refusal
 PLAIN, MORE, SPREAD, WINDOW, ABOVE, BELOW = "plain", "more levels", "spread", "window", "above", "below"
 # where correctors are put, beside more levels, in the order of tables
 PLACES = (SPREAD, WINDOW, ABOVE, BELOW)
+# what tables call them
+LABELS = {
+    PLAIN: "sampler alone",
+    MORE: "more levels",
+    SPREAD: "at every level",
+    WINDOW: "in the window",
+    ABOVE: "above it",
+    BELOW: "below it",
+}
 DEFINITIONS = {
     PLAIN: "the sampler alone",
     MORE: "no correctors, as many more levels as cost the same",

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from softmode.bounds import Bounds
 from softmode.message import refusal
-from softmode.settings import Compute, Count, PatchModel, Positive, Precision
+from softmode.settings import Compute, Count, Positive, Precision
 
 LatticeSide = Annotated[int, Bounds(2, 2**12)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PatchModel, Compute):
+class Config(Compute):
     """Freeze a score: where does a patch model order, and how, by finite-size scaling? What does a network remember?
 
     Example: softmode equilibrium --receptive-field box:5 --sizes 16,32,64 --error 0.01 --out runs/fss
@@ -30,35 +30,43 @@ class Config(PatchModel, Compute):
     when left out, from a tenth of the tree-level one to a little above it, and 0.3:20 for a network."""
     step: Positive = 0.5
     """Step of the Langevin dynamics, in units of sigma^2; half of it is run besides."""
+    receptive_field: str = "box:5"
+    """Patch model: box:5 (odd side), ball:2.5 (radius), cross:2 (arm) or offsets:0,0;0,1;1,0."""
+    dimensions: Annotated[int, Bounds(1, 3)] = 2
+    """Patch model: number of axes, 1 to 3."""
     dictionary: str = "two-state"
-    """two-state (the minimal model), paper (ten patterns, E.1), random:8 (with their flips), or a file.npz with
-    patterns and prior."""
+    """Patch model: two-state (the minimal one), paper (ten patterns, E.1), random:8 (with their flips), or a file.npz
+    with patterns and prior."""
+    schedule: str = "vp:1"
+    """Patch model: process in whose time the transition is told, vp:1 (constant beta, E.3), vp-linear:0.1:20,
+    vp-cosine:0.008 or ve."""
     sizes: tuple[LatticeSide, ...] = (16, 24, 32, 48, 64)
-    """Sides of the lattices, rising, three or more."""
+    """Patch model: sides of the lattices, rising, three or more."""
     error: Annotated[float, Bounds(above=0, below=0.2)] = 0.01
-    """Standard error wanted of Binder's cumulant of every side at the transition, where its points are taken
-    together."""
+    """Patch model: standard error wanted of Binder's cumulant of every side at the transition, where its points are
+    taken together."""
     minutes: Positive = 60.0
-    """Time that a stage of the run may take; where the error needs more, the command says what can be had."""
+    """Patch model: time that a stage of the run may take; where the error needs more, the command says what can be
+    had."""
     levels: Annotated[int, Bounds(3, 10**4)] = 12
-    """Noise levels of a network, evenly spaced in their logarithm."""
+    """Network: noise levels, evenly spaced in their logarithm."""
     dynamics: Literal["langevin", "reverse-sde"] = "langevin"
-    """Of a network: Langevin's on the score, whose equilibrium Sec. 5 defines; or its reverse SDE with the time frozen,
-    at half the temperature."""
+    """Network: Langevin's on the score, whose equilibrium Sec. 5 defines; or its reverse SDE with the time frozen, at
+    half the temperature."""
     duration: Positive = 60.0
-    """Time of each chain of a network at each level, in units of sigma^2."""
+    """Network: time of each chain at each level, in units of sigma^2."""
     trajectories: Count = 8
-    """Chains of a network from each start."""
+    """Network: chains from each start."""
     shells: Annotated[int, Bounds(1, 10**6)] = 3
-    """Highest Fourier shell whose susceptibility is measured on a network."""
+    """Network: highest Fourier shell whose susceptibility is measured."""
     data: str = ""
-    """The image from which a network's ordered chains start is the first of a file.npz with images [image, channel,
+    """Network: the image from which ordered chains start is the first of a file.npz with images [image, channel,
     sides]; of the model's held-out images when left out."""
     classifier: str = "auto"
-    """What recognises a network's denoised states: a name or a path of softmode models, or none; auto is that of the
-    data which the model's card names."""
+    """Network: what recognises denoised states, a name or a path of softmode models, or none; auto is that of the data
+    which the model's card names."""
     precision: Precision = "full"
-    """Floating type inside a network."""
+    """Network: floating type inside it."""
     block: Count | None = None  # type: ignore[assignment] # open until the kind is known
     """Rounds of lattices, or chains of a network, computed and stored together; an interrupted run resumes at its last
     finished block. 1 and 8 when left out."""

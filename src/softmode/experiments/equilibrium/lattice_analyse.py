@@ -1,11 +1,16 @@
 """Whether a frozen patch model orders, where, and whether as the Ising model does."""
 
 import math
+from collections.abc import Sequence
 
-from softmode.estimate import Estimate
+import numpy as np
+
+from softmode.estimate import Array, Estimate
 from softmode.experiments.equilibrium.lattice_found import COEXISTENCE, FITS, ISING, ISING_SOURCE, Found
+from softmode.experiments.equilibrium.lattice_stages import CUT
 from softmode.finite_size.crossings import crossings, order_at_ends
-from softmode.finite_size.series import LEAST_TIMES
+from softmode.finite_size.scaling import ScalingFit
+from softmode.finite_size.series import LEAST_TIMES, Thermalised
 from softmode.formulas import landau
 from softmode.runs.results import Cell, Quantity, Results, Table
 from softmode.runs.run import Run
@@ -28,6 +33,8 @@ def analyse(run: Run) -> Results:
     if run.identity["stage"] != "main":
         return _stage(run)
     found = Found.of(run)
+    if found.refused:
+        return _refused(found)
     if found.fit is None:
         return _nothing(found)
     tree = landau.critical_time(found.process, found.omega)
@@ -61,8 +68,6 @@ def _nothing(found: Found) -> Results:
         "in one dimension nothing of finite range orders"
         if found.dimensions == 1
         else "curves of xi/L of different sides do not cross"
-        if found.quoted
-        else f"no series is {LEAST_TIMES} autocorrelation times long"
     )
     answer = (
         f"The frozen score of the {_model(found)} has no transition that this run shows, between times "
@@ -70,6 +75,30 @@ def _nothing(found: Found) -> Results:
     )
     return Results(answer, tables={"sides": _sides(found)}, notes=_notes(found),
                    values={"tree": landau.critical_time(found.process, found.omega)})  # fmt: skip
+
+
+def _refused(found: Found) -> Results:
+    """Say why nothing is quoted, and what to do."""
+    error, where = found.run.config["error"], found.where
+    longest = max(row[np.abs(times - where).argmin()]
+                  for row, times in zip(found.seen.lengths, found.seen.times, strict=True))  # fmt: skip
+    why = (
+        f"series are {longest:.0f} autocorrelation times long at most, of {LEAST_TIMES} that a number needs"
+        if longest < LEAST_TIMES
+        else "series from ordered and disordered starts, or their halves, do not agree"
+    )
+    answer = (
+        f"Nothing is quoted of the frozen score of the {_model(found)}: near t = {where:.3g}, where the transition "
+        f"is sought, {why}. Ask for a smaller --error, for example {error / 2:.2g}, which makes them longer (and for "
+        "more --minutes where it says so), or for smaller --sizes."
+    )
+    return Results(answer, tables={"sides": _sides(found)}, notes=_notes(found),
+                   values={"tree": landau.critical_time(found.process, found.omega)})  # fmt: skip
+
+
+def _misfit(fit: ScalingFit) -> str:
+    """Return the misfit of a fit in words."""
+    return f"chi^2 = {fit.chi2:.0f} for {fit.dof} degrees of freedom, p = {fit.p_value:.2g}"
 
 
 def _answer(found: Found, tree: float) -> str:
@@ -82,21 +111,30 @@ def _answer(found: Found, tree: float) -> str:
         else f"Frozen, the score of the {_model(found)} orders at t_c = {t_c} (noise level {level:.3g}), not at the "
         f"tree-level {tree:.3f}."
     )
+    assert found.fit is not None
+    fits, collapses = found.misfits["fits"], found.misfits["collapses"]
+    bad = f" Worse than chance, so that errors are too small: {fits}." if fits else ""
+    if found.fit.t_c.reason:
+        bad += f" Errors, of the joint fit, are those of fewer resamples than were drawn: {found.fit.t_c.reason}."
+    if collapses:
+        bad += (
+            f" Without corrections to scaling, with which all numbers are found, curves do not collapse: {collapses}."
+        )
     if found.dimensions not in ISING:
-        return at
+        return at + bad
     reference, values = ISING[found.dimensions], found.universal()
     three = ("U4", "xi/L", "nu")
     said = ", ".join(f"{name}{'' if name == 'nu' else '*'} = {values[name]} ({reference[name]:.4g})" for name in three)
     away = max(abs(values[name].value - reference[name]) / values[name].stderr for name in three)
     if any(values[name].stderr > SHARP * reference[name] for name in three):
         word = "too coarse for a verdict"
-    elif found.fit is not None and found.fit.p_value < FITS:
+    elif found.fit.p_value < FITS:
         word = "no verdict, as no fit describes all sides"
     elif away <= AGREE:
         word = f"as the Ising model's in {found.dimensions} dimensions, within {away:.1f} standard errors"
     else:
         word = f"not the Ising model's, by up to {away:.1f} standard errors"
-    return f"{at} There {said}: {word}."
+    return f"{at} There {said}: {word}.{bad}"
 
 
 def _quantities(found: Found, tree: float) -> list[Quantity]:
@@ -131,28 +169,34 @@ def _class(found: Found) -> Table:
     fit = found.fit
     assert fit is not None
     note = (
-        f"joint fit of U4 and xi/L, sides {', '.join(map(str, fit.sides))}: chi^2 = {fit.chi2:.0f} for {fit.dof} "
-        f"degrees of freedom, p = {fit.p_value:.2g}; Ising: {ISING_SOURCE.get(found.dimensions, 'none')}; away: in "
-        "standard errors"
+        f"joint fit of U4 and xi/L, sides {', '.join(map(str, fit.sides))}: {_misfit(fit)}; Ising: "
+        f"{ISING_SOURCE.get(found.dimensions, 'none')}; away: in standard errors"
     )
     return Table("Universal numbers", ("number", "value", "95 %", "Ising", "away"), tuple(rows), note)
 
 
 def _sides(found: Found) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for s, side in enumerate(found.seen.sides):
-        middle = found.seen.times.shape[1] // 2
-        known = found.seen.points[s][middle].observables()
-        rows.append((side, float(found.seen.times[s, middle]), known["U4"], known["xi/L"], known["|m|"],
-                     f"{found.run.config['step'] * found.seen.tau[s, middle]:.3g}", f"{found.lengths[s].min():.0f}",
-                     f"{found.apart(s):.1f}"))  # fmt: skip
-    columns = ("L", "t", "U4", "xi/L", "|m|", "tau", "series/tau", "starts apart")
+    seen, step = found.seen, found.run.config["step"]
+    for s, side in enumerate(seen.sides):
+        middle = seen.times.shape[1] // 2
+        known = seen.points[s][middle].observables()
+        first = seen.cut[s, middle]
+        rows.append((side, float(seen.times[s, middle]), known["U4"], known["xi/L"], known["|m|"],
+                     f"{step * seen.tau[s, middle]:.3g}", f"{step * first:.3g}", f"{seen.lengths[s].min():.0f}",
+                     f"{_largest(seen.starts[s]):.1f}"))  # fmt: skip
+    columns = ("L", "t", "U4", "xi/L", "|m|", "tau", "cut", "series/tau", "apart")
     note = (
-        "at the middle of each side's points; tau: autocorrelation time of m^2 in units of sigma^2; series/tau: length "
-        f"of the shortest series, below {LEAST_TIMES} it is not quoted; starts apart: largest difference of m^2 "
-        "between ordered and disordered starts, in standard errors, of all points of a side"
+        "at the middle of each side's points; tau: autocorrelation time of m^2, cut: what is left out at the start "
+        f"beyond {CUT} tau of the stage before, both in units of sigma^2; series/tau: of the shortest series, below "
+        f"{LEAST_TIMES} it is not quoted; apart: largest difference of m^2 between ordered and disordered starts, or "
+        "between halves, of all points of a side, in standard errors"
     )
     return Table("Sides of the lattice", columns, tuple(rows), note)
+
+
+def _largest(starts: Sequence[Thermalised]) -> float:
+    return max(max(abs(each.apart), abs(each.drift)) for each in starts)
 
 
 def _fits(found: Found) -> Table:
@@ -176,23 +220,26 @@ def _crossings(found: Found) -> Table:
 
 
 def _notes(found: Found) -> tuple[str, ...]:
-    notes = []
-    left = sorted({side for side, lengths in zip(found.seen.sides, found.lengths, strict=True)
-                   if (lengths < LEAST_TIMES).any()})  # fmt: skip
-    if left:
+    notes, seen = [], found.seen
+    short = _where(found, seen.lengths < LEAST_TIMES)
+    if short:
         notes.append(
-            f"sides {', '.join(map(str, left))}: some series are shorter than {LEAST_TIMES} autocorrelation times and "
-            "are not quoted; ask for a smaller --error"
+            f"series shorter than {LEAST_TIMES} autocorrelation times are not quoted: {short}; ask for a smaller "
+            "--error"
         )
+    apart = _where(found, ~np.array([[each.agrees for each in row] for row in seen.starts]))
+    if apart:
+        notes.append(
+            "points at which ordered and disordered starts, or halves of the series, differ beyond chance are not at "
+            f"equilibrium and not quoted: {apart}"
+        )
+    if found.fit is not None and not found.at_transition.all():
+        left = [side for side, sure in zip(seen.sides, found.at_transition, strict=True) if not sure]
+        notes.append(f"at the transition itself sides {', '.join(map(str, left))} are not quoted")
     if found.fit is not None and found.fit.p_value < FITS:
         notes.append(
-            f"no fit describes the curves (p = {found.fit.p_value:.2g}): corrections to scaling are larger than the "
-            "errors; larger sides would tell"
-        )
-    worst = max(found.apart(s) for s in range(len(found.seen.sides)))
-    if worst > 5:
-        notes.append(
-            f"ordered and disordered starts differ by {worst:.1f} standard errors somewhere: not at equilibrium"
+            f"no fit describes the curves ({_misfit(found.fit)}): corrections to scaling are larger than the errors; "
+            "larger sides would tell"
         )
     least = found.least_binder
     if least.value + 2 * least.stderr < COEXISTENCE:
@@ -202,3 +249,13 @@ def _notes(found: Found) -> tuple[str, ...]:
         "the range of an equilibrium but no Boltzmann weight"
     )
     return tuple(notes)
+
+
+def _where(found: Found, points: Array) -> str:
+    """Return of which sides how many points are marked, [side, point], in words."""
+    marked = [
+        f"{count} of {points.shape[1]} of L = {side}"
+        for side, count in zip(found.seen.sides, points.sum(1).tolist(), strict=True)
+        if count
+    ]
+    return ", ".join(marked)

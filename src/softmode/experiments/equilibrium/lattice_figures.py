@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from softmode.estimate import Array
 from softmode.experiments.equilibrium.lattice_found import ISING, Found
 from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
-from softmode.finite_size.exponents import collapse
 from softmode.plots.fields import draw_signs
 from softmode.plots.palette import GREY, SHADE
 from softmode.runs.run import Run
@@ -64,17 +63,16 @@ def scaled(run: Run) -> Figure | None:
     if run.identity["stage"] != "main":
         return None
     found = Found.of(run)
-    if found.fit is None or not found.powers:
+    if found.fit is None or len(found.collapses) < 2:
         return None
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     panels = figure.subplots(1, 2)
-    kept = found.curves.where(found.curves.side >= min(found.fit.sides))
     falls = found.powers["|m|"].exponent.value
-    for ax, name, exponent, label in (
-        (panels[0], "U4", 0.0, r"Binder's cumulant $U_4$"),
-        (panels[1], "|m|", falls, rf"$\langle|m|\rangle\,L^{{\beta/\nu}}$, $\beta/\nu = {-falls:.3f}$"),
+    for ax, name, label in (
+        (panels[0], "U4", r"Binder's cumulant $U_4$"),
+        (panels[1], "|m|", rf"$\langle|m|\rangle\,L^{{\beta/\nu}}$, $\beta/\nu = {-falls:.3f}$"),
     ):
-        drawn = collapse(kept, name, found.fit.t_c.value, found.fit.nu.value, exponent)
+        drawn = found.collapses[name]
         sides = np.unique(drawn.side)
         for side, color in zip(sides, _colours(sides), strict=True):
             at = drawn.side == side

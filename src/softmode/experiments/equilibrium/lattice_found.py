@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import chi2
 
 from softmode.estimate import Array, Estimate, from_replicates
 from softmode.exact.dictionary import parse_dictionary
 from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
-from softmode.experiments.equilibrium.lattice_stages import FEW, Seen
+from softmode.experiments.equilibrium.lattice_stages import FEW, Seen, refined
 from softmode.finite_size.crossings import ends
 from softmode.finite_size.curves import Curves
-from softmode.finite_size.exponents import Power, power
+from softmode.finite_size.exponents import Collapse, Power, collapse, power
 from softmode.finite_size.moments import OBSERVABLES, Moments
 from softmode.finite_size.scaling import OMEGA, ScalingFit, scan
-from softmode.finite_size.series import LEAST_TIMES
 from softmode.lattice import ReceptiveField
 from softmode.message import refusal
 from softmode.process import Process, parse_process
@@ -30,8 +30,8 @@ ISING: Mapping[int, Mapping[str, float]] = {
 ISING_SOURCE = {2: "salas2000", 3: "hasenbusch2010, kos2016"}
 # chance of a misfit below which the smallest side is left out
 FITS = 0.05
-# U4 at which curves of two steps are compared
-COMPARED = 0.61
+# U4 at which curves of two steps are compared, and the order of the polynomials that stand for them
+COMPARED, CUBIC = 0.61, 3
 # a distribution of two phases at once drives U4 below this
 COEXISTENCE = -0.05
 
@@ -83,19 +83,9 @@ class Found:
         return parse_dictionary(config["dictionary"], config["seed"], self.field).omega_eff
 
     @cached_property
-    def lengths(self) -> Array:
-        """Autocorrelation times that one series of every side and point is long, [side, point]."""
-        return self.run.dataset["steps"].to_numpy()[0][:, None] / np.maximum(self.seen.tau, 1)
-
-    @cached_property
     def quoted(self) -> list[Moments]:
-        """Points whose series are long enough to be quoted."""
-        return [
-            point
-            for row, lengths in zip(self.seen.points, self.lengths, strict=True)
-            for point, length in zip(row, lengths, strict=True)
-            if length >= LEAST_TIMES
-        ]
+        """Points whose series are at equilibrium and long enough to be quoted."""
+        return [point for s in range(len(self.seen.sides)) for point in self.seen.quoted(s)]
 
     @cached_property
     def curves(self) -> Curves:
@@ -116,23 +106,46 @@ class Found:
             return []
 
     @cached_property
-    def fit(self) -> ScalingFit | None:
+    def described(self) -> ScalingFit | None:
         """The fit of most sides that describes them; the last one where none does."""
         good = [fit for fit in self.fits if fit.p_value >= FITS]
         return good[0] if good else (self.fits[-1] if self.fits else None)
 
     @cached_property
+    def where(self) -> float:
+        """Time of the transition, or where it was sought last."""
+        return self.described.t_c.value if self.described else refined(self.seen, self.dimensions)[0]
+
+    @cached_property
+    def at_transition(self) -> Array:
+        """Whether the points on both sides of the transition may be quoted, of every side L."""
+        places = [int(np.clip(np.searchsorted(row, self.where), 1, len(row) - 1)) for row in self.seen.times]
+        return np.array([sure[p - 1 : p + 1].all() for sure, p in zip(self.seen.sure, places, strict=True)])
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing may be quoted: no side has series that are long enough where it orders."""
+        return not self.quoted or (self.dimensions > 1 and not self.at_transition.any())
+
+    @property
+    def fit(self) -> ScalingFit | None:
+        """The fit that is quoted; none where nothing may be."""
+        return None if self.refused else self.described
+
+    @cached_property
     def shift(self) -> Estimate:
         """Time of the transition with half the step less that with the whole one, by where U4 of a side is 0.61."""
         shifts, units = [], 0
-        for s, side in enumerate(self.halved.sides):
-            both = [_crossed(points) for points in (self.halved.points[s], self.seen.points[s])]
-            difference = both[0] - both[1]
-            if side in self.curves.side and np.isfinite(difference).mean() > 0.9:
+        for s in range(len(self.halved.sides)):
+            points = [seen.quoted(s) for seen in (self.halved, self.seen)]
+            if min(map(len, points)) <= CUBIC:
+                continue
+            difference = _crossed(points[0]) - _crossed(points[1])
+            if np.isfinite(difference).mean() > 0.9:
                 shifts.append(difference)
-                units = len(self.halved.points[s][0].means)
+                units = len(points[0][0].means)
         if not shifts:
-            return Estimate.missing(0, "no side was measured with both steps")
+            return Estimate.missing(0, "no side can be quoted with both steps")
         table = np.stack(shifts)
         weights = 1 / np.nanvar(table[:, 1:], axis=1)
         mean = weights @ table / weights.sum()
@@ -159,6 +172,33 @@ class Found:
         except ValueError:
             return {}
 
+    @cached_property
+    def collapses(self) -> dict[str, Collapse]:
+        """U4 and |m| of all fitted sides, scaled, without corrections; those that could be had."""
+        assert self.fit is not None
+        kept = self.curves.where(self.curves.side >= min(self.fit.sides))
+        powers = {"U4": 0.0} | ({"|m|": self.powers["|m|"].exponent.value} if self.powers else {})
+        t_c, nu = self.fit.t_c.value, self.fit.nu.value
+        try:
+            return {name: collapse(kept, name, t_c, nu, exponent) for name, exponent in powers.items()}
+        except ValueError:
+            return {}
+
+    @cached_property
+    def misfits(self) -> dict[str, str]:
+        """What is worse described than chance allows, with chi^2: fits that give numbers, and collapses."""
+        assert self.fit is not None
+        fits = [("the joint fit of U4 and xi/L", self.fit.chi2, self.fit.dof, self.fit.p_value)]
+        fits += [(f"the power of {name}", each.chi2, each.dof, float(chi2.sf(each.chi2, each.dof)))
+                 for name, each in self.powers.items()]  # fmt: skip
+        drawn = [(name, each.chi2, each.dof, float(chi2.sf(each.chi2, each.dof)))
+                 for name, each in self.collapses.items()]  # fmt: skip
+        return {
+            kind: ", ".join(f"{what} (chi^2 = {square:.0f} for {dof} degrees of freedom)"
+                            for what, square, dof, p in every if p < FITS)
+            for kind, every in (("fits", fits), ("collapses", drawn))
+        }  # fmt: skip
+
     def universal(self) -> dict[str, Estimate]:
         """Return U4*, xi/L*, nu, beta/nu and gamma/nu, those that could be had."""
         assert self.fit is not None
@@ -175,11 +215,6 @@ class Found:
         every = [point.observables()["U4"] for row in self.seen.points for point in row]
         return min(every, key=lambda each: each.value)
 
-    def apart(self, side: int) -> float:
-        """Return the largest difference of m^2 between both starts of a side, in standard errors of its mean."""
-        values = self.run.dataset["apart"].to_numpy()[:, side]
-        return float(np.abs(values.mean(0) / (values.std(0, ddof=1) / math.sqrt(len(values)))).max())
-
 
 def _crossed(points: Sequence[Moments]) -> Array:
     """Return where U4 of a side falls through 0.61, of all units and of every resample; NaN where it does not."""
@@ -187,10 +222,10 @@ def _crossed(points: Sequence[Moments]) -> Array:
     rows = np.concatenate([curves.values[None], curves.replicates])[..., 0]
     weight, times = curves.weights()[:, 0], curves.control
     centre, scale = times.mean(), np.ptp(times) / 2
-    design = np.vander((times - centre) / scale, 4)
+    design = np.vander((times - centre) / scale, CUBIC + 1)
     coefficients = np.linalg.lstsq(weight[:, None] * design, weight[:, None] * rows.T, rcond=None)[0]
     grid = np.linspace(times.min(), times.max(), 401)
-    above = np.vander((grid - centre) / scale, 4) @ coefficients - COMPARED
+    above = np.vander((grid - centre) / scale, CUBIC + 1) @ coefficients - COMPARED
     falls = (above[:-1] >= 0) & (above[1:] < 0)
     first = falls.argmax(0)
     column = np.arange(above.shape[1])

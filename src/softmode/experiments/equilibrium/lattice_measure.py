@@ -21,6 +21,7 @@ from softmode.experiments.equilibrium.lattice_stages import (
     POINTS,
     REPLICAS,
     ROUNDS,
+    SQUARE,
     Seen,
     Stage,
     Work,
@@ -169,11 +170,11 @@ class LatticePlan(Plan):
             {
                 "time": Variable(of, "time at which the score is frozen", "process time", dtype="float64"),
                 "level": Variable(of, "its noise level sigma/alpha", dtype="float64"),
-                "means": Variable((*each, "moment"), "moments of m over blocks", dtype="float64"),
-                "tau": Variable(of, "autocorrelation time of m^2", "step", "sokal1997", dtype="float64"),
-                "steps": Variable(("size",), "steps of a series, those before equilibrium left out", "step",
+                "means": Variable((*each, "moment"), "moments of m over parts of the series, of each start in turn",
                                   dtype="float64"),
-                "apart": Variable(of, "mean m^2 from ordered starts less that from disordered ones", dtype="float64"),
+                "tau": Variable(of, "autocorrelation time of m^2", "step", "sokal1997", dtype="float64"),
+                "steps": Variable(("size",), "steps of a series, those that are cut in any case left out", "step",
+                                  dtype="float64"),
                 "magnetisation": Variable((*of, "kept"), "values of m along the series", dtype="float64"),
                 "field": Variable(("point", *space), "signs of the last state of the largest lattice", dtype="int8"),
             },
@@ -264,7 +265,7 @@ class LatticePlan(Plan):
         assert self.work is not None, "a plan is settled before it measures"
         work = self.work
         levels = self.process.noise_level(torch.from_numpy(work.times)).numpy()
-        found: dict[str, list[list[Array]]] = {name: [] for name in ("means", "tau", "apart", "magnetisation")}
+        found: dict[str, list[list[Array]]] = {name: [] for name in ("means", "tau", "magnetisation")}
         fields: list[Array] = []
         for s, side in enumerate(self.sides):
             for values in found.values():
@@ -275,11 +276,10 @@ class LatticePlan(Plan):
                     series[:, work.cut[s] :], level * math.sqrt(self.step / 2), side**self.config.dimensions
                 )
                 blocks = moments.reshape(REPLICAS, BLOCKS, -1, len(MOMENTS)).mean(2)
-                tau = work.every[s] * correlated_steps(moments[:, :, 1])
+                tau = work.every[s] * correlated_steps(moments[:, :, SQUARE])
                 kept = np.linspace(0, moments.shape[1] - 1, KEPT).astype(int)
                 found["means"][s].append(blocks.reshape(-1, len(MOMENTS)))
                 found["tau"][s].append(np.array(tau))
-                found["apart"][s].append(blocks[0, :, 1].mean() - blocks[1, :, 1].mean())
                 found["magnetisation"][s].append(series[1, work.cut[s] + kept, 0])
                 if s == len(self.sides) - 1:
                     fields.append(x[1, 0].sign().to(torch.int8).numpy())

@@ -15,21 +15,24 @@ from jaxtyping import Float
 
 from softmode.estimate import Array
 from softmode.finite_size.curves import Curves
-from softmode.finite_size.moments import Moments
+from softmode.finite_size.moments import MOMENTS, Moments
 from softmode.finite_size.scaling import OMEGA, joint_fit
+from softmode.finite_size.series import LEAST_TIMES, Thermalised, block_means, thermalised
 
 Stage = Literal["coarse", "half", "main"]
 # points of each stage, and rounds, each of two replicas from opposite starts
 POINTS: dict[Stage, int] = {"coarse": 24, "half": 7, "main": 7}
 ROUNDS: dict[Stage, int] = {"coarse": 4, "half": 8, "main": 16}
 REPLICAS = 2
-# units of every error: blocks of a replica's series
-BLOCKS = 8
+# means over a replica's series that are kept, of which the start is found and the blocks of errors are made
+BLOCKS = 32
+# the moment whose series tells where equilibrium begins
+SQUARE = MOMENTS.index("m^2")
 # sides of the first two stages
 FEW = 3
 # measurements of a series of the coarse stage, and steps between two
 COARSE, EVERY = 2000, 4
-# autocorrelation times that are cut at the start, and the least that a series keeps
+# autocorrelation times, by the stage before, that are cut at the start at least, and that a series keeps at least
 CUT, LEAST = 20, 100
 # dynamic exponent of model A, and nu, by which times and windows are carried to larger sides
 Z, NU = 2.17, {1: 1.0, 2: 1.0, 3: 0.63}
@@ -73,7 +76,10 @@ class Seen:
         times: Process times, [side, point].
         points: Moments of every side and point, in the order of both.
         tau: Autocorrelation times of m^2 in steps, [side, point], averaged over rounds.
-        steps: Steps that were kept of all series of a point, [side].
+        steps: Steps of one series after what was cut of it, [side, point].
+        cut: Steps that were found to be no equilibrium, beyond those that are cut in any case, [side, point].
+        series: Number of series of a point.
+        starts: Whether both starts and halves agree, of every side and point.
     """
 
     sides: tuple[int, ...]
@@ -81,19 +87,46 @@ class Seen:
     points: Sequence[Sequence[Moments]]
     tau: Array
     steps: Array
+    cut: Array
+    series: int
+    starts: Sequence[Sequence[Thermalised]]
 
     @classmethod
     def of(cls, data: xr.Dataset, sides: Sequence[int], dimensions: int) -> "Seen":
-        """Return that of a stored stage."""
-        times = data["time"].to_numpy()[0]
-        means = data["means"].to_numpy()
-        points = [
-            [Moments(side, dimensions, float(times[s, p]), means[:, s, p].reshape(-1, means.shape[-1]))
-             for p in range(times.shape[1])]
-            for s, side in enumerate(sides)
-        ]  # fmt: skip
-        return cls(tuple(sides), times, points, data["tau"].to_numpy().mean(0),
-                   REPLICAS * data["steps"].to_numpy().sum(0))  # fmt: skip
+        """Return that of a stored stage: its start found in the mean over rounds, errors by blocks of 10 tau."""
+        times, tau = data["time"].to_numpy()[0], data["tau"].to_numpy().mean(0)
+        means, steps = data["means"].to_numpy(), data["steps"].to_numpy()[0]
+        rounds, moments = len(means), means.shape[-1]
+        blocks = means.shape[3] // REPLICAS
+        points: list[list[Moments]] = []
+        starts: list[list[Thermalised]] = []
+        for s, side in enumerate(sides):
+            points.append([])
+            starts.append([])
+            for p, time in enumerate(times[s]):
+                own = means[:, s, p].reshape(rounds, REPLICAS, blocks, moments)
+                start = thermalised(own[..., SQUARE])
+                kept = own[:, :, start.first :].reshape(rounds * REPLICAS, -1, moments)
+                units = block_means(kept, float(tau[s, p]) * blocks / steps[s])
+                points[s].append(Moments(side, dimensions, float(time), units))
+                starts[s].append(start)
+        cut = np.array([[each.first for each in row] for row in starts]) * steps[:, None] / blocks
+        return cls(tuple(sides), times, points, tau, steps[:, None] - cut, cut, REPLICAS * rounds, starts)
+
+    @property
+    def lengths(self) -> Array:
+        """Autocorrelation times that one series of every side and point is long, [side, point]."""
+        return np.asarray(self.steps / np.maximum(self.tau, 1))
+
+    @property
+    def sure(self) -> Array:
+        """Whether a point may be quoted: its series are long enough, and both starts and halves agree."""
+        agrees = np.array([[each.agrees for each in row] for row in self.starts])
+        return (self.lengths >= LEAST_TIMES) & agrees
+
+    def quoted(self, side: int) -> list[Moments]:
+        """Return the points of a side that may be quoted."""
+        return [point for point, sure in zip(self.points[side], self.sure[side], strict=True) if sure]
 
     def binder(self, side: int) -> Array:
         """Return U4 of a side at every point."""
@@ -182,7 +215,7 @@ def planned(
         tau = longer * max(1.0, float(seen.tau[known, point]))
         spread = seen.points[known][point].observables()["U4"].stderr
         # half of a side's points stand for the transition
-        whole = longer * seen.steps[known] * (spread / error) ** 2 / (times.shape[1] / 2)
+        whole = longer * seen.series * seen.steps[known, point] * (spread / error) ** 2 / (times.shape[1] / 2)
         length = max(LEAST * tau, whole / (REPLICAS * rounds))
         every.append(max(EVERY, round(tau / 20)))
         counts.append(BLOCKS * math.ceil(length / every[-1] / BLOCKS))

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from softmode.estimate import Array, Estimate, bootstrap, jackknife, of_mean
 from softmode.experiments.equilibrium.network_measure import STARTS
-from softmode.experiments.equilibrium.network_memory import Memory
+from softmode.experiments.equilibrium.network_memory import Memory, Remembered
 from softmode.finite_size.series import correlated_steps
 from softmode.lattice import Lattice
 from softmode.runs.results import Cell, Quantity, Results, Table
@@ -29,6 +29,8 @@ CUTS = (0.1, 0.2, 0.3, 0.4, 0.5)
 APART = 3.0
 # autocorrelation times, over all chains, below which a susceptibility is in doubt
 ENOUGH = 50
+# levels that a peak needs
+FEWEST = 3
 ROWS = 8
 
 
@@ -128,14 +130,14 @@ def analyse(run: Run) -> Results:
     """Return susceptibility, memory and hysteresis by noise level, and from where on the start is remembered."""
     starts = STARTS[: run.dataset.sizes["condition"]]
     of, memory = {start: levels_of(run, start) for start in starts}, Memory.of(run)
-    kept = [memory.left(i) for i in range(len(of["ordered"]))]
-    # the lowest levels, as far as all of them remember
-    count = next((i for i, left in enumerate(kept) if not left.value > APART * left.stderr), len(kept))
-    rows = [_row(run, of, memory, i, remembers=i < count) for i in range(len(kept))]
-    peaks = {start: settled_peak(each[count:]) for start, each in of.items()}
-    level = memory_level(rows, count)
+    left = [memory.left(i) for i in range(len(of["ordered"]))]
+    remembered = Remembered.of([each.sigma for each in of["ordered"]], left)
+    rows = [_row(run, of, memory, i, remembered) for i in range(len(left))]
+    free = remembered.above
+    peaks = {start: settled_peak(each[free:]) for start, each in of.items()}
+    level = remembered.level
     return Results(
-        answer=_answer(run, rows[count:], peaks["disordered"], level),
+        answer=_answer(run, remembered, rows[free:], peaks["disordered"]),
         quantities=(
             Quantity("memory_level", 0, level, "noise level below which chains remember their start", "",
                      "paper Sec. 5", level.value),
@@ -152,12 +154,11 @@ def analyse(run: Run) -> Results:
     )  # fmt: skip
 
 
-def _row(run: Run, of: Mapping[str, list[Level]], memory: Memory, i: int, remembers: bool) -> dict[str, Any]:
+def _row(run: Run, of: Mapping[str, list[Level]], memory: Memory, i: int, remembered: Remembered) -> dict[str, Any]:
     """Return everything that is known of one noise level."""
     free, fine, bound = of["disordered"][i], of["half step"][i], of["ordered"][i]
-    reason = (
-        "its start is remembered" if remembers
-        else "not settled" if not free.cut[1]
+    reason = remembered.doubt(i) or (
+        "not settled" if not free.cut[1]
         else f"only {free.times:.0f} autocorrelation times" if free.times < ENOUGH
         else ""
     )  # fmt: skip
@@ -168,7 +169,7 @@ def _row(run: Run, of: Mapping[str, list[Level]], memory: Memory, i: int, rememb
         "chi_fine": chi_fine, "chi_extrapolated": extrapolated(chi[0], chi_fine), "xi": free.length(),
         "order": of_mean(free.order[:, free.cut[0] :].mean(1)), "order_ordered": of_mean(_late(bound)),
         "difference": _difference(_late(bound), _late(free)), "time": free.time, "times": free.times,
-        "cut": free.cut[0] * free.step, "settled": free.cut[1], "memory": memory.left(i),
+        "cut": free.cut[0] * free.step, "settled": free.cut[1], "memory": remembered.left[i],
         "memory_time": memory.time(i), "class": memory.same_class(i), "data": None, "null": None,
     }  # fmt: skip
     if "null" in of:
@@ -209,7 +210,7 @@ def settled_peak(levels: list[Level]) -> Estimate:
     """Return the noise level of the largest susceptibility of the constant mode, down to where chains settle."""
     unsettled = [i for i, each in enumerate(levels) if not each.cut[1]]
     own = levels[max(unsettled, default=-1) + 1 :]
-    if len(own) < 3:
+    if len(own) < FEWEST:
         return Estimate.missing(len(levels[0].order), "too few levels settle")
     return peak(np.stack([each.within[:, 0] for each in own], 1), np.array([each.sigma for each in own]))
 
@@ -232,15 +233,6 @@ def peak(chains: Float[Array, "chain level"], levels: Array) -> Estimate:
     return found
 
 
-def memory_level(rows: list[dict[str, Any]], count: int) -> Estimate:
-    """Return the noise level below which the start is remembered, between the two levels around it."""
-    chains = rows[0]["memory"].samples
-    if count in (0, len(rows)):
-        return Estimate.missing(chains, "remembered at every level" if count else "forgotten at every level")
-    low, high = rows[count - 1]["sigma"], rows[count]["sigma"]
-    return Estimate(math.sqrt(low * high), math.nan, chains, low, high, "between two levels")
-
-
 def _levels(run: Run, rows: list[dict[str, Any]]) -> Table:
     """Return the evidence, at few enough levels."""
     places = sorted({round(float(i)) for i in np.linspace(0, len(rows) - 1, min(len(rows), ROWS))})
@@ -255,8 +247,7 @@ def _levels(run: Run, rows: list[dict[str, Any]]) -> Table:
         tuple(cells),
         "noise, image: susceptibility of the constant mode within a chain, from noise and from one image; null: of the "
         "Gaussian null, run alike; exact: of an exact score without limit of time; xi in sites; tau: autocorrelation "
-        f"time; memory after {run.config['duration']:g} (1: none lost), and when it falls below 1/e, in sigma^2; ?: in "
-        "doubt",
+        f"time; memory after {run.config['duration']:g} (1: none lost), and when it falls below 1/e, in sigma^2",
     )
 
 
@@ -300,20 +291,20 @@ def _notes(run: Run, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _answer(run: Run, rows: list[dict[str, Any]], peak: Estimate, level: Estimate) -> str:
+def _answer(run: Run, remembered: Remembered, rows: list[dict[str, Any]], peak: Estimate) -> str:
     """Say where the start is remembered, and what the susceptibility does where it is forgotten."""
-    said = f"Frozen for {run.config['duration']:g} sigma^2, the network "
-    if math.isfinite(level.value):
-        said += f"remembers its start below sigma = {level.value:.3g} {level.interval} and forgets it above."
-    else:
-        said += f"has its start {level.reason}."
-    if not rows:
-        return said
+    said = f"Frozen for {run.config['duration']:g} sigma^2, {remembered}"
+    if len(rows) < FEWEST:
+        return (
+            f"{said} Too few levels to tell whether the susceptibility has a peak where the start is forgotten: "
+            f"{len(rows)} of the {FEWEST} that it takes; raise --levels or --duration."
+        )
     top = max(rows, key=lambda row: row["chi"][0].value)
     sure = math.isfinite(peak.value) and not peak.reason
     how = f"peaks at sigma = {peak.value:.3g} {peak.interval}" if sure else "has no peak that is sure"
+    doubt = f" (in doubt: {top['chi'][0].reason})" if top["chi"][0].reason else ""
     beside = "" if top["data"] is None else f", where an exact score has {top['data']:.3g}"
     return (
-        f"{said} Where it is forgotten, the susceptibility of the constant mode {how}: it is {top['chi'][0]} at most, "
-        f"at sigma = {top['sigma']:.3g}{beside}."
+        f"{said} Where it is forgotten, the susceptibility of the constant mode {how}: it is {top['chi'][0]}{doubt} at "
+        f"most, at sigma = {top['sigma']:.3g}{beside}."
     )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from softmode.estimate import Array, Estimate
 from softmode.experiments.equilibrium.network_measure import STARTS
-from softmode.experiments.equilibrium.network_memory import Memory
+from softmode.experiments.equilibrium.network_memory import LOST, Memory, Remembered
 from softmode.plots.fields import COLOURS, NORM, visible
 from softmode.plots.noise_axis import interval, noise_axis
 from softmode.plots.palette import BLUE, GREEN, GREY, ORANGE, VERMILLION
@@ -17,6 +17,8 @@ from softmode.runs.run import Run
 
 # noise levels whose states are drawn, and chains of each start
 COLUMNS, CHAINS = 6, 2
+# largest standard error of a memory that is drawn, and the factor in time between curves
+TOLD, APART = 0.3, 1.03
 TEXT = 13
 
 
@@ -53,7 +55,12 @@ def frozen(run: Run) -> Figure:
     noise_axis(bottom, *interval(levels))
     for ax in (top, middle, bottom):
         _mark(ax, run.results.values["memory_level"])
-    figure.suptitle(f"{_caption(run)}\nshaded: the start is remembered", parse_math=False, fontsize="medium", wrap=True)
+    figure.suptitle(
+        f"{_caption(run)}\nshaded: the start is remembered; lighter: not known",
+        parse_math=False,
+        fontsize="medium",
+        wrap=True,
+    )
     return figure
 
 
@@ -67,33 +74,43 @@ def _curve(ax: Axes, levels: Array, found: list[Estimate], color: str, marker: s
 
 
 def _mark(ax: Axes, level: Estimate) -> None:
-    """Shade the noise levels at which the start is remembered."""
+    """Shade the noise levels at which the start is remembered, and lighter those at which that is not known."""
     if math.isfinite(level.value):
-        ax.axvspan(level.value, ax.get_xlim()[1], color=ORANGE, alpha=0.12, linewidth=0, gid="memory")
+        ax.axvspan(level.low, ax.get_xlim()[1], color=ORANGE, alpha=0.15, linewidth=0, gid="memory")
+        ax.axvspan(level.low, level.high, color=ORANGE, alpha=0.06, linewidth=0, gid="unknown")
 
 
 def forgetting(run: Run) -> Figure:
-    """Draw the memory of the start against time at a few noise levels.
+    """Draw the memory of the start against time: at the lowest noise level, and at those around its loss.
 
     Args:
         run: A finished run of a network.
     """
-    memory, levels = Memory.of(run), run.dataset["level"].to_numpy()
+    memory, rows = Memory.of(run), run.results.values["rows"]
+    levels = [row["sigma"] for row in rows]
+    known = Remembered.of(levels, [row["memory"] for row in rows])
+    # the lowest, the last that remembers, one of those between, the first that forgets
+    named = (0, known.below - 1, (known.below + known.above) // 2, known.above)
+    places = sorted({min(max(place, 0), len(levels) - 1) for place in named})
     figure = Figure(figsize=(10, 6), layout="constrained")
     ax = figure.subplots()
-    places = sorted({round(float(i)) for i in np.linspace(0, len(levels) - 1, 5)})
-    for place, color in zip(places, (VERMILLION, ORANGE, GREEN, BLUE, GREY), strict=False):
+    for i, (place, color) in enumerate(zip(places, (VERMILLION, ORANGE, GREEN, BLUE), strict=False)):
         found = memory.curve(place)
         value, error = (np.array([getattr(each, name) for each in found]) for name in ("value", "stderr"))
-        ax.fill_between(memory.times[1:], (value - error)[1:], (value + error)[1:], color=color, alpha=0.2, linewidth=0)
-        ax.plot(memory.times[1:], value[1:], "o-", color=color, label=rf"$\sigma$ = {levels[place]:.2g}")
+        told = (error <= TOLD) & (memory.times > 0)
+        # side by side, so that errors do not hide each other
+        times = memory.times[told] * APART ** (i - (len(places) - 1) / 2)
+        ax.errorbar(times, value[told], error[told], fmt="o-", color=color, linewidth=1.8, capsize=3, markersize=6,
+                    label=rf"$\sigma$ = {levels[place]:.2g}", gid=f"{place}")  # fmt: skip
     ax.axhline(0, color=GREY, linewidth=1)
+    ax.axhline(LOST, color=GREY, linewidth=1.2, linestyle=":")
     ax.set_xscale("log")
     ax.set_ylim(-0.3, 1.1)
     ax.set_xlabel(r"time with the score frozen (units of $\sigma^2$)")
     ax.set_ylabel("memory of the image at the start")
     ax.legend(loc="lower left")
-    figure.suptitle(f"{_caption(run)}\nbands: one standard error", parse_math=False, fontsize="medium", wrap=True)
+    text = f"one standard error, points with more than {TOLD:g} left out; dotted: 1/e, below which it counts as lost"
+    figure.suptitle(f"{_caption(run)}\n{text}", parse_math=False, fontsize="medium", wrap=True)
     return figure
 
 

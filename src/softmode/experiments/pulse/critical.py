@@ -80,9 +80,10 @@ def check_same_model(field: str, run: Run, model: Model) -> None:
         run: The run.
         model: The model; the files that both are made of are compared.
     """
-    theirs, name = run.identity.get("model", {}).get("name", "no network"), model.name
+    theirs, name = run.identity.get("model", {}).get("name"), model.name
     if theirs != name:
-        raise refusal(f"{field}: {quote(str(run.directory))} is of {quote(theirs)}, not of {quote(name)}")
+        what = "no network" if theirs is None else quote(theirs)
+        raise refusal(f"{field}: {quote(str(run.directory))} is of {what}, not of {quote(name)}")
     stored = run.identity.get("inputs", {})
     for file, digest in inputs_of(model=model.inputs).items():
         if stored.get(file, digest) != digest:

@@ -93,7 +93,8 @@ def _answer(
             )
             continue
         power = f"{words} R^{each.estimate.value:.3g} {each.estimate.interval} for R = {each.first:g} to {each.last:g}"
-        parts.append(f"{power} ({theory.verdict(each.estimate)})")
+        misfit = f"chi^2/dof = {each.chi_square / each.freedom:.2g}" if each.freedom else "no misfit known"
+        parts.append(f"{power} ({theory.verdict(each.estimate)}; {misfit}{'' if each.fits else ': no power law'})")
     text = "; ".join(parts)
     text = text[0].upper() + text[1:]
     rates = found["rate"].tolist()
