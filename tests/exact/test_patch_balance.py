@@ -1,4 +1,4 @@
-"""Entropy production of frozen patch models: against dense derivatives, a solved Fokker-Planck equation, and controls."""
+"""Entropy production of frozen patch models: against dense derivatives, a solved equation, and controls."""
 
 import math
 
