@@ -125,14 +125,15 @@ def trajectory(model: PatchModel, sigma: float, step: float, work: Work) -> tupl
 
 
 def rows_of(name: str, levels: tuple[float, ...], work: Work) -> list[tuple[float, Estimate]]:
-    """Print a model's rows, and return its curve: noise level over that of the transition, and e."""
+    """Print a model's rows, and return its curve: noise level over that of the transition, and e of a patch's sites."""
     model, critical = model_of(name)
+    size = model.receptive_field.size
     curve = []
     for share in levels:
         sigma = share * critical
         found = [single_states(model, sigma, step, work) for step in STEPS]
         none = extrapolated(found[0][0], found[-1][0], STEPS[0] / STEPS[-1])
-        curve.append((share, none))
+        curve.append((share, Estimate(size * none.value, size * none.stderr, none.samples)))
         steps = " | ".join(str(each) for each, _ in found)
         print(f"{name} | {share:.2f} | {sigma:.3f} | {steps} | {none} | {found[1][1]:.3f}", flush=True)
     return curve
@@ -149,7 +150,7 @@ def along_of(name: str, work: Work) -> np.ndarray:
 
 
 def draw(axes: tuple[Axes, Axes], curves: dict[str, list], asymmetries: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
-    """Draw e against the noise level, and the asymmetry against the time."""
+    """Draw e of a patch's sites against the noise level, and the asymmetry against the time."""
     left, right = axes
     for name, curve in curves.items():
         values, errors = ([getattr(each, part) for _, each in curve] for part in ("value", "stderr"))
@@ -159,7 +160,8 @@ def draw(axes: tuple[Axes, Axes], curves: dict[str, list], asymmetries: dict[str
     left.set_xticks([0.7, 1, 1.5, 2, 3], ["0.7", "1", "1.5", "2", "3"])
     left.minorticks_off()
     left.set_xlabel(r"noise level over that of the transition, $\sigma/\sigma_c$")
-    left.set_ylabel(r"entropy production ($k_B$ per site and $\sigma^2$)")
+    left.set_ylabel(r"$|\Omega|\,e$ ($k_B$ per $|\Omega|$ sites and $\sigma^2$)")
+    left.set_title("entropy production", fontsize="medium")
     left.legend()
     for name, values in asymmetries.items():
         tau = LAG * np.arange(1, len(values) + 1)
@@ -167,7 +169,7 @@ def draw(axes: tuple[Axes, Axes], curves: dict[str, list], asymmetries: dict[str
                        linewidth=1.4, label=name, color="0.5" if name == CONTROL else None)  # fmt: skip
     right.set_xlabel(r"time $\tau$ (units of $\sigma^2$)")
     right.set_ylabel(r"$(\langle D(0)\,x(\tau)\rangle - \langle x(0)\,D(\tau)\rangle)/2\sigma^2$")
-    right.set_title(r"at the transition; 0 in equilibrium", fontsize="medium")
+    right.set_title("asymmetry in time at the transition", fontsize="medium")
     right.legend()
 
 

@@ -73,10 +73,10 @@ class Balance:
         weights = np.array(self.found.seen.sides[:FEW], float) ** self.found.dimensions
         values = np.average(self.search["production"].to_numpy(), axis=1, weights=weights)
         shares = self.search["irreciprocity"].to_numpy()[:, -1]
-        fit, made = self.found.fit, list[Point]()
+        made, edge = list[Point](), math.inf if self.found.fit is None else self.found.t_c.value
         times, levels = (self.search[name].to_numpy()[0, -1] for name in ("time", "level"))
         for k, time in enumerate(times.tolist()):
-            starts = REPLICAS if fit is not None and time > fit.t_c.value else 1
+            starts = REPLICAS if time > edge else 1
             own = values[:, k, : starts * BLOCKS]
             made.append(Point(time, float(levels[k]), of_mean(own.ravel()), of_mean(shares[:, k])))
         return made
