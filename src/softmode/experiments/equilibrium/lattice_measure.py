@@ -137,8 +137,8 @@ class LatticePlan(Plan):
 
     @property
     def memory(self) -> float:  # type: ignore[override]
-        """Bytes of a round's states on the largest lattice."""
-        return 40.0 * REPLICAS * float(self.sides[-1]) ** self.config.dimensions
+        """Bytes of a round's states on the largest lattice, those at the ends of blocks among them."""
+        return (40.0 + 16 * BLOCKS) * REPLICAS * float(self.sides[-1]) ** self.config.dimensions
 
     @property
     def identity(self) -> Mapping[str, Any]:
