@@ -21,6 +21,7 @@ BENCHMARKS = {
     "ising_scaling.py": [("", ("T_c", "nu", "U4*", "xi/L*", "-beta/nu", "gamma/nu", "L >= 6"))],
     "guidance.py": [("", ("begun from twins:", "from the start:"))],
     "frozen_transitions.py": [("", ("2 | box:3",))],
+    "entropy_production.py": [("", ("box:5 | 1.00", "ten patterns | 1.00", "trajectory, box:3"))],
     "hostile_models.py": [("", ("unet.safetensors", "edm2.pkl", "dictionary.npz", "data.npz"))],
     "kills.py": [("", (" patch",))],
     "lattice_dynamics.py": [

@@ -33,15 +33,15 @@ def dense_kernels(kernels: Float[Tensor, "kernel omega"], field: ReceptiveField)
 
 
 def periodic_correlation(
-    x: Float[Tensor, "batch 1 *space"],
-    dense: Float[Tensor, "kernel 1 *extent"],
+    x: Float[Tensor, "batch channel *space"],
+    dense: Float[Tensor, "kernel channel *extent"],
     field: ReceptiveField,
     bias: Float[Tensor, " kernel"] | None = None,
 ) -> Float[Tensor, "batch kernel *space"]:
     r"""Return $y_a(i) = b_a + \sum_{u\in\Omega} k_a(u)\,x_{i+u}$ with periodic boundaries, without unfolding the field.
 
     Args:
-        x: Fields [batch, 1, *space].
+        x: Fields [batch, channel, *space]; results of several channels are added up.
         dense: Kernels laid out by `dense_kernels`, in the dtype and on the device of x.
         field: Receptive field Omega; it must fit the lattice.
         bias: Constant b_a added to each result, [kernel].

@@ -163,18 +163,6 @@ def test_moments_are_those_of_the_state_with_its_own_kick() -> None:
     assert found[3] == pytest.approx(structure + kick**2)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of small lattices, in the default settings but for sides and error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lattice_stages, "COARSE", 1000)
-        patch.setattr(lattice_stages, "LEAST", 60)
-        patch.setitem(lattice_stages.ROUNDS, "half", 4)
-        patch.setitem(lattice_stages.ROUNDS, "main", 8)
-        settings: dict[str, Any] = {"receptive_field": "box:3", "sizes": (8, 12, 16), "error": 0.03}
-        return call(experiment("equilibrium"), tmp_path_factory.mktemp("equilibrium") / "run", **settings)
-
-
 def test_the_frozen_score_orders_below_tree_level(run: Run) -> None:
     results, found = run.results, Found.of(run)
     t_c, tree = results["t_c"].estimate, results["t_c_tree"].estimate.value
@@ -275,6 +263,8 @@ def test_a_chain_has_no_transition(tmp_path: Path) -> None:
     assert "no transition" in found.results.answer
     assert "t_c" not in found.results
     assert "|m|" in found.results.answer
+    assert [row[0] for row in found.results.tables["balance"].rows] == ["least noise", "most", "most noise"]
+    assert found.figure("balance").axes
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from softmode.estimate import Array, Estimate
+from softmode.experiments.equilibrium.lattice_balance import Balance
 from softmode.experiments.equilibrium.lattice_found import COEXISTENCE, FITS, ISING, ISING_SOURCE, Found
 from softmode.experiments.equilibrium.lattice_stages import CUT
 from softmode.finite_size.crossings import crossings, order_at_ends
@@ -37,11 +38,17 @@ def analyse(run: Run) -> Results:
         return _refused(found)
     if found.fit is None:
         return _nothing(found)
-    tree = landau.critical_time(found.process, found.omega)
+    tree, balance = landau.critical_time(found.process, found.omega), Balance.of(found)
     return Results(
-        answer=_answer(found, tree),
-        quantities=tuple(_quantities(found, tree)),
-        tables={"class": _class(found), "sides": _sides(found), "fits": _fits(found), "crossings": _crossings(found)},
+        answer=_answer(found, tree) + (f" {balance.said}" if balance else ""),
+        quantities=(*_quantities(found, tree), *(balance.quantities() if balance else ())),
+        tables={
+            "class": _class(found),
+            **({"balance": balance.table()} if balance else {}),
+            "sides": _sides(found),
+            "fits": _fits(found),
+            "crossings": _crossings(found),
+        },
         notes=_notes(found),
         values={"t_c": found.fit.t_c, "nu": found.fit.nu, "smallest": min(found.fit.sides), "tree": tree},
     )
@@ -73,7 +80,9 @@ def _nothing(found: Found) -> Results:
         f"The frozen score of the {_model(found)} has no transition that this run shows, between times "
         f"{found.seen.times.min():.3g} and {found.seen.times.max():.3g}: {what}; {ends[0]}; {ends[1]}."
     )
-    return Results(answer, tables={"sides": _sides(found)}, notes=_notes(found),
+    balance = Balance.of(found)
+    tables = {"sides": _sides(found), **({"balance": balance.table()} if balance else {})}
+    return Results(answer, tables=tables, notes=_notes(found),
                    values={"tree": landau.critical_time(found.process, found.omega)})  # fmt: skip
 
 

@@ -5,10 +5,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from softmode.estimate import Array
+from softmode.experiments.equilibrium.lattice_balance import Balance
 from softmode.experiments.equilibrium.lattice_found import ISING, Found
 from softmode.experiments.equilibrium.lattice_measure import EQUILIBRIUM
 from softmode.plots.fields import draw_signs
-from softmode.plots.palette import GREY, SHADE
+from softmode.plots.palette import BLUE, GREY, SHADE, VERMILLION
 from softmode.runs.run import Run
 
 # times whose states are drawn, relative to t_c
@@ -107,6 +108,44 @@ def states(run: Run) -> Figure | None:
     return figure
 
 
+def balance(run: Run) -> Figure | None:
+    """Draw the entropy production and the irreciprocity of the Jacobian against the noise level.
+
+    Args:
+        run: A finished run; one that was made before it was measured has nothing to draw.
+
+    Source: seifert2012.
+    """
+    if run.identity["stage"] != "main":
+        return None
+    found = Found.of(run)
+    seen = Balance.of(found)
+    if seen is None:
+        return None
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for points, color, label in (
+        (seen.curve, BLUE, "search, small sides"), (seen.largest, VERMILLION, f"side {found.seen.sides[-1]}"),
+    ):  # fmt: skip
+        levels = [point.level for point in points]
+        values, errors = ([getattr(p.production, part) for p in points] for part in ("value", "stderr"))
+        panels[0].errorbar(levels, values, errors, fmt="o-", color=color, markersize=4, linewidth=1.4, label=label)
+        shares, spreads = ([getattr(p.share, part) for p in points] for part in ("value", "stderr"))
+        panels[1].errorbar(levels, shares, spreads, fmt="o-", color=color, markersize=4, linewidth=1.4)
+    for ax in panels:
+        if found.fit is not None:
+            low, high = (float(found.process.noise_level(end)) for end in (found.t_c.low, found.t_c.high))
+            ax.axvspan(low, high, color=SHADE, zorder=0)
+        ax.axhline(0, color=GREY, linewidth=1, zorder=0)
+        ax.set_xlabel(r"noise level $\sigma$ at which the score is frozen")
+    panels[0].set_ylabel(r"entropy production ($k_B$ per site and $\sigma^2$)")
+    panels[1].set_ylabel(r"irreciprocity, $|J - J^\top|^2/4|J|^2$")
+    panels[0].legend()
+    where = "\ngrey: $t_c$, 95 %" if found.fit is not None else ""
+    figure.suptitle(_caption(found) + where, fontsize="medium")
+    return figure
+
+
 def _caption(found: Found) -> str:
     config = found.run.config
     return (
@@ -115,4 +154,4 @@ def _caption(found: Found) -> str:
     )
 
 
-FIGURES = {"equilibrium": crossing, "collapse": scaled, "states": states}
+FIGURES = {"equilibrium": crossing, "collapse": scaled, "states": states, "balance": balance}

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.exact.dictionary import dictionary_inputs, parse_dictionary
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
-from softmode.exact.patch_dynamics import PatchModel, compiled, follow, frozen_steps
+from softmode.exact.patch_dynamics import PatchModel, compiled, frozen_steps
 from softmode.experiments.equilibrium.config import Config
+from softmode.experiments.equilibrium.lattice_series import Followed, followed
 from softmode.experiments.equilibrium.lattice_stages import (
     BLOCKS,
     FEW,
@@ -138,8 +138,8 @@ class LatticePlan(Plan):
 
     @property
     def memory(self) -> float:  # type: ignore[override]
-        """Bytes of a round's states on the largest lattice."""
-        return 40.0 * REPLICAS * float(self.sides[-1]) ** self.config.dimensions
+        """Bytes of a round's states on the largest lattice, those at the ends of blocks among them."""
+        return (40.0 + 16 * BLOCKS) * REPLICAS * float(self.sides[-1]) ** self.config.dimensions
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -176,6 +176,9 @@ class LatticePlan(Plan):
                 "steps": Variable(("size",), "steps of a series, those that are cut in any case left out", "step",
                                   dtype="float64"),
                 "magnetisation": Variable((*of, "kept"), "values of m along the series", dtype="float64"),
+                "production": Variable(each, "entropy production of a state at the end of each block",
+                                       "k_B per site and sigma^2", "seifert2012"),
+                "irreciprocity": Variable(of, "share of the Jacobian that no gradient has, of the last states"),
                 "field": Variable(("point", *space), "signs of the last state of the largest lattice", dtype="int8"),
             },
             self.config.dtype,
@@ -265,24 +268,26 @@ class LatticePlan(Plan):
         assert self.work is not None, "a plan is settled before it measures"
         work = self.work
         levels = self.process.noise_level(torch.from_numpy(work.times)).numpy()
-        found: dict[str, list[list[Array]]] = {name: [] for name in ("means", "tau", "magnetisation")}
+        names = ("means", "tau", "magnetisation", "production", "irreciprocity")
+        found: dict[str, list[list[Array]]] = {name: [] for name in names}
         fields: list[Array] = []
         for s, side in enumerate(self.sides):
             for values in found.values():
                 values.append([])
             for p, level in enumerate(levels[s].tolist()):
-                series, x = self._series(index, side, p, level, work.every[s], work.cut[s] + work.counts[s])
-                moments = _moments(
-                    series[:, work.cut[s] :], level * math.sqrt(self.step / 2), side**self.config.dimensions
-                )
+                seen = self._followed(index, side, p, level, work.every[s], (work.cut[s], work.counts[s]))
+                series = seen.series[:, work.cut[s] :]
+                moments = _moments(series, level * math.sqrt(self.step / 2), side**self.config.dimensions)
                 blocks = moments.reshape(REPLICAS, BLOCKS, -1, len(MOMENTS)).mean(2)
                 tau = work.every[s] * correlated_steps(moments[:, :, SQUARE])
                 kept = np.linspace(0, moments.shape[1] - 1, KEPT).astype(int)
                 found["means"][s].append(blocks.reshape(-1, len(MOMENTS)))
                 found["tau"][s].append(np.array(tau))
-                found["magnetisation"][s].append(series[1, work.cut[s] + kept, 0])
+                found["magnetisation"][s].append(series[1, kept, 0])
+                found["production"][s].append(seen.production.reshape(-1))
+                found["irreciprocity"][s].append(seen.irreciprocity.mean())
                 if s == len(self.sides) - 1:
-                    fields.append(x[1, 0].sign().to(torch.int8).numpy())
+                    fields.append(seen.last[1, 0].sign().to(torch.int8).numpy())
                 advance()
         kept_steps = np.array([e * n for e, n in zip(work.every, work.counts, strict=True)], float)
         return {
@@ -290,17 +295,21 @@ class LatticePlan(Plan):
             "time": work.times, "level": levels, "steps": kept_steps, "field": np.stack(fields),
         }  # fmt: skip
 
-    def _series(self, index: int, side: int, point: int, level: float, every: int, times: int) -> tuple[Array, Tensor]:
-        """Return m and S(k_min) along a replica from an ordered start and one from a disordered one; last states."""
+    def _followed(
+        self, index: int, side: int, point: int, level: float, every: int, times: tuple[int, int]
+    ) -> Followed:
+        """Return what is seen of a replica from an ordered start and of one from a disordered one."""
         kinds = [stream_seed(self.config.seed, index, tag(self.stage), side, point, replica) for replica in range(2)]
         x = torch.zeros(REPLICAS, 1, *[side] * self.config.dimensions, dtype=getattr(torch, self.config.dtype))
         x[0] += 1 if index % 2 else -1
         for replica, seed in enumerate(kinds):
             x[replica] += level * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
-        keys = torch.tensor(kinds)
-        steps = frozen_steps(level, self.step, every)
-        x, series = follow(self.model, x.to(self.device), steps, times, keys, 0, "three-point")
-        return series, x.cpu()
+        (cut, count), steps = times, frozen_steps(level, self.step, every)
+        kicks = torch.Generator().manual_seed(
+            stream_seed(self.config.seed, index, tag(self.stage), side, point, tag("kick"))
+        )
+        blocks = (BLOCKS, count // BLOCKS)
+        return followed(self.model, x.to(self.device), steps, cut, blocks, torch.tensor(kinds), kicks)
 
 
 def _moments(series: Array, kick: float, sites: int) -> Array:
