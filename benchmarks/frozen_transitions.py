@@ -1,6 +1,6 @@
 """Where frozen patch models order, by patch and dimension: the table and the figure of docs/phase.md.
 
-Runs `softmode equilibrium` for every row that DIR does not hold yet (an hour on one core; an interrupted one resumes),
+Runs `softmode equilibrium` for every row that DIR does not hold yet (two hours on one core; an interrupted one resumes),
 and compares with tree level, with the noise of independent sites and with the Hartree theory.
 
     python benchmarks/frozen_transitions.py --out runs/transitions --figure transitions.png
@@ -25,7 +25,7 @@ from softmode.runs.draw import save, styled
 ROWS: dict[str, tuple[str, int, str, tuple[int, ...], float]] = {
     "cross1": ("cross:1", 2, "two-state", (12, 16, 24, 32), 0.008),
     "box3": ("box:3", 2, "two-state", (12, 16, 24, 32, 48), 0.005),
-    "box5": ("box:5", 2, "two-state", (16, 24, 32, 48, 64, 96), 0.003),
+    "box5": ("box:5", 2, "two-state", (16, 24, 32, 48, 64, 96, 128), 0.002),
     "box7": ("box:7", 2, "two-state", (16, 24, 32, 48, 64), 0.005),
     "box3d3": ("box:3", 3, "two-state", (6, 8, 12, 16), 0.005),
     "paper": ("box:5", 2, "paper", (16, 24, 32), 0.01),

@@ -18,7 +18,10 @@ BENCHMARKS = {
     "attention_modes.py": [("", ("sigma",))],
     "bad_commands.py": [("", ("bad value", "no such command", "no such option"))],
     "hartree.py": [("", ("3 | cross:1", "2 | box:5", "1 | box:3"))],
-    "ising_scaling.py": [("", ("T_c", "nu", "U4*", "xi/L*", "-beta/nu", "gamma/nu", "L >= 6"))],
+    "ising_scaling.py": [
+        ("", ("T_c", "nu", "U4*", "xi/L*", "-beta/nu", "gamma/nu", "L >= 6")),
+        ("--box 5", ("24 neighbours", "L >= 16")),
+    ],
     "guidance.py": [("", ("begun from twins:", "from the start:"))],
     "frozen_transitions.py": [("", ("2 | box:3",))],
     "entropy_production.py": [("", ("box:5 | 1.00", "ten patterns | 1.00", "trajectory, box:3"))],

@@ -1,4 +1,6 @@
-"""The ordinary Ising model on a periodic square, sampled by Wolff's clusters (wolff1989)."""
+"""Ising models on a periodic square, of nearest or of more neighbours, sampled by Wolff's clusters (wolff1989)."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
@@ -6,10 +8,11 @@ from numba import njit
 from softmode.finite_size.moments import Moments
 
 CRITICAL = 2 / np.log(1 + np.sqrt(2))
+NEAREST = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 @njit
-def _sample(side, temperature, units, measurements, clusters, seed):
+def _sample(side, temperature, units, measurements, clusters, seed, neighbours):
     np.random.seed(seed)  # noqa: NPY002, numba's own generator
     add = 1 - np.exp(-2 / temperature)
     spins = np.ones((side, side), np.int8)
@@ -30,16 +33,8 @@ def _sample(side, temperature, units, measurements, clusters, seed):
                 while top:
                     top -= 1
                     i, j = stack[top, 0], stack[top, 1]
-                    for way in range(4):
-                        a, b = i, j
-                        if way == 0:
-                            a = i + 1 if i + 1 < side else 0
-                        elif way == 1:
-                            a = i - 1 if i else side - 1
-                        elif way == 2:
-                            b = j + 1 if j + 1 < side else 0
-                        else:
-                            b = j - 1 if j else side - 1
+                    for way in range(len(neighbours)):
+                        a, b = (i + neighbours[way, 0]) % side, (j + neighbours[way, 1]) % side
                         if spins[a, b] == old and np.random.random() < add:  # noqa: NPY002
                             spins[a, b] = -old
                             rows[a] -= 2 * old
@@ -59,7 +54,21 @@ def _sample(side, temperature, units, measurements, clusters, seed):
     return means / measurements
 
 
-def ising(side: int, temperature: float, units: int, measurements: int, clusters: int, seed: int = 0) -> Moments:
+def box(side: int) -> tuple[tuple[int, int], ...]:
+    """Return all neighbours in a box of odd side around a site."""
+    reach = range(-(side // 2), side // 2 + 1)
+    return tuple((i, j) for i in reach for j in reach if i or j)
+
+
+def ising(
+    side: int,
+    temperature: float,
+    units: int,
+    measurements: int,
+    clusters: int,
+    seed: int = 0,
+    neighbours: Sequence[tuple[int, int]] = NEAREST,
+) -> Moments:
     """Return moments of the Ising model, after as many measurements as two units have.
 
     Args:
@@ -69,6 +78,9 @@ def ising(side: int, temperature: float, units: int, measurements: int, clusters
         measurements: Measurements of a block.
         clusters: Wolff clusters from one measurement to the next.
         seed: Seed.
+        neighbours: Where those are that a spin is coupled to, all alike (luijten1996).
     """
     own = int(np.random.SeedSequence([seed, side, int(1e6 * temperature)]).generate_state(1)[0])
-    return Moments(side, 2, temperature, _sample(side, temperature, units, measurements, clusters, own))
+    return Moments(
+        side, 2, temperature, _sample(side, temperature, units, measurements, clusters, own, np.array(neighbours))
+    )
