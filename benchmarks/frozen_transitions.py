@@ -1,7 +1,7 @@
 """Where frozen patch models order, by patch and dimension: the table and the figure of docs/phase.md.
 
-Runs `softmode equilibrium` for every row that DIR does not hold yet (two hours on one core; an interrupted one resumes),
-and compares with tree level, with the noise of independent sites and with the Hartree theory.
+Runs `softmode equilibrium` for every row that DIR does not hold yet (two hours on one core; what is interrupted
+resumes), and compares with tree level, with the noise of independent sites and with the Hartree theory.
 
     python benchmarks/frozen_transitions.py --out runs/transitions --figure transitions.png
     python benchmarks/frozen_transitions.py --small      # one row of small lattices, to see that it works

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -222,50 +222,70 @@ def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
     return sides[0], sides[1], sides[2]
 
 
+class _Chunk(NamedTuple):
+    """Replicas that go together, and all that the compiled loop is told of them beside their state."""
+
+    shape: tuple[int, int, int]
+    constants: tuple[Any, ...]
+    streams: Array
+    gaussian: bool
+    waves: Array
+    series: Array
+
+    @classmethod
+    def of(
+        cls, model: PatchModel, sides: tuple[int, int, int], keys: Tensor, gaussian: bool, times: int
+    ) -> "_Chunk":  # fmt: skip
+        """Return that of replicas of some seeds."""
+        count = len(keys)
+        shape = (sides[0], sides[1], sides[2] * count)
+        series = np.empty((times, count, 2))
+        return cls(shape, _strided(model, count), _streams(keys, sides[2]), gaussian, _waves(sides), series)
+
+    def run(self, old: Array, new: Array, low: int, high: int, rows: Array, start: int) -> None:
+        """Take all steps on a whole lattice, or one on a band of it, between two buffers."""
+        from softmode.exact import patch_kernel
+
+        reach, box, kernels = self.constants[0], self.constants[2], self.constants[4].size // len(self.constants[3])
+        work = patch_kernel.workspace(self.shape, reach, box, kernels, self.gaussian)
+        columns = np.empty((5, self.shape[2]), np.float32)
+        patch_kernel.run(old, new, self.shape, low, high, work, *self.constants, rows, self.streams, start,
+                         self.gaussian, self.waves, columns, self.series)  # fmt: skip
+
+    def taken(
+        self, x: Tensor, pieces: Sequence[tuple[int, int]], rows: Array, first: int, threads: int
+    ) -> Float[np.ndarray, "replica site"]:
+        """Return the states after all steps; threads share the bands of a lattice that is cut into pieces."""
+        count = len(x)
+        # replicas are interleaved; a copy, where a single one needs no transposition
+        state = x.numpy().reshape(count, -1).T.copy().ravel()
+        other = np.empty_like(state)
+        if len(pieces) == 1:
+            self.run(state, other, *pieces[0], rows, first)
+        else:
+            for k in range(len(rows)):
+                _each(self.run, [(state, other, *piece, rows[k : k + 1], first + k) for piece in pieces], threads)
+                state, other = other, state
+        return np.asarray(state.reshape(-1, count).T)
+
+
 def _compiled(
     model: PatchModel, x: Tensor, steps: Steps, keys: Tensor, first: int, noise: Noise, times: int = 0
 ) -> tuple[Float[Tensor, "replica 1 *space"], Float[np.ndarray, "replica time 2"]]:
-    from softmode.exact import patch_kernel
-
-    sides, gaussian = _sides(x.shape[2:]), noise == "gaussian"
-    threads = torch.get_num_threads()
+    sides, threads = _sides(x.shape[2:]), torch.get_num_threads()
     # replicas that go together: as many as make long rows, and leave work for every thread
     together = max(1, min(-(-len(x) // threads), ROW // sides[2]))
-    chunks = [slice(at, min(at + together, len(x))) for at in range(0, len(x), together)]
-    pieces = _pieces(sides, 1 if times else max(1, threads // len(chunks)))
-    coefficients = np.stack([steps.sigma**-2.0, steps.before, steps.keep, steps.pull, steps.after], 1)
-    coefficients = coefficients.astype(np.float32)
-    series, waves = np.empty((len(x), times, 2)), _waves(sides)
-    last = np.empty((len(x), math.prod(sides)), np.float32)
-
-    def chunk(chosen: slice) -> None:
-        count = chosen.stop - chosen.start
-        shape = (sides[0], sides[1], sides[2] * count)
-        constants, streams = _strided(model, count), _streams(keys[chosen], sides[2])
-        state = np.ascontiguousarray(x[chosen].numpy().reshape(count, -1).T).ravel()
-        # a copy, where a single replica needs no transposition
-        state = state.copy() if np.shares_memory(state, x.numpy()) else state
-        other = np.empty_like(state)
-        reach, box, kernels = constants[0], constants[2], constants[4].size // constants[3].shape[0]
-        columns, measured = np.empty((5, shape[2]), np.float32), np.empty((times, count, 2))
-
-        def run(old: Array, new: Array, low: int, high: int, rows: Array, start: int) -> None:
-            work = patch_kernel.workspace(shape, reach, box, kernels, gaussian)
-            patch_kernel.run(old, new, shape, low, high, work, *constants, rows, streams, start, gaussian, waves,
-                             columns, measured)  # fmt: skip
-
-        if len(pieces) == 1:
-            run(state, other, *pieces[0], coefficients, first)
-            series[chosen] = measured.swapaxes(0, 1)
-        else:
-            for k in range(len(steps)):
-                _each(run, [(state, other, *piece, coefficients[k : k + 1], first + k) for piece in pieces], threads)
-                state, other = other, state
-        last[chosen] = state.reshape(-1, count).T
-
+    parts = [slice(at, min(at + together, len(x))) for at in range(0, len(x), together)]
+    pieces = _pieces(sides, 1 if times else max(1, threads // len(parts)))
+    rows = np.stack([steps.sigma**-2.0, steps.before, steps.keep, steps.pull, steps.after], 1).astype(np.float32)
+    chunks = [_Chunk.of(model, sides, keys[part], noise == "gaussian", times) for part in parts]
     # threads either share the chunks, or each chunk's bands
-    _each(chunk, [(chosen,) for chosen in chunks], threads if len(pieces) == 1 else 1)
-    return torch.from_numpy(last.reshape(x.shape)), series
+    work = [(chunk, x[part]) for chunk, part in zip(chunks, parts, strict=True)]
+    states = _each(
+        lambda chunk, own: chunk.taken(own, pieces, rows, first, threads), work, threads if len(pieces) == 1 else 1
+    )
+    series = np.concatenate([chunk.series for chunk in chunks], 1).swapaxes(0, 1)
+    return torch.from_numpy(np.concatenate(states).reshape(x.shape)), series
 
 
 def _strided(model: PatchModel, stride: int) -> tuple[Any, ...]:
@@ -298,13 +318,11 @@ def _pieces(sides: tuple[int, int, int], threads: int) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def _each(work: Callable[..., None], items: Sequence[tuple[Any, ...]], threads: int) -> None:
+def _each(work: Callable[..., Any], items: Sequence[tuple[Any, ...]], threads: int) -> list[Any]:
     """Do some work for every item, in threads: the compiled loop holds no lock."""
     if threads == 1 or len(items) == 1:
-        for item in items:
-            work(*item)
-        return
-    list(_pool(threads).map(lambda item: work(*item), items))
+        return [work(*item) for item in items]
+    return list(_pool(threads).map(lambda item: work(*item), items))
 
 
 @lru_cache(maxsize=4)

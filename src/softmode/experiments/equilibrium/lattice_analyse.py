@@ -142,7 +142,9 @@ def _answer(found: Found, tree: float) -> str:
     elif away <= AGREE:
         word = f"as the Ising model's in {found.dimensions} dimensions, within {away:.1f} standard errors"
     else:
-        word = f"off the Ising model's by up to {away:.1f} standard errors, which know of one correction to scaling alone"
+        word = (
+            f"off the Ising model's by up to {away:.1f} standard errors, which know of one correction to scaling alone"
+        )
     return f"{at} There {said}: {word}.{bad}"
 
 
