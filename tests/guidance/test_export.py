@@ -204,6 +204,7 @@ def test_percents_of_a_flow_know_its_shift_by_either_name(shift: float, percent:
     assert noise_table(match).percent(9.0) == pytest.approx(percent)
 
 
+@pytest.mark.filterwarnings("ignore:scheduler. the schedule of")
 @pytest.mark.parametrize(
     ("scheduler", "last"),
     [

@@ -147,6 +147,7 @@ def test_calls_between_two_levels_have_their_own() -> None:
     torch.testing.assert_close(levels[::2], scheduler.sigmas[:-3:2].double(), rtol=1e-3, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:scheduler. the schedule of")
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
 @pytest.mark.parametrize("betas", [{}, SCALED], ids=["linear", "scaled"])
 def test_schedules_without_signal_end_at_a_finite_level(name: str, betas: dict[str, Any]) -> None:
