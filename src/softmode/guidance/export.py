@@ -89,7 +89,7 @@ def check_export(
         if asked.mu is not None:
             raise refusal(f"mu: got {asked.mu:g}; only schedulers of diffusers take one: leave it out")
     else:
-        noise_table(scheduler, asked.mu)
+        noise_table(scheduler)
         if asked.mu is not None or form == "comfyui":
             check_mu(scheduler, asked.mu)
     if steps is not None:

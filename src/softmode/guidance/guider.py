@@ -8,7 +8,7 @@ scheduler's begin_index, or else the timestep, tells where it stands.
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ import torch
 from softmode.guidance.export import sampler_levels
 from softmode.guidance.weights import Interval, guided_steps
 from softmode.message import refusal
-from softmode.networks.diffusers_sampling import Asked
+from softmode.networks.diffusers_sampling import Asked, Numbers
 from softmode.networks.diffusers_scheduler import noise_table, step_levels
 from softmode.rounding import TABLE
 
@@ -75,8 +75,8 @@ def guidance_callback(
     begin: int | None = None,
     *,
     mu: float | None = None,
-    sigmas: Sequence[float] | None = None,
-    timesteps: Sequence[float] | None = None,
+    sigmas: Numbers | None = None,
+    timesteps: Numbers | None = None,
 ) -> tuple[float, Callable[..., dict[str, Any]]]:
     """Return the guidance_scale and the callback_on_step_end of a pipeline that guides where low < sigma <= high.
 
@@ -103,7 +103,7 @@ def guidance_callback(
     """
     begin = _begin(scheduler) if begin is None else begin
     interval = Interval(low, high, guidance_scale - 1)
-    noise_table(scheduler, mu)
+    noise_table(scheduler)
     levels = sampler_levels(scheduler, steps, Asked(mu, sigmas, timesteps))
     if not 0 <= begin < len(levels):
         raise refusal(f"begin: got {begin}; expected 0 to {len(levels) - 1}, a timestep of the sampler")

@@ -1,7 +1,7 @@
 """How a sampler's steps are asked of a diffusers scheduler: by whom, with which shift, times or timesteps of their own.
 
-A pipeline hands its scheduler more than a number of steps. Those of `PIPELINES` are known, each compared with its own
-loop; of any other, the scheduler is asked for so many steps and nothing else.
+Many a pipeline hands its scheduler more than a number of steps. What those of `PIPELINES` do is known, and compared with
+their own loops; for any other the scheduler is asked for the number and, if the user gives it, mu.
 """
 
 import copy
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from softmode.files import DIRECTORY, FILE, kind_of, read_json
-from softmode.message import first_line, quote, refusal
+from softmode.message import first_line, refusal
 from softmode.networks.diffusers_files import INDEX, find_parts, import_diffusers, load_part
 from softmode.networks.diffusers_scheduler import is_dynamic, is_flow, needs_mu
 
@@ -23,6 +24,10 @@ from softmode.networks.diffusers_scheduler import is_dynamic, is_flow, needs_mu
 MOST_STEPS = 100_000
 # |mu| beyond which all steps but the first and last are at one end; pipelines compute 0.3 to 3
 MOST_MU = 20.0
+
+
+# as Python's users write them
+Numbers = Sequence[float | int] | np.ndarray | Tensor
 
 
 class Asked(NamedTuple):
@@ -35,8 +40,8 @@ class Asked(NamedTuple):
     """
 
     mu: float | None = None
-    sigmas: Sequence[float] | None = None
-    timesteps: Sequence[float] | None = None
+    sigmas: Numbers | None = None
+    timesteps: Numbers | None = None
 
 
 NOTHING = Asked()
@@ -106,7 +111,7 @@ def check_mu(scheduler: Any, mu: float | None) -> float | None:
 def _settings(scheduler: Any, asked: Asked, mu: float | None) -> dict[str, Any]:
     """Return the arguments of a scheduler's set_timesteps."""
     taken = inspect.signature(scheduler.set_timesteps).parameters
-    settings = {} if mu is None else {"mu": mu}
+    settings: dict[str, Any] = {} if mu is None else {"mu": mu}
     for name in ("sigmas", "timesteps"):
         given = getattr(asked, name)
         if given is None:
@@ -118,11 +123,13 @@ def _settings(scheduler: Any, asked: Asked, mu: float | None) -> dict[str, Any]:
             raise refusal(f"{name}: got {_few(given)}; expected 1 to {MOST_STEPS} finite numbers, a falling list")
         if (np.diff(numbers) >= 0).any() or numbers[-1] < 0:
             raise refusal(f"{name}: got {_few(given)}; expected falling numbers, not negative, the first step first")
-        # EDM's takes tensors alone, and timesteps are whole where the scheduler's are
-        whole = name == "timesteps" and bool((numbers == numbers.round()).all())
-        edm = type(scheduler).__name__.startswith("EDM")
-        numbers = numbers.astype(int) if whole else numbers
-        settings[name] = torch.from_numpy(numbers).float() if edm else numbers.tolist()
+        settings[name] = numbers
+    # some take lists alone, some arrays, EDM's tensors; timesteps are whole where they are given so
+    if "timesteps" in settings:
+        numbers = settings["timesteps"]
+        settings["timesteps"] = (numbers.astype(int) if (numbers == numbers.round()).all() else numbers).tolist()
+    elif "sigmas" in settings and type(scheduler).__name__.startswith("EDM"):
+        settings["sigmas"] = torch.from_numpy(settings["sigmas"]).float()
     return settings
 
 
@@ -152,7 +159,7 @@ def root_mu(config: Mapping[str, Any], tokens: int) -> float:
 
 
 def even(scheduler: Any, steps: int) -> Asked:
-    """Return a flow's times 1, 1 - 1/N, ... 1/N of N steps; solvers that make these of use_flow_sigmas are left alone."""
+    """Return a flow's times 1, 1 - 1/N, ... 1/N of N steps; a solver with use_flow_sigmas makes its own."""
     if scheduler.config.get("use_flow_sigmas"):
         return NOTHING
     return Asked(sigmas=np.linspace(1.0, 1 / steps, steps).tolist())
@@ -175,15 +182,15 @@ class Pipeline(NamedTuple):
 
     Attributes:
         asked: What it asks for besides their number, without mu.
-        mu: mu of the scheduler's config and the length of a sequence; None where it never gives one.
+        mu: mu of the scheduler's config and the length of a sequence.
         tokens: That length, of the shape of a state (channel, *space) and the network's config.
-        size: Side of its states when it is not told.
+        size: Side of its states where neither the user nor the network's config says so.
     """
 
     asked: Callable[[Any, int], Asked]
-    mu: Callable[[Mapping[str, Any], int], float] | None = None
-    tokens: Callable[[Sequence[int], Mapping[str, Any]], int] | None = None
-    size: int | None = None
+    mu: Callable[[Mapping[str, Any], int], float]
+    tokens: Callable[[Sequence[int], Mapping[str, Any]], int]
+    size: int
 
 
 def _packed(shape: Sequence[int], config: Mapping[str, Any]) -> int:
@@ -202,13 +209,10 @@ def _channels(shape: Sequence[int], config: Mapping[str, Any]) -> int:
 PIPELINES = {
     "FluxPipeline": Pipeline(even, linear_mu, _packed, 128),
     "ChromaPipeline": Pipeline(even, linear_mu, _packed, 128),
-    "StableDiffusion3Pipeline": Pipeline(plain, lambda config, n: linear_mu(config, n, 1.16), _patched),
+    "StableDiffusion3Pipeline": Pipeline(plain, lambda config, n: linear_mu(config, n, 1.16), _patched, 128),
     "CogView4Pipeline": Pipeline(whole, root_mu, _patched, 128),
     "Lumina2Pipeline": Pipeline(even, linear_mu, _channels, 128),
-    "AuraFlowPipeline": Pipeline(plain),
-    "SanaPipeline": Pipeline(plain),
-    "PixArtAlphaPipeline": Pipeline(plain),
-    "WanPipeline": Pipeline(plain),
+    "QwenImagePipeline": Pipeline(even, linear_mu, _packed, 128),
 }
 
 
@@ -246,20 +250,20 @@ def load_sampling(source: str, shape: Sequence[int] = (), mu: float | None = Non
     parts = find_parts(source)
     scheduler = load_part(source, parts, "scheduler")
     pipeline = PIPELINES.get(_kind(source))
-    if mu is None and is_dynamic(scheduler) and pipeline is not None and pipeline.mu and pipeline.tokens:
-        name, folder = parts["network"]
-        config = _config(source, name, folder)
-        size = config.get("sample_size") or pipeline.size
-        sides = (size, size) if isinstance(size, int) else tuple(size or ())
-        state = tuple(shape) or (int(config["in_channels"]), *sides)
-        if not shape and pipeline.tokens is _packed:
-            # of a network of tokens, of 2 x 2 sites each
-            state = (state[0] // 4, *sides)
-        if len(state) > 1:
-            mu = pipeline.mu(scheduler.config, pipeline.tokens(state, config))
-    elif mu is not None:
+    if mu is not None:
         check_mu(scheduler, mu)
+    elif is_dynamic(scheduler) and pipeline is not None:
+        config = _config(source, *parts["network"])
+        mu = pipeline.mu(scheduler.config, pipeline.tokens(tuple(shape) or _own_shape(pipeline, config), config))
     return Sampling(scheduler, mu, pipeline)
+
+
+def _own_shape(pipeline: Pipeline, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of a pipeline's state when it is not told."""
+    size, channels = config.get("sample_size") or pipeline.size, int(config["in_channels"])
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    # tokens of packed states hold 2 x 2 sites each
+    return (channels // 4 if pipeline.tokens is _packed else channels, *sides)
 
 
 def _kind(source: str) -> str:

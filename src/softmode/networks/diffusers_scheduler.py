@@ -6,7 +6,7 @@ what these are; `noise_table` tells which one a scheduler is of, and everything 
 | kind | alpha, sigma | timestep | schedulers |
 |---|---|---|---|
 | vp | $\alpha^2 + \sigma^2 = 1$, `alphas_cumprod` | 0 .. N-1 | DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver, UniPC, ... |
-| flow | $\alpha = 1 - s$, $\sigma = s$ | $1000\,s$ | FlowMatchEuler, FlowMatchHeun, UniPC, DPM, DEIS with use_flow_sigmas |
+| flow | $\alpha = 1 - s$, $\sigma = s$ | $1000\,s$ | FlowMatchEuler, and UniPC, DPM, DEIS with use_flow_sigmas |
 | edm | $\alpha = (\sigma^2+\sigma_d^2)^{-1/2}$, on EDM states | $\log(\sigma)/4$ | EDMEuler, EDMDPMSolverMultistep |
 """
 
@@ -146,8 +146,6 @@ def _table(scheduler: Any, mu: float | None = None) -> NoiseTable:
     name, config = type(scheduler).__name__, scheduler.config
     prediction = config.get("prediction_type", "epsilon")
     if is_flow(scheduler):
-        if config.get("invert_sigmas"):
-            raise refusal(f"scheduler: {name} counts its time from noise to data (invert_sigmas), which is not known")
         s = torch.linspace(*FLOW_ENDS, POINTS, dtype=torch.float64)
         timesteps = s * config.get("num_train_timesteps", 1000)
         return NoiseTable("flow", timesteps, s / (1 - s), "flow", shift=_shift(scheduler, mu))
@@ -182,6 +180,8 @@ def is_flow(scheduler: Any) -> bool:
     asked = bool(scheduler.config.get("use_flow_sigmas"))
     if asked and not name.startswith((*FLOWS, *FLOWS_IF_ASKED)):
         raise refusal(f"scheduler: the flow of {name} is not known; use FlowMatchEuler, UniPC, DPMSolver or DEIS")
+    if scheduler.config.get("invert_sigmas"):
+        raise refusal(f"scheduler: {name} counts its time from noise to data (invert_sigmas), which is not known")
     return asked or name.startswith(FLOWS)
 
 

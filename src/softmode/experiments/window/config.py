@@ -54,5 +54,5 @@ class Output:
     sampler_steps: Annotated[int, Bounds(1, 100_000)] | None = None
     """Steps of the pipeline's sampler, to list those that are guided; the table takes 32, EDM2's, when left out."""
     mu: float | None = None
-    """Of a scheduler of diffusers whose shift depends on the size of an image, its mu; what the pipeline computes of its
-    own size when left out."""
+    """Shift of a scheduler of diffusers that depends on the size of an image (use_dynamic_shifting); what the pipeline
+    computes of its own size when left out."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from softmode.experiments.window.config import Config, Output
 from softmode.guidance.export import Window, check_export, export, units
