@@ -86,6 +86,8 @@ def test_a_shift_by_size_is_asked_for_before_anything_is_computed(
 
 def test_a_window_of_a_shift_by_size(found: Run, shifted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its steps are told with mu, and without it why they are not; its percents are null."""
+    results = found.results
+    monkeypatch.setattr(Run, "results", property(lambda _run: results))
     identity = found.identity | {"model": found.identity["model"] | {"name": f"diffusers:{shifted}"}}
     monkeypatch.setattr(Run, "identity", property(lambda _run: identity))
     told = [line for _, line in lines(Output(), found)]
