@@ -56,7 +56,9 @@ def velocity(denoiser: Denoiser, process: Process) -> Network:
     """Return the network that predicts alpha eps - sigma x_0 of a model."""
 
     def network(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        alpha, sigma = (f(t.double()).reshape(-1, *[1] * (x_t.ndim - 1)).to(x_t) for f in (process.alpha, process.sigma))
+        alpha, sigma = (
+            f(t.double()).reshape(-1, *[1] * (x_t.ndim - 1)).to(x_t) for f in (process.alpha, process.sigma)
+        )
         return (alpha * x_t - denoiser(x_t / alpha, (sigma / alpha).flatten())) / sigma
 
     return network

@@ -168,6 +168,8 @@ def from_flow(network: Network, data_at: int = 0, check: bool = True) -> Denoise
     return Checked(made, f"{meant}, or sm.from_velocity for alpha eps - sigma x_0") if check else made
 
 
+# fraction of a timestep that is taken for rounding: levels of 1e-6 where they rise by 1e-3 from one to the next
+WHOLE = 1e-3
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
@@ -218,7 +220,9 @@ class _Discrete:
         logs, timesteps = self.logs.to(level.device), self.timesteps.to(level.device)
         right = torch.searchsorted(logs, level.log()).clamp(1, len(logs) - 1)
         share = ((level.log() - logs[right - 1]) / (logs[right] - logs[right - 1])).clamp(0, 1)
-        return torch.lerp(timesteps[right - 1], timesteps[right], share)
+        found = torch.lerp(timesteps[right - 1], timesteps[right], share)
+        # whole up to rounding is whole, or a network that cuts the rest off is asked for the one before
+        return torch.where((found - found.round()).abs() < WHOLE, found.round(), found)
 
 
 def from_discrete(
@@ -257,8 +261,8 @@ def from_discrete(
     if not falling or not bool(within(squares, 0.0, 1.0).all()):
         few = quote([float(f"{each:.4g}") for each in squares.flatten()[:3].tolist()])
         raise refusal(
-            f"alphas_cumprod: got {few}, ... of shape {tuple(squares.shape)}; expected numbers that fall from near 1 to "
-            "near 0, the running product of 1 - beta"
+            f"alphas_cumprod: got {few}, ... of shape {tuple(squares.shape)}; expected numbers that fall from near 1 "
+            "to near 0, the running product of 1 - beta"
         )
     kept = (squares > 0) & (squares < 1)
     squares, timesteps = squares[kept], torch.arange(len(squares), dtype=torch.float64)[kept]

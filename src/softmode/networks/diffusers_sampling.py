@@ -1,7 +1,7 @@
-"""How a sampler's steps are asked of a diffusers scheduler: by whom, with which shift, times or timesteps of their own.
+"""How a diffusers scheduler is asked for a sampler's steps: with which shift, levels or timesteps besides their number.
 
-Many a pipeline hands its scheduler more than a number of steps. What those of `PIPELINES` do is known, and compared with
-their own loops; for any other the scheduler is asked for the number and, if the user gives it, mu.
+Many a pipeline hands its scheduler more than a number of steps. What those of `PIPELINES` do is known, and compared
+with their own loops; for any other the scheduler is asked for the number and, if the user gives it, mu.
 """
 
 import copy
