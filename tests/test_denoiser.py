@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-
 from helpers.errors import refused
 from helpers.models import processes, skewed_spectrum
 from helpers.random import normal

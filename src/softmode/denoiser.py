@@ -146,9 +146,8 @@ def from_flow(network: Network, data_at: int = 0, check: bool = True) -> Denoise
     | 0 | $x_t = (1 - t) x_0 + t\epsilon$ | $\epsilon - x_0$ | $x_t - t v$ |
     | 1 | $x_t = t x_0 + (1 - t)\epsilon$ | $x_0 - \epsilon$ | $x_t + (1 - t) v$ |
 
-    The noise level is $t/(1 - t)$ or $(1 - t)/t$. What it answers to noise is compared as by `from_velocity`. The wrong
-    data_at is warned of where the data hardly vary in many directions, as images; of white data of unit variance both
-    readings are the same.
+    The noise level is $t/(1 - t)$ or $(1 - t)/t$. What it answers to noise is compared as by `from_velocity`. That
+    finds the wrong data_at of some data alone: of white data it turns the variance S into 1/S, which is as good a model.
 
     Args:
         network: Called with states x_t, [batch, channel, *space], and times t in [0, 1], [batch]; one that takes 1000 t

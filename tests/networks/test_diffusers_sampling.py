@@ -279,7 +279,7 @@ def tiny_pipelines() -> dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]]:
 @pytest.mark.parametrize("shift", [{"shift": 3.0}, DYNAMIC], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", ["flux", "chroma", "sd3", "cogview", "lumina", "qwen"])
 def test_steps_are_those_that_its_own_pipeline_asks_for(name: str, shift: dict[str, Any], tmp_path: Path) -> None:
-    """mu of two sizes, levels and timesteps: read off the folder, they are the scheduler's after the pipeline's loop."""
+    """mu of two sizes and levels, read off the folder, are those of the scheduler after the pipeline's loop."""
     ends = {"base_image_seq_len": 4, "max_image_seq_len": 40, "base_shift": 0.4, "max_shift": 1.3}
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**shift, **ends)
     pipe, call = tiny_pipelines()[name](scheduler)
