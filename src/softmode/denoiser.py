@@ -147,7 +147,7 @@ def from_flow(network: Network, data_at: int = 0, check: bool = True) -> Denoise
     | 1 | $x_t = t x_0 + (1 - t)\epsilon$ | $x_0 - \epsilon$ | $x_t + (1 - t) v$ |
 
     The noise level is $t/(1 - t)$ or $(1 - t)/t$. What it answers to noise is compared as by `from_velocity`. That
-    finds the wrong data_at of some data alone: of white data it turns the variance S into 1/S, which is as good a model.
+    finds the wrong data_at of some data alone: of white ones it makes a variance S to 1/S, which is as good a model.
 
     Args:
         network: Called with states x_t, [batch, channel, *space], and times t in [0, 1], [batch]; one that takes 1000 t

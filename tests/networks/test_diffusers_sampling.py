@@ -144,26 +144,34 @@ def test_guider_and_callback_guide_the_levels_inside(loop: str, late: bool) -> N
     assert scales == [3.0 if guided else UNGUIDED for guided in expected]
 
 
-def test_a_loop_that_is_not_what_was_described_is_told_of_and_followed() -> None:
-    """Its first step is scaled before it begins; every later one by the level that it really has."""
+@pytest.mark.parametrize("begin", [3, 4])
+def test_a_loop_that_is_not_what_was_described_is_told_of_and_followed(begin: int) -> None:
+    """Another mu, and from an image: the first step is scaled beforehand, every later one by the level it really has.
+
+    Levels were to be 1.64 at the third step and 0.62 at the fourth; they are 3.31 and 1.24.
+    """
     scheduler = make("FlowMatchEuler", DYNAMIC)
-    # nothing is said of an image, from which the loop begins late, above the window no more
-    first, callback = guidance_callback(scheduler, 6, 0.5, 1.5, 3.0, mu=0.9)
-    scheduler.set_timesteps(6, mu=0.9)
+    low, high = 1.0, 2.0
+    first, callback = guidance_callback(scheduler, 6, low, high, 3.0, mu=0.9)
+    assert first == UNGUIDED
+    scheduler.set_timesteps(6, mu=1.6)
     pipe, scales = type("Pipe", (), {})(), [first]
 
     def each(i: int, t: Any) -> None:
-        if i == 0:
-            with pytest.warns(UserWarning, match=r"guider: the loop began at sigma = 0.618, not inf"):
+        pipe._guidance_scale = None
+        if i == 0 and begin == 4:
+            with pytest.warns(
+                UserWarning, match=r"guider: the loop began at sigma = 1.24.*, not inf, so its first step"
+            ):
                 callback(pipe, i, t, {})
         else:
             callback(pipe, i, t, {})
         scales.append(pipe._guidance_scale)
 
-    levels = visited(scheduler, 4, each)
-    assert levels[0] == pytest.approx(0.618, abs=1e-3)
-    assert scales[0] == UNGUIDED
-    assert scales[1:-1] == [3.0 if 0.5 < level <= 1.5 else UNGUIDED for level in levels[1:]]
+    levels = visited(scheduler, begin, each)
+    assert levels[4 - begin] == pytest.approx(1.244, abs=1e-2)
+    assert scales[1:-1] == [3.0 if low < level <= high else UNGUIDED for level in levels[1:]]
+    assert scales[-1] is None
 
 
 @pytest.mark.parametrize(
