@@ -1,5 +1,6 @@
 """Steps of diffusers' schedulers: the levels that their own loops visit, whatever they are asked for."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -306,6 +307,24 @@ def test_steps_are_those_that_its_own_pipeline_asks_for(name: str, shift: dict[s
     if shift == DYNAMIC:
         assert load_sampling(f"diffusers:{tmp_path}", mu=0.7).mu == 0.7
         assert load_sampling(f"diffusers:{tmp_path}").mu is not None
+
+
+@pytest.mark.parametrize("config", [{}, {"in_channels": "x", "patch_size": 2}, {"in_channels": 4, "patch_size": 0}])
+@pytest.mark.parametrize("kind", ["FluxPipeline", "StableDiffusion3Pipeline"])
+def test_a_network_that_is_none_of_its_pipeline_s_has_no_mu(kind: str, config: dict[str, Any], tmp_path: Path) -> None:
+    scheduler = make("FlowMatchEuler", DYNAMIC)
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps(config))
+    parts = {"transformer": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", type(scheduler).__name__]}
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind, **parts}))
+    sampling = load_sampling(f"diffusers:{tmp_path}")
+    if sampling.mu is None:
+        with pytest.raises(ValueError, match=r"mu: FlowMatch.* give --mu"):
+            sampler_levels(sampling.scheduler, 4, sampling.asked(4))
+    else:
+        assert config.get("in_channels") == 4
+        assert kind == "FluxPipeline", "which has no patches"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,6 +4,7 @@ Many a pipeline hands its scheduler more than a number of steps. What those of `
 with their own loops; for any other the scheduler is asked for the number and, if the user gives it, mu.
 """
 
+import contextlib
 import copy
 import inspect
 import math
@@ -254,7 +255,9 @@ def load_sampling(source: str, shape: Sequence[int] = (), mu: float | None = Non
         check_mu(scheduler, mu)
     elif is_dynamic(scheduler) and pipeline is not None:
         config = _config(source, *parts["network"])
-        mu = pipeline.mu(scheduler.config, pipeline.tokens(tuple(shape) or _own_shape(pipeline, config), config))
+        # of a network that is none of its pipeline's, nothing is known
+        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):
+            mu = pipeline.mu(scheduler.config, pipeline.tokens(tuple(shape) or _own_shape(pipeline, config), config))
     return Sampling(scheduler, mu, pipeline)
 
 
