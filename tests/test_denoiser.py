@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from helpers.errors import refused
-from helpers.models import processes
+from helpers.models import processes, skewed_spectrum
 from helpers.random import normal
-from softmode.denoiser import Guided, from_noise, from_score, from_velocity, per_sample, score
+from softmode.denoiser import Guided, from_discrete, from_flow, from_noise, from_score, from_velocity, per_sample, score
 from softmode.exact.empirical import EmpiricalDenoiser, TwoPrototypes
+from softmode.exact.gaussian import GaussianDenoiser
 from softmode.exact.patch import TwoStatePatch
+from softmode.experiments.call import experiment, plan
 from softmode.lattice import ReceptiveField
 from softmode.process import VP
 from softmode.schedule import Linear
@@ -71,6 +73,119 @@ def test_converters_recover_the_exact_denoiser(process, target, convert):
     v = normal(4, 2, 3, 4, seed=2)
     response = torch.func.jvp(lambda x: denoiser(x, 1.3), (x,), (v,))[1]
     torch.testing.assert_close(response, exact.jvp(x, 1.3, v), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("data_at", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flow_is_the_exact_denoiser(data_at, dtype):
+    """Of a Gaussian model and of a mixture, whose velocity is that of a straight path; so is its derivative."""
+    for exact in (GaussianDenoiser(skewed_spectrum(3, 4), 0.7), prototypes()):
+        seen = []
+
+        def network(x_t, t, exact=exact, seen=seen):
+            seen.append((x_t.dtype, t.dtype, t.shape, float(t.min()), float(t.max())))
+            s = (1 - t if data_at else t).double().reshape(-1, 1, 1, 1)
+            x_0 = exact(x_t.double() / (1 - s), (s / (1 - s)).flatten())
+            noise = (x_t.double() - (1 - s) * x_0) / s
+            return (x_0 - noise if data_at else noise - x_0).to(x_t.dtype)
+
+        denoiser, x = from_flow(network, data_at), normal(4, 2, 3, 4).to(dtype)
+        close = {torch.float32: 2e-5, torch.float64: 1e-9}[dtype]
+        for sigma in (*LEVELS.tolist(), LEVELS):
+            scaled = x * torch.as_tensor(sigma, dtype=dtype).reshape(-1, 1, 1, 1)
+            found = denoiser(scaled, sigma)
+            assert found.dtype == dtype
+            torch.testing.assert_close(found, exact(scaled, sigma), rtol=close, atol=close)
+        assert all(each[:3] == (dtype, dtype, (4,)) and each[3] > 0 and each[4] < 1 for each in seen)
+    v = normal(4, 2, 3, 4, seed=2).to(dtype)
+    response = torch.func.jvp(lambda x: denoiser(x, 1.3), (x,), (v,))[1]
+    torch.testing.assert_close(response, exact.jvp(x, 1.3, v), rtol=close, atol=close)
+
+
+ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100, dtype=torch.float64) * 10, 0)
+
+
+def discrete(exact, prediction, learned=0):
+    """Return the network of whole timesteps that an exact denoiser would be, with channels of a variance behind."""
+
+    def network(x_t, t):
+        square = ALPHAS[t.long()].reshape(-1, 1, 1, 1)
+        alpha, sigma = square.sqrt(), (1 - square).sqrt()
+        x_0 = exact(x_t.double() / alpha, (sigma / alpha).flatten())
+        noise = (x_t.double() - alpha * x_0) / sigma
+        made = {"epsilon": noise, "v_prediction": alpha * noise - sigma * x_0, "sample": x_0}[prediction]
+        return torch.cat([made, torch.full_like(made[:, :1], 9.0).expand(-1, learned, -1, -1)], 1).to(x_t.dtype)
+
+    return network
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("learned", [0, 2])
+@pytest.mark.parametrize("form", [torch.Tensor.clone, torch.Tensor.tolist, torch.Tensor.numpy])
+def test_a_network_of_timesteps_is_the_exact_denoiser(prediction, learned, form):
+    """At the level of every timestep, one for all states or one for each; so is its derivative."""
+    exact, x = prototypes(), normal(4, 2, 3, 4)
+    denoiser = from_discrete(discrete(exact, prediction, learned), form(ALPHAS), prediction)
+    levels = ((1 - ALPHAS) / ALPHAS).sqrt()
+    assert denoiser.levels == pytest.approx((float(levels[0]), float(levels[-1])))
+    for at in (0, 1, 37, 99):
+        torch.testing.assert_close(denoiser(x, levels[at]), exact(x, levels[at]), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(denoiser(x, float(levels[at])), exact(x, levels[at]), rtol=1e-6, atol=1e-6)
+    some = levels[[3, 20, 60, 98]] * (1 + 1e-9)  # whole but for rounding
+    torch.testing.assert_close(denoiser(x, some), exact(x, some), rtol=1e-6, atol=1e-6)
+    v = normal(4, 2, 3, 4, seed=2)
+    response = torch.func.jvp(lambda x: denoiser(x, levels[50] * (1 + 1e-9)), (x,), (v,))[1]
+    torch.testing.assert_close(response, exact.jvp(x, levels[50], v), rtol=1e-6, atol=1e-6)
+
+
+def test_between_two_timesteps_a_network_is_given_a_fraction():
+    """As diffusers' networks are: linear in the log of the level; beyond them it is refused."""
+    asked = []
+    denoiser = from_discrete(lambda x_t, t: asked.append(t) or x_t, ALPHAS.tolist())
+    levels = ((1 - ALPHAS) / ALPHAS).sqrt()
+    middle = (levels[40] * levels[41]).sqrt()
+    denoiser(normal(2, 1, 3, 4).float(), middle)
+    assert asked[0].tolist() == pytest.approx([40.5, 40.5])
+    assert asked[0].dtype == torch.float32
+    for sigma in (0.9 * levels[0], 1.1 * levels[-1]):
+        with refused(r"sigma: got .*; this network knows noise levels in \[0.03164, .*\], those of its alphas_cumprod"):
+            denoiser(normal(2, 1, 3, 4), float(sigma))
+
+
+def test_timesteps_without_signal_or_noise_are_left_out():
+    """A schedule of zero terminal signal: its last timestep is at no finite level, and nothing is known there."""
+    squares = [1.0, 0.9, 0.5, 0.1, 0.0]
+    denoiser = from_discrete(lambda x_t, _t: x_t, squares)
+    assert denoiser.levels == pytest.approx(((1 / 9) ** 0.5, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("squares", "prediction", "message"),
+    [
+        (
+            [0.1, 0.5, 0.9],
+            "epsilon",
+            r"alphas_cumprod: got '?\[0.1, 0.5, 0.9\]'?, ... of shape \(3,\); expected numbers",
+        ),
+        (torch.linspace(1e-4, 0.02, 10), "epsilon", "alphas_cumprod: got .*, the running product of 1 - beta"),
+        ([0.9], "epsilon", "alphas_cumprod: got"),
+        ([[0.9, 0.5]], "epsilon", r"alphas_cumprod: got .* of shape \(1, 2\)"),
+        ([14.0, 3.0, 0.1], "epsilon", "alphas_cumprod: got"),
+        ([0.9, float("nan"), 0.1], "epsilon", "alphas_cumprod: got"),
+    ],
+)
+def test_what_is_no_table_of_signal_is_refused(squares, prediction, message):
+    with refused(message):
+        from_discrete(lambda x_t, _t: x_t, torch.as_tensor(squares), prediction)
+
+
+def test_a_denoiser_that_knows_its_levels_is_asked_within_them():
+    """An experiment takes them from it: nobody has to repeat them."""
+    denoiser = from_discrete(discrete(TwoPrototypes(normal(1, 8, 8)), "sample"), ALPHAS[:60])
+    ready = plan(experiment("probe"), model=denoiser, shape=(1, 8, 8), trajectories=2, steps=6, shells=3)
+    assert ready.model.levels == denoiser.levels
+    assert denoiser.levels[1] < 80
+    assert (ready.times[0], ready.times[-1]) == pytest.approx((denoiser.levels[1], denoiser.levels[0]))
 
 
 @pytest.mark.parametrize("convert", [from_score, from_noise, from_velocity])

@@ -11,6 +11,8 @@ from .data import Images as Images
 from .data import fashion_mnist as fashion_mnist
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Guided as Guided
+from .denoiser import from_discrete as from_discrete
+from .denoiser import from_flow as from_flow
 from .denoiser import from_noise as from_noise
 from .denoiser import from_score as from_score
 from .denoiser import from_velocity as from_velocity

@@ -1,5 +1,6 @@
 """What a denoiser and a classifier must do, checked once before anything is computed or written."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.message import first_line, quote, refusal
+from softmode.misreading import Checked
 from softmode.model import Model
 
 # maps states [batch, channel, *space], at no noise, to logits [batch, class]
@@ -26,7 +28,8 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
     equal calls alike, and treat the states of a batch apart.
 
     Args:
-        denoiser: Called five times, on three states of pure noise and on single ones of them.
+        denoiser: Called five times, on three states of pure noise and on single ones of them; of `from_velocity` and
+            `from_flow` more often.
         model: The model that it is of, for its shape and name.
         dtype: Floating type of the states.
         device: Device of the states.
@@ -35,6 +38,9 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
     Returns:
         Seconds per state of the second call (s).
     """
+    if isinstance(denoiser, Checked):
+        # here, before it is asked so high for the first time in the midst of a run
+        denoiser.check(_states(1, model, dtype, device), model.levels[1] if model.levels else math.inf)
     x = _states(STATES, model, dtype, device) * sigma
     level = torch.tensor(sigma, dtype=torch.float64)
     where = f"model: {quote(model.name)}"

@@ -13,6 +13,7 @@ import torch
 
 from softmode.estimate import Estimate
 from softmode.guidance.export import Window, export, sampler_levels, units
+from softmode.guidance.guider import guidance_callback, sigma_window_guider
 from softmode.guidance.weights import Interval, guided_steps
 from softmode.networks.diffusers_scheduler import is_flow, noise_table
 
@@ -53,6 +54,22 @@ def edm_loop(levels: torch.Tensor, weight: Any) -> list[int]:
     return guided
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_window_in_flow_time_guides_the_same_steps_of_a_flow_s_loop(shift: float) -> None:
+    """s = sigma / (1 + sigma): by the two ends, by the list, and by the ends in JSON."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    low, high = map(float, export(WINDOW, "flow", 1.0, scheduler).split())
+    assert (low, high) == pytest.approx((LOW / (1 + LOW), HIGH / (1 + HIGH)))
+    plain = json.loads(export(WINDOW, "json", 1.0, scheduler, 20))
+    assert plain["flow_time"] == pytest.approx({"lo": low, "hi": high})
+    rows = [line.split() for line in export(WINDOW, "flow", 1.0, scheduler, 20).splitlines()]
+    scheduler.set_timesteps(20)
+    inside = [i for i, s in enumerate(scheduler.sigmas[:-1].tolist()) if low < s <= high]
+    assert inside == plain["steps"] == [int(row[0]) for row in rows if float(row[2])]
+    assert [float(row[1]) for row in rows] == pytest.approx(scheduler.sigmas[:-1].tolist(), abs=1e-5)
+    assert plain["flow_times"] == pytest.approx(scheduler.sigmas[:-1].tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize("steps", [6, 20, 63])
 def test_plain_exports_guide_the_same_steps_of_a_sigma_loop(steps: int) -> None:
     """sigmas by step, json by its ends and by its list, and ComfyUI's rule sigma_end <= sigma <= sigma_start."""
@@ -91,6 +108,8 @@ def test_an_end_that_is_a_level_is_treated_alike(kind: str, ulps: int) -> None:
     lines = [line.split() for line in export(window, "sigmas", 1.0, scheduler, 20).splitlines()]
     comfy = json.loads(export(window, "comfyui", 1.0, scheduler))
     theirs = levels / (1 + levels) if kind == "flow" else levels
+    times = [line.split() for line in export(window, "flow", 1.0, scheduler, 20).splitlines()]
+    assert [i for i, line in enumerate(times) if float(line[2])] == expected
     assert plain["steps"] == [i for i, weight in enumerate(plain["weights"]) if weight] == expected
     assert [i for i, line in enumerate(lines) if float(line[2])] == expected
     assert [i for i, s in enumerate(theirs) if comfy["sigma_end"] <= s <= comfy["sigma_start"]] == expected
@@ -204,6 +223,7 @@ def test_percents_of_a_flow_know_its_shift_by_either_name(shift: float, percent:
     assert noise_table(match).percent(9.0) == pytest.approx(percent)
 
 
+@pytest.mark.filterwarnings("ignore:scheduler. the schedule of")
 @pytest.mark.parametrize(
     ("scheduler", "last"),
     [
@@ -225,6 +245,29 @@ def test_the_printed_timesteps_enclose_a_first_step_of_hardly_any_signal(schedul
     low, high = (float(number) for number in re.findall(r"[\d.]+", said["timestep"])[:2])
     guided = [i for i, t in enumerate(scheduler.timesteps.tolist()) if low < t <= high]
     assert said["steps"].startswith(f"{guided[0]} to {guided[-1]} of")
+
+
+@pytest.mark.parametrize("name", ["DDIM", "EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_schedule_without_signal_is_told_of_where_the_noise_says_nothing(name: str, prediction: str) -> None:
+    """Of the four that can be without any signal; the velocity and the sample do say what x_0 is."""
+    made = getattr(diffusers, f"{name}Scheduler")(
+        rescale_betas_zero_snr=True, prediction_type=prediction, timestep_spacing="trailing"
+    )  # fmt: skip
+    window = Interval(LOW, HIGH)
+    if prediction != "epsilon":
+        units(window, made, 10)
+        return
+    for call in (
+        lambda: units(window, made, 10),
+        lambda: export(WINDOW, "json", 1.0, made),
+        lambda: sigma_window_guider(made, LOW, HIGH, 2.0),
+        lambda: guidance_callback(made, 10, LOW, HIGH, 2.0),
+    ):
+        with pytest.warns(UserWarning, match=f"scheduler: the schedule of {name}Scheduler ends without any signal"):
+            call()
+    for ordinary in (diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"), diffusers.DDIMScheduler()):
+        units(window, ordinary, 10)
 
 
 def test_the_snippet_is_python_that_names_what_exists(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
         "classifier": "auto", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
         "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
+        "mu": None,
     },
     "instability": COMPUTE | {
         "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": (), "schedule": "",

@@ -9,6 +9,7 @@ import diffusers
 import pytest
 import torch
 
+from softmode.denoiser import from_discrete
 from softmode.networks.diffusers_scheduler import noise_table, step_at, step_levels
 from softmode.process import VP
 from softmode.rounding import rounding_at, within
@@ -147,6 +148,7 @@ def test_calls_between_two_levels_have_their_own() -> None:
     torch.testing.assert_close(levels[::2], scheduler.sigmas[:-3:2].double(), rtol=1e-3, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:scheduler. the schedule of")
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
 @pytest.mark.parametrize("betas", [{}, SCALED], ids=["linear", "scaled"])
 def test_schedules_without_signal_end_at_a_finite_level(name: str, betas: dict[str, Any]) -> None:
@@ -192,6 +194,18 @@ def test_last_digits_of_a_table_s_ends_change_nothing(variant: str, ulps: int) -
 def test_unknown_schedulers_are_named_with_what_they_lack(scheduler: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         noise_table(scheduler)
+
+
+def test_a_network_by_its_alphas_alone_is_given_the_same_timesteps() -> None:
+    """from_discrete and the loader of pipelines agree on every level of a schedule."""
+    scheduler = make("ddim")
+    table, asked = noise_table(scheduler), []
+    denoiser = from_discrete(lambda x_t, t: asked.append(t) or x_t, scheduler.alphas_cumprod)
+    low, high = denoiser.levels
+    assert (low, high) == pytest.approx(table.range)
+    levels = torch.logspace(math.log10(low), math.log10(high), 40, dtype=torch.float64)
+    denoiser(torch.zeros(40, 1, 2, 2, dtype=torch.float64), levels)
+    torch.testing.assert_close(asked[0], table.timestep(levels))
 
 
 def test_levels_beyond_the_range_are_refused() -> None:

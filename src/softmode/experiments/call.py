@@ -166,7 +166,9 @@ def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | No
         raise refusal(f"{name}: got {quote(value)}; expected a name, a Model or a callable D(x, sigma)")
     if not isinstance(shape, Sequence) or len(shape) < 2:
         raise refusal(f"shape: got {quote(shape)}; expected channels and sides of a state, for example (1, 28, 28)")
-    return Model(_name(value), process or EDM, tuple(map(int, shape)), lambda _label: value)
+    # those of from_discrete know theirs
+    levels = getattr(value, "levels", None)
+    return Model(_name(value), process or EDM, tuple(map(int, shape)), lambda _label: value, levels=levels)
 
 
 def _name(value: Any) -> str:

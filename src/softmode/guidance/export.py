@@ -1,8 +1,8 @@
 """A window of guidance in the forms that pipelines take: noise levels, timesteps, percents, steps, or Python."""
 
-import copy
 import json
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,14 +10,13 @@ from torch import Tensor
 
 from softmode.estimate import Estimate
 from softmode.guidance.weights import Interval, guided_steps
-from softmode.networks.diffusers_scheduler import NoiseTable, is_flow, noise_table, step_levels
+from softmode.message import refusal
+from softmode.networks.diffusers_sampling import MOST_STEPS, NOTHING, Asked, check_mu, set_steps
+from softmode.networks.diffusers_scheduler import NoiseTable, is_dynamic, is_flow, noise_table, step_levels
 from softmode.process import rho_grid
 from softmode.rounding import rounding_at
 
-Format = Literal["json", "sigmas", "comfyui", "diffusers"]
-
-# more steps than any sampler takes; their levels fit into memory many times over
-MOST_STEPS = 100_000
+Format = Literal["json", "sigmas", "flow", "comfyui", "diffusers"]
 
 
 class Window(NamedTuple):
@@ -40,102 +39,148 @@ class Window(NamedTuple):
     model: str
 
 
-def export(window: Window, form: Format, weight: float, scheduler: Any = None, steps: int | None = None) -> str:
+def export(
+    window: Window, form: Format, weight: float, scheduler: Any = None, steps: int | None = None, asked: Asked = NOTHING
+) -> str:
     """Return the window of a run in a form that a pipeline takes.
 
     Args:
         window: What softmode window found.
-        form: `json`: everything, for one's own code; `sigmas`: a line per step; `comfyui`: the ends in ComfyUI's sigma
-            and percent; `diffusers`: Python that builds a guider bound to the scheduler.
+        form: `json`: everything, for one's own code; `sigmas`: a line per step; `flow`: the same in the time of a
+            flow, s = sigma / (1 + sigma); `comfyui`: the ends in ComfyUI's sigma and percent; `diffusers`: Python that
+            builds a guider bound to the scheduler.
         weight: Weight w inside the window.
         scheduler: The pipeline's scheduler of diffusers; steps are those of EDM's sampler when left out.
         steps: Steps of the sampler.
+        asked: What else the scheduler is asked for.
 
     Raises:
-        ValueError: If there is no window, no step falls into it, or the form needs a scheduler.
+        ValueError: If there is no window, no step falls into it, or the form needs a scheduler or its mu.
     """
     if window.verdict == "none":
         raise ValueError(f"window: there is nothing to export, {window.answer}")
+    check_export(form, weight, scheduler, steps, asked)
     interval = Interval(window.sigma_lo.value, window.sigma_hi.value, weight)
-    levels = None if steps is None else sampler_levels(scheduler, steps)
+    levels = None if steps is None else sampler_levels(scheduler, steps, asked)
     match form:
         case "json":
-            return json.dumps(_plain(window, interval, scheduler, levels), indent=2)
+            return json.dumps(_plain(window, interval, scheduler, levels, asked), indent=2)
         case "sigmas":
-            return _sigmas(interval, levels)
+            return _lines(interval, levels)
+        case "flow":
+            return _lines(interval, levels, _flow_time)
         case "comfyui":
-            return json.dumps(_comfyui(interval, scheduler), indent=2)
+            return json.dumps(_comfyui(interval, scheduler, asked.mu), indent=2)
         case "diffusers":
-            return _snippet(interval)
+            return _snippet(interval, asked.mu)
 
 
-def sampler_levels(scheduler: Any, steps: int) -> Tensor:
+def check_export(
+    form: Format | Literal["table"], weight: float, scheduler: Any, steps: int | None, asked: Asked = NOTHING
+) -> None:
+    """Raise a ValueError if no window could be exported so, whatever its ends; the arguments are those of `export`.
+
+    Raises:
+        ValueError: If the weight is not finite, the scheduler makes no such steps, has no mu or is of no known kind.
+    """
+    # any interval, for its checks
+    Interval(1.0, 2.0, weight)
+    if scheduler is None:
+        if asked.mu is not None:
+            raise refusal(f"mu: got {asked.mu:g}; only schedulers of diffusers take one: leave it out")
+    else:
+        noise_table(scheduler)
+        if asked.mu is not None or form == "comfyui":
+            check_mu(scheduler, asked.mu)
+    if steps is not None:
+        sampler_levels(scheduler, steps, asked)
+
+
+def sampler_levels(scheduler: Any, steps: int | None, asked: Asked = NOTHING) -> Tensor:
     """Return the noise levels at which a sampler of so many steps calls its network, [call].
 
     Args:
         scheduler: A scheduler of diffusers, which is left as it is; None for EDM's sampler, sigma 80 to 0.002 with rho
             7, whose one step is at 80.
-        steps: Steps of the sampler.
+        steps: Steps of the sampler; None where they are asked for one by one.
+        asked: What else the scheduler is asked for.
 
     Raises:
-        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take so many.
+        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take what it is asked for.
     """
-    if not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"sampler_steps: got {steps}; expected 1 to {MOST_STEPS}")
-    if scheduler is None:
-        return rho_grid(levels=max(steps, 2))[:steps]
-    # the pipeline's own keeps its timesteps
-    scheduler = copy.deepcopy(scheduler)
-    try:
-        scheduler.set_timesteps(steps)
-    except (ValueError, IndexError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ValueError(
-            f"sampler_steps: got {steps}, of which {type(scheduler).__name__} makes no schedule: {reason}"
-        ) from None
-    return step_levels(scheduler)
+    if scheduler is not None:
+        return step_levels(set_steps(scheduler, steps, asked))
+    if steps is None or not 1 <= steps <= MOST_STEPS:
+        raise refusal(f"sampler_steps: got {steps}; expected 1 to {MOST_STEPS}")
+    return rho_grid(levels=max(steps, 2))[:steps]
 
 
-def units(interval: Interval, scheduler: Any, steps: int) -> list[tuple[str, str]]:
+def units(
+    interval: Interval, scheduler: Any, steps: int, asked: Asked = NOTHING, required: bool = True
+) -> list[tuple[str, str]]:
     """Return an interval in a pipeline's own units, in words: its timesteps, and the steps that its sampler guides.
 
     Args:
         interval: The interval.
         scheduler: A scheduler of diffusers; None for EDM's sampler, whose timestep is sigma itself.
         steps: Steps of the sampler.
+        asked: What else the scheduler is asked for.
+        required: Whether steps that the scheduler cannot make are an error; a row says why there are none otherwise.
 
     Raises:
-        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take so many.
+        ValueError: If the steps are not from 1 to 100000, or the scheduler cannot take what it is asked for.
     """
-    levels, found = sampler_levels(scheduler, steps), []
+    found = []
     name = "EDM's sampler" if scheduler is None else type(scheduler).__name__
     if scheduler is not None:
-        low, high = _timesteps(interval, noise_table(scheduler)).values()
-        found.append(("timestep", f"{low:.4g} < t <= {high:.4g}, of {name}"))
+        if is_flow(scheduler):
+            low, high = (_flow_time(end) for end in (interval.low, interval.high))
+            found.append(("flow time", f"{low:.4g} < s <= {high:.4g}, s = sigma / (1 + sigma)"))
+        # a pipeline with timesteps of its own for shifted levels has no timestep of a level
+        if asked.timesteps is None or asked.sigmas is None:
+            low, high = _timesteps(interval, noise_table(scheduler, asked.mu)).values()
+            found.append(("timestep", f"{low:.4g} < t <= {high:.4g}, of {name}"))
+    try:
+        levels = sampler_levels(scheduler, steps, asked)
+    except ValueError as error:
+        if required:
+            raise
+        return [*found, ("steps", f"not known; {error}")]
     guided = torch.nonzero(interval(levels)).flatten().tolist()
     where = f"{guided[0]} to {guided[-1]}" if guided else "none"
-    return [*found, ("steps", f"{where} of 0 to {len(levels) - 1}, of {name} in {steps} step{'s' * (steps > 1)}")]
+    shifted = "" if asked.mu is None else f", mu = {asked.mu:.4g}"
+    told = f"{where} of 0 to {len(levels) - 1}, of {name} in {steps} step{'s' * (steps > 1)}{shifted}"
+    return [*found, ("steps", told)]
 
 
-def _plain(window: Window, interval: Interval, scheduler: Any, levels: Tensor | None) -> dict[str, Any]:
+def _plain(window: Window, interval: Interval, scheduler: Any, levels: Tensor | None, asked: Asked) -> dict[str, Any]:
     """Return the window as plain data."""
     plain: dict[str, Any] = {
         "convention": "guide where sigma_lo < sigma <= sigma_hi; sigma is the EDM noise level sigma/alpha; "
         "D + weight * (D - D_guide), a guidance scale of 1 + weight",
         **{name: _number(getattr(window, name)) for name in ("sigma_c", "sigma_lo", "sigma_hi")},
+        "flow_time": {"lo": _flow_time(interval.low), "hi": _flow_time(interval.high)},
         "weight": interval.weight,
         "guidance_scale": 1 + interval.weight,
         "verdict": window.verdict,
         "model": window.model,
     }
     if scheduler is not None:
-        table = noise_table(scheduler)
+        table = noise_table(scheduler, asked.mu)
         plain["scheduler"] = type(scheduler).__name__
-        plain["timestep"] = _timesteps(interval, table)
-        plain["percent"] = {name: table.percent(level) for name, level in _within(interval, table).items()}
+        if is_dynamic(scheduler):
+            plain["mu"] = asked.mu
+        if asked.timesteps is None or asked.sigmas is None:
+            plain["timestep"] = _timesteps(interval, table)
+        percents = {name: table.percent(level) for name, level in _within(interval, table).items()}
+        # of a shift that is not known there is none
+        plain["percent"] = {name: None if math.isnan(percent) else percent for name, percent in percents.items()}
     if levels is not None:
         plain["steps"] = guided_steps(interval, levels)
-        plain["levels"], plain["weights"] = levels.tolist(), interval(levels).tolist()
+        # JSON has no infinity, where a flow begins
+        plain["levels"] = [level if math.isfinite(level) else None for level in levels.tolist()]
+        plain["flow_times"] = [_flow_time(level) for level in levels.tolist()]
+        plain["weights"] = interval(levels).tolist()
     return plain
 
 
@@ -163,16 +208,16 @@ def _flow_time(level: float) -> float:
     return level / (1 + level) if math.isfinite(level) else 1.0
 
 
-def _sigmas(interval: Interval, levels: Tensor | None) -> str:
-    """Return one line per step, `step sigma weight`, or without steps the two ends."""
+def _lines(interval: Interval, levels: Tensor | None, of: Callable[[float], float] = float) -> str:
+    """Return one line per step, `step level weight`, or without steps the two ends, in a function of the level."""
     if levels is None:
-        return f"{interval.low:.9g} {interval.high:.9g}"
+        return f"{of(interval.low):.9g} {of(interval.high):.9g}"
     guided_steps(interval, levels)
     weights = interval(levels).tolist()
-    return "\n".join(f"{i} {s:.6g} {w:g}" for i, (s, w) in enumerate(zip(levels.tolist(), weights, strict=True)))
+    return "\n".join(f"{i} {of(s):.6g} {w:g}" for i, (s, w) in enumerate(zip(levels.tolist(), weights, strict=True)))
 
 
-def _comfyui(interval: Interval, scheduler: Any) -> dict[str, float]:
+def _comfyui(interval: Interval, scheduler: Any, mu: float | None) -> dict[str, float]:
     """Return the window as ComfyUI's nodes take it: active where sigma_end <= sigma <= sigma_start.
 
     Its sigma is the EDM noise level, but of a flow the time s = sigma / (1 + sigma). Both ends are raised by half of
@@ -182,7 +227,7 @@ def _comfyui(interval: Interval, scheduler: Any) -> dict[str, float]:
     low, high = (end * (1 + rounding_at(end) / 2) for end in (interval.low, interval.high))
     if scheduler is None:
         return {"sigma_start": high, "sigma_end": low}
-    table = noise_table(scheduler)
+    table = noise_table(scheduler, mu)
     inside = _within(Interval(low, high), table)
     percents = {"start_percent": table.percent(inside["hi"]), "end_percent": table.percent(inside["lo"])}
     if is_flow(scheduler):
@@ -190,10 +235,11 @@ def _comfyui(interval: Interval, scheduler: Any) -> dict[str, float]:
     return {"sigma_start": high, "sigma_end": low, **percents}
 
 
-def _snippet(interval: Interval) -> str:
+def _snippet(interval: Interval, mu: float | None) -> str:
     """Return Python that builds the guider of this interval in diffusers."""
     low, high, scale = (float(f"{number:.9g}") for number in (interval.low, interval.high, 1 + interval.weight))
     window = f"{low}, {high}, guidance_scale={scale}"
+    shift = "" if mu is None else f", mu={mu:.9g}"
     return "\n".join((
         "from softmode.guidance.guider import guidance_callback, sigma_window_guider",
         "",
@@ -202,6 +248,6 @@ def _snippet(interval: Interval) -> str:
         "pipe.update_components(guider=guider)",
         "",
         "# any other pipeline with guidance_scale and callback_on_step_end",
-        f"scale, callback = guidance_callback(pipe.scheduler, steps, {window})",
+        f"scale, callback = guidance_callback(pipe.scheduler, steps, {window}{shift})",
         "pipe(prompt, num_inference_steps=steps, guidance_scale=scale, callback_on_step_end=callback)",
     ))  # fmt: skip

@@ -1,12 +1,13 @@
 """Guidance in a window of noise levels for diffusers' own pipelines: a guider, and a callback for older ones.
 
 diffusers' guiders begin and stop at fractions of the steps, which are other noise levels for every schedule and number
-of steps. These are bound to the scheduler: they ask it for the level of every step. A loop that begins late, as one
-from an image does, counts its steps from there; the scheduler's begin_index, or else the timestep, tells where it
-stands.
+of steps. These are bound to the scheduler: they ask it for the level of every step, whatever shift, levels or timesteps
+its pipeline has asked it for. A loop that begins late, as one from an image does, counts its steps from there; the
+scheduler's begin_index, or else the timestep, tells where it stands.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 
 from softmode.guidance.export import sampler_levels
 from softmode.guidance.weights import Interval, guided_steps
-from softmode.networks.diffusers_scheduler import step_levels
+from softmode.message import refusal
+from softmode.networks.diffusers_sampling import Asked, Numbers
+from softmode.networks.diffusers_scheduler import noise_table, step_levels
 from softmode.rounding import TABLE
 
 # a scale above 1, for which pipelines compute both branches, that guides by nothing
@@ -33,13 +36,15 @@ def sigma_window_guider(scheduler: Any, low: float, high: float, guidance_scale:
         guidance_scale: Scale s inside, 1 + w.
 
     Raises:
-        ValueError: If diffusers is not installed, or the window is none.
+        ValueError: If diffusers is not installed, the scheduler is of no known kind, or the window is none.
     """
     try:
         from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
     except ImportError:
         raise ValueError("guider: it needs a recent diffusers: pip install 'softmode[diffusers]'") from None
     interval = Interval(low, high, guidance_scale - 1)
+    # whether its levels are known, and what is to be said of them
+    noise_table(scheduler)
 
     class SigmaWindowGuidance(ClassifierFreeGuidance):
         """Classifier-free guidance in a window of noise levels."""
@@ -62,40 +67,66 @@ def sigma_window_guider(scheduler: Any, low: float, high: float, guidance_scale:
 
 
 def guidance_callback(
-    scheduler: Any, steps: int, low: float, high: float, guidance_scale: float, begin: int | None = None
+    scheduler: Any,
+    steps: int | None,
+    low: float,
+    high: float,
+    guidance_scale: float,
+    begin: int | None = None,
+    *,
+    mu: float | None = None,
+    sigmas: Numbers | None = None,
+    timesteps: Numbers | None = None,
 ) -> tuple[float, Callable[..., dict[str, Any]]]:
     """Return the guidance_scale and the callback_on_step_end of a pipeline that guides where low < sigma <= high.
 
     Such a pipeline decides once whether to compute both branches, so it computes them at every step; outside the window
-    its scale is 1 + 1e-6.
+    its scale is 1 + 1e-6. The first scale is that of the steps described here; all later ones are of the levels that
+    the scheduler has while the loop runs, and a first one that proves wrong is warned of.
 
     Args:
         scheduler: The pipeline's scheduler.
-        steps: Its num_inference_steps.
+        steps: Its num_inference_steps; None where sigmas or timesteps are given one by one.
         low: Lower end of the window, EDM noise level sigma/alpha.
         high: Upper end.
         guidance_scale: Scale s inside, 1 + w.
         begin: Index of the timestep at which its loop begins, 0 from noise; of a pipeline from an image its
             `get_timesteps` leaves out (steps - int(steps * strength)) * scheduler.order. The scheduler's begin_index
             when left out, or 0 if it has none.
+        mu: Of a scheduler whose shift depends on the size of an image, what the pipeline computes of that.
+        sigmas: Levels that the pipeline asks its scheduler for, as its argument sigmas; Flux's makes 1, 1 - 1/N, ...
+        timesteps: Timesteps that it asks for, as its argument timesteps.
 
     Raises:
-        ValueError: If no step falls into the window, or the loop begins after the last.
+        ValueError: If no step falls into the window, the loop begins after the last, or the scheduler makes no such
+            steps.
     """
     begin = _begin(scheduler) if begin is None else begin
-    levels = sampler_levels(scheduler, steps)
+    interval = Interval(low, high, guidance_scale - 1)
+    noise_table(scheduler)
+    levels = sampler_levels(scheduler, steps, Asked(mu, sigmas, timesteps))
     if not 0 <= begin < len(levels):
-        raise ValueError(f"begin: got {begin}; expected 0 to {len(levels) - 1}, a timestep of the sampler")
-    guided = {begin + i for i in guided_steps(Interval(low, high, guidance_scale - 1), levels[begin:])}
-    scales = [guidance_scale if i in guided else UNGUIDED for i in range(len(levels))]
+        raise refusal(f"begin: got {begin}; expected 0 to {len(levels) - 1}, a timestep of the sampler")
+    guided_steps(interval, levels[begin:])
+
+    def scale(level: torch.Tensor) -> float:
+        return guidance_scale if interval(level) else UNGUIDED
+
+    first = scale(levels[begin])
 
     def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        after = _place(scheduler, step, timestep, begin) + 1
-        if after < len(scales):
-            pipe._guidance_scale = scales[after]
+        real, place = step_levels(scheduler), _place(scheduler, step, timestep, begin)
+        if step == 0 and scale(real[place]) != first:
+            warnings.warn(
+                f"guider: the loop began at sigma = {float(real[place]):.4g}, not {float(levels[begin]):.4g}, so its "
+                "first step was scaled wrongly; describe it by begin, mu, sigmas or timesteps",
+                stacklevel=2,
+            )
+        if place + 1 < len(real):
+            pipe._guidance_scale = scale(real[place + 1])
         return values
 
-    return scales[begin], callback
+    return first, callback
 
 
 def _begin(scheduler: Any) -> int:

@@ -6,10 +6,12 @@ what these are; `noise_table` tells which one a scheduler is of, and everything 
 | kind | alpha, sigma | timestep | schedulers |
 |---|---|---|---|
 | vp | $\alpha^2 + \sigma^2 = 1$, `alphas_cumprod` | 0 .. N-1 | DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver, UniPC, ... |
-| flow | $\alpha = 1 - s$, $\sigma = s$ | $1000\,s$ | FlowMatchEuler, FlowMatchHeun, and others with use_flow_sigmas |
+| flow | $\alpha = 1 - s$, $\sigma = s$ | $1000\,s$ | FlowMatchEuler, and UniPC, DPM, DEIS with use_flow_sigmas |
 | edm | $\alpha = (\sigma^2+\sigma_d^2)^{-1/2}$, on EDM states | $\log(\sigma)/4$ | EDMEuler, EDMDPMSolverMultistep |
 """
 
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmode.rounding import above, rounding_at, within
+from softmode.message import refusal
+from softmode.rounding import TABLE, above, rounding_at, within
 
 Kind = Literal["vp", "flow", "edm"]
 
@@ -29,6 +32,10 @@ POINTS = 2001
 HIGHEST = 10**3.5
 # alpha^2 that Euler gives to a schedule without signal at its end, whose level is infinite: level 4096
 NO_SIGNAL = 2.0**-24
+# schedulers of flow matching by the beginning of their names, and those that are if use_flow_sigmas is set
+FLOWS, FLOWS_IF_ASKED = ("FlowMatch",), ("UniPC", "DPMSolver", "DEIS", "SASolver")
+# of these set_timesteps takes mu or does without, and keeps flow_shift then
+MU_OPTIONAL = ("DPMSolver", "DEIS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,7 @@ class NoiseTable:
         levels: EDM noise level sigma/alpha at each, rising, float64 [entry].
         prediction: What the network predicts: epsilon, v_prediction, sample or flow.
         sigma_data: Standard deviation of the data that an edm preconditioning assumes.
-        shift: Shift of a flow's schedule.
+        shift: Shift of a flow's schedule; NaN where it depends on a mu that is not known.
     """
 
     kind: Kind
@@ -104,21 +111,44 @@ class NoiseTable:
         return float(self.level(first + (1 - percent) * (last - first)))
 
 
-def noise_table(scheduler: Any) -> NoiseTable:
-    """Return what a diffusers scheduler says of the noise.
+def noise_table(scheduler: Any, mu: float | None = None) -> NoiseTable:
+    """Return what a diffusers scheduler says of the noise, and warn where it asks a network for what says nothing.
+
+    Args:
+        scheduler: The scheduler.
+        mu: Of a shift that depends on the size of an image, what its pipeline computes of that; None if not known.
 
     Raises:
         ValueError: If the scheduler is of no known kind, saying what it lacks.
     """
+    if remark := blind_start(scheduler):
+        # at one place, so that it is said once
+        warnings.warn(remark, stacklevel=1)
+    return _table(scheduler, mu)
+
+
+def blind_start(scheduler: Any) -> str:
+    """Return what is to be said of a schedule that ends without signal, of which the noise says nothing; or nothing."""
+    config = scheduler.config
+    squares = getattr(scheduler, "alphas_cumprod", None)
+    if squares is None or is_flow(scheduler) or config.get("prediction_type", "epsilon") != "epsilon":
+        return ""
+    if float(squares[-1]) > 0 and not config.get("rescale_betas_zero_snr"):
+        return ""
+    return (
+        f"scheduler: the schedule of {type(scheduler).__name__} ends without any signal, where a network that predicts "
+        "the noise says nothing of x_0: a sampler that begins there takes a first step without meaning; networks of "
+        "such schedules predict v_prediction or sample"
+    )
+
+
+def _table(scheduler: Any, mu: float | None = None) -> NoiseTable:
     name, config = type(scheduler).__name__, scheduler.config
     prediction = config.get("prediction_type", "epsilon")
     if is_flow(scheduler):
         s = torch.linspace(*FLOW_ENDS, POINTS, dtype=torch.float64)
         timesteps = s * config.get("num_train_timesteps", 1000)
-        # set_shift does not change the config; schedulers with use_flow_sigmas name it flow_shift
-        settable = hasattr(type(scheduler), "shift")
-        shift = float((scheduler.shift if settable else config.get("shift") or config.get("flow_shift")) or 1.0)
-        return NoiseTable("flow", timesteps, s / (1 - s), "flow", shift=shift)
+        return NoiseTable("flow", timesteps, s / (1 - s), "flow", shift=_shift(scheduler, mu))
     if name.startswith("EDM"):
         ends = config["sigma_min"], config["sigma_max"]
         levels = torch.from_numpy(np.geomspace(*ends, POINTS))
@@ -141,8 +171,40 @@ def noise_table(scheduler: Any) -> NoiseTable:
 
 
 def is_flow(scheduler: Any) -> bool:
-    """Return whether a scheduler is one of flow matching."""
-    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+    """Return whether a scheduler is one of flow matching.
+
+    Raises:
+        ValueError: If it says so, but is of no kind whose steps are known.
+    """
+    name = type(scheduler).__name__
+    asked = bool(scheduler.config.get("use_flow_sigmas"))
+    if asked and not name.startswith((*FLOWS, *FLOWS_IF_ASKED)):
+        raise refusal(f"scheduler: the flow of {name} is not known; use FlowMatchEuler, UniPC, DPMSolver or DEIS")
+    if scheduler.config.get("invert_sigmas"):
+        raise refusal(f"scheduler: {name} counts its time from noise to data (invert_sigmas), which is not known")
+    return asked or name.startswith(FLOWS)
+
+
+def is_dynamic(scheduler: Any) -> bool:
+    """Return whether the shift of a flow's schedule depends on mu, which pipelines compute of the size of an image."""
+    return is_flow(scheduler) and bool(scheduler.config.get("use_dynamic_shifting"))
+
+
+def needs_mu(scheduler: Any) -> bool:
+    """Return whether a scheduler makes no steps without mu."""
+    return is_dynamic(scheduler) and not type(scheduler).__name__.startswith(MU_OPTIONAL)
+
+
+def _shift(scheduler: Any, mu: float | None) -> float:
+    """Return by how much the odds s / (1 - s) of a flow's times are raised."""
+    config = scheduler.config
+    if is_dynamic(scheduler) and mu is not None:
+        return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
+    if needs_mu(scheduler):
+        return math.nan
+    # set_shift does not change the config; schedulers with use_flow_sigmas name it flow_shift
+    settable = hasattr(type(scheduler), "shift")
+    return float((scheduler.shift if settable else config.get("shift") or config.get("flow_shift")) or 1.0)
 
 
 def step_levels(scheduler: Any) -> Tensor:
@@ -157,9 +219,16 @@ def step_levels(scheduler: Any) -> Tensor:
     calls = len(scheduler.timesteps)
     # KDPM2 calls the network between its sigmas too, at timesteps that are not rounded
     if not hasattr(scheduler, "sigmas") or type(scheduler).__name__.startswith("KDPM2"):
-        return noise_table(scheduler).level(scheduler.timesteps.double())
+        return _table(scheduler).level(scheduler.timesteps.double())
     sigmas = scheduler.sigmas[:calls].double().cpu()
-    return sigmas / (1 - sigmas) if is_flow(scheduler) else sigmas
+    if not is_flow(scheduler):
+        return sigmas
+    if not bool(within(sigmas, 0.0, 1.0, TABLE).all()):
+        raise refusal(
+            f"scheduler: {type(scheduler).__name__} has a flow's times from {float(sigmas.min()):.4g} to "
+            f"{float(sigmas.max()):.4g}; expected 0 to 1: its options do not go together"
+        )
+    return sigmas / (1 - sigmas)
 
 
 def step_at(levels: Tensor, level: float) -> int:

@@ -45,7 +45,7 @@ class Config(ProbeConfig):
 class Output:
     """What to print of a window."""
 
-    format: Literal["table", "json", "sigmas", "comfyui", "diffusers"] = "table"
+    format: Literal["table", "json", "sigmas", "flow", "comfyui", "diffusers"] = "table"
     """What to print: a table, or the window alone in a form that a pipeline takes."""
     weight: float = 1.0
     """Weight w of the guidance in an export, D + w (D - D_guide); a guidance scale of pipelines is 1 + w."""
@@ -53,3 +53,6 @@ class Output:
     """Directory of a finished softmode susceptibility: says whether the window contains the measured maximum of chi."""
     sampler_steps: Annotated[int, Bounds(1, 100_000)] | None = None
     """Steps of the pipeline's sampler, to list those that are guided; the table takes 32, EDM2's, when left out."""
+    mu: float | None = None
+    """Shift of a scheduler of diffusers that depends on the size of an image (use_dynamic_shifting); what the pipeline
+    computes of its own size when left out."""

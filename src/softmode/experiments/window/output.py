@@ -1,12 +1,13 @@
 """What the command prints of a window: its exports, its units, and whether it contains the maximum of chi."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from softmode.experiments.window.config import Config, Output
-from softmode.guidance.export import Window, export, sampler_levels, units
+from softmode.guidance.export import Window, check_export, export, units
 from softmode.guidance.weights import Interval
 from softmode.message import quote, refusal
+from softmode.networks.diffusers_sampling import NOTHING, Asked, Sampling, load_sampling
 from softmode.networks.load import DIFFUSERS
 from softmode.runs.experiment import Experiment
 from softmode.runs.run import Run
@@ -21,13 +22,15 @@ def verify(output: Output, config: Config) -> None:
     """Check, before anything is computed, that what is asked for can be printed.
 
     Raises:
-        ValueError: If the run to check against is no finished susceptibility of the same model, or the pipeline's
-            sampler cannot take so many steps.
+        ValueError: If the run to check against is no finished susceptibility of the same model, the pipeline's sampler
+            cannot take so many steps, its scheduler is of no known kind, needs a mu or has none, or the weight is not
+            finite.
     """
+    model, shape = _model(config)
     if output.check:
-        _chi(output.check, _model(config))
-    if output.sampler_steps is not None:
-        sampler_levels(_scheduler(_model(config)), output.sampler_steps)
+        _chi(output.check, model)
+    sampling = _sampling(model, shape, output)
+    check_export(output.format, output.weight, sampling.scheduler, output.sampler_steps, _asked(sampling, output))
 
 
 def text(output: Output, run: Run) -> str | None:
@@ -45,7 +48,9 @@ def text(output: Output, run: Run) -> str | None:
         return "\n".join([f"window   {window.answer}", *(f"check    {each}" for each in found)])
     if output.format == "table":
         return None
-    return export(window, output.format, output.weight, _scheduler(window.model), output.sampler_steps)
+    sampling = _sampling(window.model, run.identity["model"]["shape"], output)
+    asked = _asked(sampling, output)
+    return export(window, output.format, output.weight, sampling.scheduler, output.sampler_steps, asked)
 
 
 def lines(output: Output, run: Run) -> list[tuple[str, str]]:
@@ -61,9 +66,11 @@ def lines(output: Output, run: Run) -> list[tuple[str, str]]:
     steps = EDM2_STEPS if output.sampler_steps is None else output.sampler_steps
     interval = Interval(window.sigma_lo.value, window.sigma_hi.value)
     rows = [(unit, inside) for unit, inside in run.results.tables["units"].rows if unit != "sigma/alpha"]
-    rows += units(interval, _scheduler(window.model), steps)
+    sampling = _sampling(window.model, run.identity["model"]["shape"], output)
+    required = output.sampler_steps is not None
+    rows += units(interval, sampling.scheduler, steps, sampling.asked(steps), required)
     found += [("in", f"{unit}: {inside}") for unit, inside in rows]
-    return [*found, ("next", f"softmode window {run.directory} --format json (or sigmas, comfyui, diffusers)")]
+    return [*found, ("next", f"softmode window {run.directory} --format json (or sigmas, flow, comfyui, diffusers)")]
 
 
 def window_of(run: Run) -> Window:
@@ -73,11 +80,12 @@ def window_of(run: Run) -> Window:
     return Window(sigma_c, low, high, results.values["verdict"], results.answer, run.identity["model"]["name"])
 
 
-def _model(config: Config) -> str:
-    """Return the name of the model that a window is of."""
+def _model(config: Config) -> tuple[str, Sequence[int]]:
+    """Return the name of the model that a window is of, and the shape of its states; nothing where it is its own."""
     if is_run(config.model):
-        return str(Store(Path(config.model)).identity["model"]["name"])
-    return config.model
+        model = Store(Path(config.model)).identity["model"]
+        return str(model["name"]), model["shape"]
+    return config.model, config.shape
 
 
 def _chi(directory: str, model: str) -> Run:
@@ -90,10 +98,15 @@ def _chi(directory: str, model: str) -> Run:
     return run
 
 
-def _scheduler(model: str) -> Any:
-    """Return the scheduler of a model, if it is one of diffusers."""
+def _sampling(model: str, shape: Sequence[int], output: Output) -> Sampling:
+    """Return the scheduler of a model, none if it is no pipeline of diffusers, and how it is asked for steps."""
     if not model.startswith(f"{DIFFUSERS}:"):
-        return None
-    from softmode.networks.diffusers_files import load_scheduler
+        return Sampling(None, output.mu)
+    return load_sampling(model, shape, output.mu)
 
-    return load_scheduler(model)
+
+def _asked(sampling: Sampling, output: Output) -> Asked:
+    """Return what the scheduler is asked for besides the steps, if any are asked for."""
+    if output.sampler_steps is None:
+        return NOTHING._replace(mu=sampling.mu)
+    return sampling.asked(output.sampler_steps)
