@@ -57,6 +57,7 @@ from .lattice import ReceptiveField as ReceptiveField
 from .model import Model as Model
 from .networks.classifier import Classifier as Classifier
 from .networks.classifier import ImageClassifier as ImageClassifier
+from .networks.classifier import Preprocessed as Preprocessed
 from .networks.load import load_classifier as load_classifier
 from .networks.load import load_model as load_model
 from .networks.unet import UNet as UNet
