@@ -251,7 +251,7 @@ def test_classifiers_that_cannot_judge_are_refused() -> None:
         (
             PULSE,
             None,
-            "classifier: no agreement of classes: no classifier is known for the data of .* or none: the mod",
+            "classifier: no agreement of classes: no classifier is known for .* or none: the model",
         ),
         (PULSE, lambda x: x, "classifier: function returned .* for two states; expected logits"),
         (PULSE, Classifier(nearest().features, nearest().head, 2), "classifier: .* tells 2 classes; labels has 2"),

@@ -34,7 +34,8 @@ class Config(ProbeConfig):
     levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
     classifier: str = "auto"
     """Tells the class of D(x) and of clones: a name or a path of softmode models, dinov2 or dinov2:PATH for RGB images,
-    or python:module:function (of images, returns logits); none leaves classes out; auto is that of the data which the model's card names, none where it names none."""
+    or python:module:function (of images, returns logits); none leaves classes out; auto is that of the data
+    which the model's card names, none where it names none."""
     clones: Annotated[int, Bounds(0, 10**9)] = 16
     """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
     clone_steps: Steps = 300
