@@ -31,6 +31,7 @@ from .exact.patch import TwoStatePatch as TwoStatePatch
 from .exact.patch import full_dispersion as full_dispersion
 from .experiments.call import anneal as anneal
 from .experiments.call import attention as attention
+from .experiments.call import check as check
 from .experiments.call import clones as clones
 from .experiments.call import dictionary as dictionary
 from .experiments.call import equilibrium as equilibrium

@@ -28,6 +28,7 @@ from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import judge
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
 from softmode.samplers import Heun
+from softmode.soundness import warn_if_unsound
 
 # the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
 EDM = VE()
@@ -144,6 +145,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     middle = float(levels[len(levels) // 2])
     seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
     seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
+    warn_if_unsound(denoisers[labels[0]], model, dtype, device)
     if config.precision != "full":
         precision = getattr(torch, config.precision)
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
