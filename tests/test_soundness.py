@@ -14,6 +14,10 @@ import softmode as sm
 from helpers.errors import refused
 from helpers.guidance import corners
 from softmode.denoiser import Denoiser, per_sample
+from softmode.experiments.probe.config import Config as ProbeConfig
+from softmode.experiments.probe.measure import prepare as prepare_probe
+from softmode.experiments.pulse.config import Config as PulseConfig
+from softmode.experiments.pulse.measure import prepare as prepare_pulse
 from softmode.model import Model
 from softmode.process import VE
 from softmode.soundness import UnsoundWarning, gain_and_change, look, relative_error, warn_if_unsound
@@ -114,6 +118,15 @@ def test_nothing_is_warned_of_where_nothing_is_wrong() -> None:
         warnings.simplefilter("error")
         for denoiser in EXACT.values():
             warn_if_unsound(denoiser, model_of(denoiser), torch.float32, CPU)
+
+
+def test_experiments_warn_before_they_compute() -> None:
+    """A probe and pulses of what returns the noise; nothing stops them, for a user may know better."""
+    bad = Model("mine", VE(), (1, 8, 8), lambda _label: noise, classes=2)
+    with pytest.warns(UnsoundWarning, match="error of D of 'mine'"):
+        prepare_probe(ProbeConfig(model="mine", shells=3), {"model": bad})
+    with pytest.warns(UnsoundWarning, match="error of D of 'mine'"):
+        prepare_pulse(PulseConfig(model="mine", classes=2, sigma_c=1.0, classifier="none"), {"model": bad})
 
 
 def test_bad_settings_of_a_check_are_refused() -> None:
