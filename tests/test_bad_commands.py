@@ -84,7 +84,7 @@ REFUSED = {
     "pulse fashion-mnist-binary": "model: 'fashion-mnist-binary' has no classes",
     "pulse fashion-mnist --classes 11": "classes: got 11; expected at most 10",
     "pulse fashion-mnist --guide fashion": "guide: cannot use 'fashion'",
-    "pulse fashion-mnist --classifier none": "classifier: got none; alignment needs one",
+    "pulse fashion-mnist --classifier python:nowhere:f": "classifier: cannot import 'python:nowhere:f'",
     "pulse fashion-mnist --window empty": "holds no softmode run",
     "clones fashion-mnist --copies 0": "copies: got 0; expected at least 1",
     "train fashion": "network: got 'fashion'; expected one of fashion-mnist",

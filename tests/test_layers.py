@@ -31,7 +31,7 @@ LAYERS = (
         "observe",
         "comparison",
     ),
-    ("data", "model", "levels", "contract", "networks", "targets"),
+    ("data", "model", "levels", "contract", "soundness", "networks", "targets"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
     ("arguments", "cli", "__main__", "__init__"),

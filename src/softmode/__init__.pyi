@@ -33,6 +33,7 @@ from .exact.patch import TwoStatePatch as TwoStatePatch
 from .exact.patch import full_dispersion as full_dispersion
 from .experiments.call import anneal as anneal
 from .experiments.call import attention as attention
+from .experiments.call import check as check
 from .experiments.call import clones as clones
 from .experiments.call import dictionary as dictionary
 from .experiments.call import equilibrium as equilibrium
@@ -59,6 +60,7 @@ from .lattice import ReceptiveField as ReceptiveField
 from .model import Model as Model
 from .networks.classifier import Classifier as Classifier
 from .networks.classifier import ImageClassifier as ImageClassifier
+from .networks.classifier import Preprocessed as Preprocessed
 from .networks.load import load_classifier as load_classifier
 from .networks.load import load_model as load_model
 from .networks.unet import UNet as UNet

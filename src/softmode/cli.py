@@ -128,6 +128,18 @@ def _theory(options: Options) -> None:
     print_results(theory(options.config))
 
 
+def _check(options: Options) -> None:
+    from softmode.experiments.check.analyse import check
+    from softmode.runs.report import print_results, say
+
+    results = check(options.config)
+    print_results(results)
+    if options.config.figure:
+        say("figure", options.config.figure)
+    if not results.values["sound"]:
+        raise SystemExit(FAILED)
+
+
 def _models(_: Options) -> None:
     from softmode.runs.report import print_table, say
     from softmode.training.listing import models_table
@@ -172,6 +184,7 @@ def commands() -> dict[str, Command]:
         for name, package in EXPERIMENTS.items()
     }
     return found | {
+        "check": Command("softmode.experiments.check.config", "Config", _check),
         "theory": Command("softmode.experiments.theory.config", "Config", _theory),
         "models": Command("softmode.cli", "Models", _models),
         "train": Command("softmode.training.config", "TrainConfig", _train, "runs/train"),

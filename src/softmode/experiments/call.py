@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from softmode.experiments import EXPERIMENTS
+from softmode.experiments.check.analyse import check as _check
+from softmode.experiments.check.config import Config as CheckConfig
 from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
@@ -123,6 +125,12 @@ def plan(chosen: Experiment, **settings: Any) -> Plan:
     Raises:
         ValueError: If a setting or an object is unusable.
     """
+    config, given = _live(chosen.config, settings)
+    return chosen.prepare(config, given)
+
+
+def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a config of some settings, and the live objects among them."""
     process = settings.pop("process", None)
     if process is not None and not isinstance(process, Process):
         raise refusal(f"process: got {quote(process)}; expected a Process such as sm.VP(), or schedule='vp:1'")
@@ -135,7 +143,20 @@ def plan(chosen: Experiment, **settings: Any) -> Plan:
             value = _as_model(name, value, settings.get("shape", ()), process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
-    return chosen.prepare(make(chosen.config, settings), given)
+    return make(config, settings), given
+
+
+def check(model: Any, **settings: Any) -> Results:
+    """Return what a model does of all that a posterior mean does, and what experiments on it would cost.
+
+    Args:
+        model: A name, a path, a Model, or a Denoiser D(x, sigma) with `shape`, and `process` unless it is sm.VE().
+        **settings: Options of softmode check, for example `labels=(0, 1)`.
+
+    Raises:
+        ValueError: If a setting or an object is unusable, or the model cannot be called.
+    """
+    return _check(*_live(CheckConfig, {"model": model, **settings}))
 
 
 def theory(**settings: Any) -> Results:

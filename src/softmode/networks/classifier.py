@@ -1,9 +1,14 @@
-"""What a classifier of images is, and a small convolutional one that tells the classes of generated images."""
+"""What a classifier of images is: a small convolutional one, and anybody's function as one."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from softmode.message import first_line, refusal
 
 WIDTH = 32
 
@@ -61,3 +66,95 @@ class Classifier(nn.Module):
         """Return the logits of images with values in [-1, 1]."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+
+@dataclass(frozen=True, eq=False)
+class AnyClassifier:
+    """Any function of images that returns logits as an `ImageClassifier`, whose features are its logits.
+
+    Args:
+        function: Returns logits [batch, class], or an object that has them as `logits`, as those of transformers do.
+        channels: Channels of an image.
+        classes: Number of classes.
+    """
+
+    function: Callable[[Tensor], Any]
+    channels: int
+    classes: int
+
+    def features(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of images."""
+        logits: Tensor = logits_of(self.function(x))
+        return logits
+
+    def head(self, features: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
+        """Return features as they are."""
+        return features
+
+    def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of images."""
+        return self.features(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessed:
+    """A classifier of torchvision or transformers behind its own preprocessing, for images with values in [-1, 1].
+
+    Args:
+        network: Returns logits, or an object that has them as `logits`.
+        preprocess: What turns a batch of images with values in [0, 1] into the network's input: a transform of
+            torchvision, such as `weights.transforms()`, or an image processor of transformers.
+    """
+
+    network: Callable[[Tensor], Any]
+    preprocess: Callable[..., Any]
+
+    def __call__(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of images."""
+        images = (x.clamp(-1, 1) + 1) / 2
+        if hasattr(self.preprocess, "image_processor_type") or hasattr(self.preprocess, "image_mean"):
+            # a processor of transformers would divide by 255, which is for bytes
+            images = self.preprocess(
+                images=list(images.cpu()), do_rescale=False, input_data_format="channels_first", return_tensors="pt"
+            )["pixel_values"]
+        else:
+            images = self.preprocess(images)
+        logits: Tensor = logits_of(self.network(images.to(x)))
+        return logits
+
+
+def logits_of(out: Any) -> Any:
+    """Return logits, or those of an object that has them as `logits`."""
+    return getattr(out, "logits", out)
+
+
+@torch.no_grad()
+def as_classifier(made: Any, shape: Sequence[int], device: torch.device | str, name: str = "") -> ImageClassifier:
+    """Return what somebody calls a classifier as an `ImageClassifier` for states of a shape.
+
+    Args:
+        made: An `ImageClassifier`, or any function of states that returns logits.
+        shape: Shape of a state, (channel, *space).
+        device: Device of the states.
+        name: What a message calls it; the name of its type when left out.
+
+    Raises:
+        ValueError: If it is no function, or fails on states of that shape, or returns no logits.
+    """
+    if isinstance(made, ImageClassifier):
+        return made
+    name = name or type(made).__name__
+    if not callable(made):
+        raise refusal(f"classifier: got {name}; expected a function of images that returns logits [batch, class]")
+    try:
+        logits = logits_of(made(torch.zeros(2, *shape, device=device)))
+    # whatever the user's code raises
+    except Exception as error:
+        raise refusal(
+            f"classifier: {name} fails on states {tuple(shape)} ({first_line(error)}); give a function of these, for "
+            "example sm.Preprocessed(network, preprocess)"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise refusal(f"classifier: {name} returned {got} for two states; expected logits (2, classes)")
+    return AnyClassifier(made, shape[0], logits.shape[1])

@@ -1,4 +1,4 @@
-"""Models that a user's own function makes: python:module:function."""
+"""Models and classifiers that a user's own function makes: python:module:function."""
 
 import importlib
 import inspect
@@ -14,6 +14,7 @@ from softmode.denoiser import Denoiser
 from softmode.files import FILE, kind_of, sha256
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
+from softmode.networks.classifier import ImageClassifier, as_classifier
 from softmode.process import parse_process
 
 
@@ -33,15 +34,7 @@ def load_function(
         ValueError: If there is no such function, it fails, or it returns something else.
     """
     name = quote(source)
-    function, module = _find(source)
-    try:
-        made: Any = function()
-    # whatever the user's code raises is told as the user's
-    except (Exception, SystemExit) as error:
-        raise refusal(
-            f"model: {name} failed when it was called without arguments ({first_line(error)}); expected a function "
-            "that returns a Denoiser or a softmode.Model"
-        ) from error
+    made, module = _made(source, "model", "a Denoiser or a softmode.Model")
     inputs = _source(module)
     if isinstance(made, Model):
         if shape and shape != made.shape:
@@ -56,11 +49,50 @@ def load_function(
     return Model(source, parse_process(schedule or "vp:1"), shape, lambda _label: denoiser, inputs=inputs)
 
 
-def _find(source: str) -> tuple[Callable[[], Any], Any]:
+def load_classifier_function(source: str, shape: tuple[int, ...], device: torch.device | str) -> ImageClassifier:
+    """Return the classifier that a user names, or that a function without arguments makes.
+
+    Args:
+        source: python:module:function; what it names is a function of states that returns logits, or, if it takes no
+            argument, returns such a function or an `ImageClassifier`.
+        shape: Shape of a state.
+        device: Device of the states.
+
+    Raises:
+        ValueError: If there is no such function, it fails, or what it returns is no classifier of such states.
+    """
+    named, _ = _find(source, "classifier")
+    try:
+        inspect.signature(named).bind()
+    except TypeError:
+        return as_classifier(named, shape, device, quote(source))
+    made, _ = _made(source, "classifier", "a function of images that returns logits")
+    return as_classifier(made, shape, device, quote(source))
+
+
+def classifier_function_inputs(source: str) -> dict[str, str]:
+    """Return the digest of the source file of a classifier's module."""
+    return _source(_find(source, "classifier")[1])
+
+
+def _made(source: str, what: str, expected: str) -> tuple[Any, Any]:
+    """Return what a function makes, and the module that it was asked of."""
+    function, module = _find(source, what)
+    try:
+        return function(), module
+    # whatever the user's code raises is told as the user's
+    except (Exception, SystemExit) as error:
+        raise refusal(
+            f"{what}: {quote(source)} failed when it was called without arguments ({first_line(error)}); expected a "
+            f"function that returns {expected}"
+        ) from error
+
+
+def _find(source: str, what: str = "model") -> tuple[Callable[[], Any], Any]:
     """Return the function and the module that it was asked of."""
     place, _, name = source.removeprefix("python:").partition(":")
     if not (place and name):
-        raise refusal(f"model: got {quote(source)}; expected python:module:function")
+        raise refusal(f"{what}: got {quote(source)}; expected python:module:function")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a module in the user's own directory, as for python -m
     try:
@@ -68,7 +100,7 @@ def _find(source: str) -> tuple[Callable[[], Any], Any]:
         return getattr(module, name), module
     except (Exception, SystemExit) as error:
         raise refusal(
-            f"model: cannot import {quote(source)} ({first_line(error)}); expected python:module:function"
+            f"{what}: cannot import {quote(source)} ({first_line(error)}); expected python:module:function"
         ) from error
 
 

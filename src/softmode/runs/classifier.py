@@ -1,18 +1,24 @@
 """The classifier that an experiment's config names, if it tells the classes of the model's states."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 
-from softmode.contract import Classify
+from softmode.contract import Classify, check_classifier
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import load_weights
-from softmode.networks.classifier import ImageClassifier
+from softmode.networks.classifier import ImageClassifier, as_classifier
 from softmode.networks.load import DINOV2, classifier_inputs, load_classifier
+from softmode.networks.own_posterior import OwnPosterior
+from softmode.networks.python import classifier_function_inputs, load_classifier_function
 from softmode.networks.shipped import CLASSIFIER, find_weights
 
 # data whose classes the shipped classifier tells, as a model's card names them
 FASHION_MNIST = "Fashion-MNIST"
 NONE, AUTO = "none", "auto"
+PYTHON = "python"
 
 
 def named_classifier(name: str, model: Model, device: torch.device) -> tuple[Classify | None, str, str]:
@@ -40,6 +46,8 @@ def find_classifier(name: str, model: Model, device: torch.device) -> tuple[Imag
         name = CLASSIFIER
     if name.partition(":")[0] == DINOV2:
         return _dinov2(name, model, device), "imagenet", ""
+    if name.partition(":")[0] == PYTHON:
+        return load_classifier_function(name, model.shape, device), "", ""
     try:
         network = load_classifier(name, device)
         card = load_weights(find_weights(name))[1]  # for what it was trained on, which the network does not know
@@ -56,8 +64,41 @@ def find_classifier(name: str, model: Model, device: torch.device) -> tuple[Imag
     return network, card.data, note
 
 
+def judge(
+    name: str, given: Any, model: Model, labels: Sequence[int], device: torch.device
+) -> tuple[ImageClassifier, Mapping[str, str]]:
+    """Return what tells the classes of samples, and the digests of its files.
+
+    Args:
+        name: As for `find_classifier`; of `none`, the model's own posterior.
+        given: A classifier that is at hand; None for the named one.
+        model: The model.
+        labels: The classes that are to be told apart.
+        device: Device of the states.
+
+    Raises:
+        ValueError: If there is none, or it tells fewer classes.
+    """
+    if given is not None:
+        found, inputs = as_classifier(given, model.shape, device), dict[str, str]()
+    elif name == NONE and labels:
+        return OwnPosterior(model, labels, device), {}
+    else:
+        named, _, note = find_classifier(name, model, device)
+        if named is None:
+            own = ", or none: the model's own posterior" * bool(labels)
+            raise refusal(f"classifier: {note}; name one with --classifier{own}")
+        found, inputs = named, named_inputs(name)
+    if labels and found.classes <= max(labels):
+        raise refusal(f"classifier: {quote(name)} tells {found.classes} classes; labels has {max(labels)}: use another")
+    check_classifier(lambda x: found(x.float()), model, torch.float32, device)
+    return found, inputs
+
+
 def named_inputs(name: str) -> dict[str, str]:
     """Return the digests of the files of a classifier that `find_classifier` found."""
+    if name.partition(":")[0] == PYTHON:
+        return classifier_function_inputs(name)
     return classifier_inputs(CLASSIFIER if name == AUTO else name)
 
 

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from softmode.files import DIRECTORY, kind_of
+from softmode.message import quote, refusal
 from softmode.runs.files import staged
 
 DPI = 200
@@ -67,3 +69,11 @@ def _settle(figure: Figure) -> None:
         if np.allclose(places, before, atol=2e-2, rtol=0):
             break
     figure.set_layout_engine("none")
+
+
+def check_picture(path: str) -> None:
+    """Raise a ValueError unless a picture can be written there."""
+    if path and not path.endswith(".png"):
+        raise refusal(f"figure: got {quote(path)}; expected a name that ends in .png")
+    if path and kind_of(Path(path).parent) != DIRECTORY:
+        raise refusal(f"figure: {quote(str(Path(path).parent))} is no directory; make it first")

@@ -103,6 +103,19 @@ def outlook(home: Path) -> str:
     return f"the same command resumes, with {done} finished block{'' if done == 1 else 's'} kept"
 
 
+def seconds_left(plan: Plan, home: Path) -> float:
+    """Return about how long what is left of a plan takes, and of those that it needs (s).
+
+    Args:
+        plan: The plan.
+        home: Directory of its run; none may be there yet.
+    """
+    own = 0.0
+    if plan.variables:
+        own = plan.seconds(Store(home).blocks(done=False) if is_run(home) else plan.blocks())
+    return own + math.fsum(seconds_left(other, home / place) for place, (_, other) in plan.needs().items())
+
+
 def _check_place(experiment: Experiment, plan: Plan, home: Path, whole: Path) -> None:
     """Raise a ValueError if there is no place for a run, or for one of those that it needs."""
     if plan.variables:
@@ -114,17 +127,9 @@ def _check_place(experiment: Experiment, plan: Plan, home: Path, whole: Path) ->
 
 def _announce_all(experiment: Experiment, plan: Plan, home: Path) -> None:
     """Say how long all runs that a plan needs will take together, where that is long."""
-    seconds = _seconds_left(plan, home)
+    seconds = seconds_left(plan, home)
     if seconds > LONG:
         _say(experiment, [f"about {duration(seconds)} in all; interrupted, the same command resumes"])
-
-
-def _seconds_left(plan: Plan, home: Path) -> float:
-    """Return about how long what is left of a plan takes, and of those that it needs."""
-    own = 0.0
-    if plan.variables:
-        own = plan.seconds(Store(home).blocks(done=False) if is_run(home) else plan.blocks())
-    return own + math.fsum(_seconds_left(other, home / place) for place, (_, other) in plan.needs().items())
 
 
 def _announce(experiment: Experiment, plan: Plan, pending: list[Block]) -> None:

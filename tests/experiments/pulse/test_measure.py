@@ -258,13 +258,26 @@ def test_models_that_cannot_be_guided_are_refused() -> None:
 
 def test_classifiers_that_cannot_judge_are_refused() -> None:
     for config, given, message in (
-        (PULSE, None, "classifier: no agreement of classes: no classifier is known for the data of"),
-        (replace(PULSE, classifier="none"), None, "classifier: got none; alignment needs one"),
-        (PULSE, lambda x: x, "classifier: got function; expected one with channels, classes, features and head"),
+        (
+            PULSE,
+            None,
+            "classifier: no agreement of classes: no classifier is known for .* or none: the model",
+        ),
+        (PULSE, lambda x: x, "classifier: function returned .* for two states; expected logits"),
         (PULSE, Classifier(nearest().features, nearest().head, 2), "classifier: .* tells 2 classes; labels has 2"),
     ):
         with refused(message):
             prepare(config, {"model": corners()} | ({} if given is None else {"classifier": given}))
+
+
+def test_without_a_classifier_the_model_judges_itself(stored: Run, tmp_path: Path) -> None:
+    """The same samples; of these exact classes its posterior names the same ones, and a note says whose it is."""
+    chosen = experiment("pulse")
+    alone = execute(chosen, chosen.prepare(replace(PULSE, classifier="none"), {"model": corners()}), tmp_path / "run")
+    np.testing.assert_array_equal(alone.dataset["image"], stored.dataset["image"])
+    assert float((alone.dataset["predicted"] == stored.dataset["predicted"]).mean()) > 0.95
+    assert any("own posterior" in note for note in alone.results.notes)
+    assert not any("own posterior" in note for note in stored.results.notes)
 
 
 def test_a_plan_writes_nothing_and_has_no_open_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

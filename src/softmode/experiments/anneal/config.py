@@ -34,8 +34,9 @@ class Config(Compute):
     labels: Labels = ()
     """Classes, for example 3,7; when left out, all of the model's, or all samples together where it has none."""
     classifier: str = "auto"
-    """What recognises samples, and whose features the Fréchet distance takes: a name or a path of softmode models; auto
-    is that of the data which the model's card names."""
+    """What recognises samples, and whose features the Fréchet distance takes: a name or a path of softmode models, or
+    python:module:function (of images, returns logits); none is the model's own posterior, and its states for features;
+    auto is that of the data which the model's card names."""
     data: str = ""
     """Real images for the Fréchet distance: a file.npz with images [image, channel, sides] in the model's units; the
     model's own held-out images when left out."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_classifier, check_denoiser
+from softmode.contract import check_denoiser
 from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
@@ -30,7 +30,7 @@ from softmode.observe.correlation import first_moment_length, sign_correlation
 from softmode.observe.state import Variable
 from softmode.process import VE, rho_grid
 from softmode.runs.classes import by_label, dealt_labels, label_of
-from softmode.runs.classifier import find_classifier, named_inputs
+from softmode.runs.classifier import judge
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, identity_of, inputs_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
@@ -67,14 +67,16 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AnnealPl
     window = find_window(config.window, model)
     made = conditions(config.correctors, levels.numpy(), window)
     labels = dealt_labels(config.labels or tuple(range(model.classes)), model, config.trajectories)
-    classifier, inputs = _classifier(config, given.get("classifier"), model, device)
+    classifier, files = judge(config.classifier, given.get("classifier"), model, range(model.classes), device)
     denoisers = {label: model.denoiser(label) for label in labels}
     if config.precision != "full":
         precision = getattr(torch, config.precision)
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
     seconds = max(check_denoiser(each, model, dtype, device, 1.0) for each in denoisers.values())
     real = _real(config, model)
-    return AnnealPlan(config, model, denoisers, classifier, window, made, real, inputs, dtype, device, seconds)
+    return AnnealPlan(
+        config, model, denoisers, classifier, window, made, real, inputs_of(classifier=files), dtype, device, seconds
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,27 +198,6 @@ class AnnealPlan(Plan):
             "predicted": predicted.numpy(),
             "xi_x": first_moment_length(sign_correlation(final)).numpy(),
         }
-
-
-def _classifier(
-    config: Config, given: Any, model: Model, device: torch.device
-) -> tuple[ImageClassifier, Mapping[str, str]]:
-    """Return the classifier that is at hand or named, and the digests of its files."""
-    if given is not None and not isinstance(given, ImageClassifier):
-        raise refusal(
-            f"classifier: got {type(given).__name__}; expected one with channels, classes, features and head, as "
-            "sm.ImageClassifier has them"
-        )
-    found, note = (given, "") if given is not None else find_classifier(config.classifier, model, device)[::2]
-    if found is None:
-        raise refusal(f"classifier: {note}; samples are compared by what one sees: name another with --classifier")
-    if found.classes < model.classes:
-        raise refusal(
-            f"classifier: {quote(config.classifier)} tells {found.classes} classes; {quote(model.name)} has "
-            f"{model.classes}: use another"
-        )
-    check_classifier(lambda x: found(x.float()), model, torch.float32, device)
-    return found, {} if given is not None else inputs_of(classifier=named_inputs(config.classifier))
 
 
 def _real(config: Config, model: Model) -> Tensor:

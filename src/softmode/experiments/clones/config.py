@@ -15,8 +15,9 @@ class Config(AnyModel, Grid, Compute):
     """
 
     classifier: str = "auto"
-    """Tells the class of a final state: a name or a path, dinov2 or dinov2:PATH for RGB images; none leaves the
-    agreement of classes out; auto is that of the data which the model's card names, none where it names none."""
+    """Tells the class of a final state: a name or a path, dinov2 or dinov2:PATH for RGB images, or
+    python:module:function (of images, returns logits); none leaves the agreement of classes out; auto
+    is that of the data which the model's card names, none where it names none."""
     trajectories: Count = 32
     """Independent trajectories that are copied."""
     copies: Count = 1

@@ -38,6 +38,6 @@ class Config(AnyModel, Grid, Measurement, Compute):
     noise level from 10 to 0.1, when left out."""
     classifier: str = "none"
     """Tells the class of D(x), whose entropy is followed: a name or a path of softmode models, dinov2 or dinov2:PATH
-    for RGB images; none leaves it out."""
+    for RGB images, or python:module:function (of images, returns logits); none leaves it out."""
     precision: Precision = "full"
     """Floating type inside the network while sampling; what is measured is always computed in the states' own."""

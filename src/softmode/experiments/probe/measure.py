@@ -43,6 +43,7 @@ from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import Noising, Sampler, initial_state, sampler_for
 from softmode.simulate import Trajectory, simulate
+from softmode.soundness import warn_if_unsound
 from softmode.streams import TrajectoryNoise, null_data_seed
 
 
@@ -68,6 +69,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     classify, classifier_digests = find_classify(config, model, given, device, dtype)
     middle = float(model.process.noise_level(times[len(times) // 2]))
     speeds = [check_denoiser(of_class.denoiser, model, dtype, device, middle) for of_class in classes.values()]
+    warn_if_unsound(next(iter(classes.values())).denoiser, model, dtype, device)
     sampler = sampler_for(config.sampler, model.process)
     if config.states == "reverse":
         sampler.check(model.process, times)

@@ -19,6 +19,7 @@ from softmode.experiments.pulse.tables import (
     every_class_table,
 )
 from softmode.observe.alignment import diversity, frechet_distance
+from softmode.runs.classifier import NONE
 from softmode.runs.results import Quantity, Results
 from softmode.runs.run import Run
 
@@ -57,7 +58,7 @@ def analyse(run: Run) -> Results:
             ),
         ),
         tables=tables,
-        notes=(*few_classes(len(run.identity["model"]["labels"]), len(of["probability"])),
+        notes=(*few_classes(len(run.identity["model"]["labels"]), len(of["probability"])), *judged_by(run),
                *([] if found is None else [f"diversity of real images within a class: {found:.3g}"])),
         values={"conditions": conditions, "comparisons": comparisons, "real_diversity": found},
     )  # fmt: skip
@@ -95,6 +96,16 @@ def _turned(estimate: Estimate) -> str:
 def _short(estimate: Estimate) -> str:
     """Return a noise level with its error, or to three digits where it was given."""
     return f"{estimate}" if estimate.samples and math.isfinite(estimate.stderr) else f"{estimate.value:.3g}"
+
+
+def judged_by(run: Run) -> list[str]:
+    """Return a note where no classifier told the classes of samples."""
+    if run.config["classifier"] != NONE:
+        return []
+    return [
+        "no classifier: probability and logit of a class are the model's own posterior of it along a noising path, and "
+        "diversity and Fréchet distance are those of the states themselves"
+    ]
 
 
 def few_classes(classes: int, comparisons: int) -> list[str]:

@@ -20,8 +20,9 @@ class GuidedSampling(Compute):
     """What guidance pushes away from: dropped (the model itself without its label), or a MODEL: unconditional, or a
     weaker one of the same classes (autoguidance)."""
     classifier: str = "auto"
-    """Tells how well a sample is aligned with its class: a name or a path of softmode models, or dinov2 (dinov2:small,
-    dinov2:PATH; pip install 'softmode[transformers]'); auto is that of the data which the model's card names."""
+    """Tells how well a sample is aligned with its class: a name or a path of softmode models, dinov2 (dinov2:small,
+    dinov2:PATH; pip install 'softmode[transformers]'), or python:module:function (of images, returns logits); none is
+    the model's own posterior; auto is that of the data which the model's card names."""
     labels: Labels = ()
     """Classes, for example 207,388; when left out, as many as --classes says, evenly spaced."""
     classes: Count = 10

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_classifier, check_denoiser
+from softmode.contract import check_denoiser
 from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
@@ -25,9 +25,10 @@ from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_model
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
-from softmode.runs.classifier import NONE, find_classifier, named_inputs
+from softmode.runs.classifier import judge
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
 from softmode.samplers import Heun
+from softmode.soundness import warn_if_unsound
 
 # the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
 EDM = VE()
@@ -139,12 +140,12 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     # what both know (H.1)
     first, last = min(first for first, _ in ends), max(last for _, last in ends)
     levels = SAMPLER.grid(EDM, first, last, config.steps - 1)
-    classifier, classifier_files = _classifier(config, given.get("classifier"), model, max(labels), device)
+    classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device)
     denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
     middle = float(levels[len(levels) // 2])
     seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
     seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
-    check_classifier(classifier, model, torch.float32, device)
+    warn_if_unsound(denoisers[labels[0]], model, dtype, device)
     if config.precision != "full":
         precision = getattr(torch, config.precision)
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
@@ -205,27 +206,6 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
 def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:
     """Return each guide once: without a class it is one for all of them."""
     return list({id(guide): guide for guide in guides.values()}.values())
-
-
-def _classifier(
-    config: GuidedSampling, given: Any, model: Model, highest: int, device: torch.device
-) -> tuple[ImageClassifier, Mapping[str, str]]:
-    """Return the classifier that is at hand or named, and the digests of its files."""
-    if given is not None and not isinstance(given, ImageClassifier):
-        raise refusal(
-            f"classifier: got {type(given).__name__}; expected one with channels, classes, features and head, as "
-            "sm.ImageClassifier has them"
-        )
-    if given is None and config.classifier == NONE:
-        raise ValueError("classifier: got none; alignment needs one, by name or path")
-    found, note = (given, "") if given is not None else find_classifier(config.classifier, model, device)[::2]
-    if found is None:
-        raise refusal(f"classifier: {note}; name another with --classifier")
-    if found.classes <= highest:
-        raise refusal(
-            f"classifier: {quote(config.classifier)} tells {found.classes} classes; labels has {highest}: use another"
-        )
-    return found, {} if given is not None else named_inputs(config.classifier)
 
 
 def _real(

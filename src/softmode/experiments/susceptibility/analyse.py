@@ -10,7 +10,7 @@ from scipy import stats
 
 from softmode.critical import peak_time
 from softmode.estimate import NORMAL_95, Array, Estimate, bootstrap
-from softmode.experiments.pulse.analyse import by_trial, condition_rows, dose
+from softmode.experiments.pulse.analyse import by_trial, condition_rows, dose, judged_by
 from softmode.experiments.pulse.critical import Critical
 from softmode.experiments.pulse.tables import LEVEL, condition_tables
 from softmode.rounding import above
@@ -91,6 +91,7 @@ def analyse(run: Run) -> Results:
             ),
             **condition_tables(conditions),
         },
+        notes=tuple(judged_by(run)),
         values={"conditions": conditions, "centres": centres.tolist(), "curves": curves, "argmax": argmax,
                 "distance": distances},
     )  # fmt: skip

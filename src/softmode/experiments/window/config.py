@@ -33,8 +33,9 @@ class Config(ProbeConfig):
     """Euler-Maruyama on the reverse SDE, evenly spaced in log t (F.5), or Heun on the probability flow, on EDM's noise
     levels with rho 7 (G.2), which needs far fewer steps; auto is the former for a VP process and the latter for VE."""
     classifier: str = "auto"
-    """Tells the class of D(x) and of clones: a name or a path of softmode models, dinov2 or dinov2:PATH for RGB images;
-    none leaves classes out; auto is that of the data which the model's card names, none where it names none."""
+    """Tells the class of D(x) and of clones: a name or a path of softmode models, dinov2 or dinov2:PATH for RGB images,
+    or python:module:function (of images, returns logits); none leaves classes out; auto is that of the data
+    which the model's card names, none where it names none."""
     clones: Annotated[int, Bounds(0, 10**9)] = 16
     """Trajectories that are copied to see from when on the copies agree; 0 leaves that out."""
     clone_steps: Steps = 300

@@ -15,13 +15,13 @@ from softmode.networks.card import read_tensors, write_tensors
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_classifier, load_model
 from softmode.networks.shipped import AVATARS_CLASSIFIER, CLASSIFIER, find_weights
+from softmode.runs.draw import check_picture
 from softmode.runs.progress import progress_bar
 from softmode.runs.results import Quantity, Results, Table
 from softmode.targets import targets
 from softmode.training.quality import errors, information, samples
 from softmode.training.quality.config import QualityConfig
 from softmode.training.quality.cost import outlook
-from softmode.training.quality.sheet import check_path
 from softmode.training.quality.subject import Subject
 
 SUMMARY = ("name", "what", "value")
@@ -38,7 +38,7 @@ def quality(config: QualityConfig, progress: bool = False, say: Callable[[str], 
     Raises:
         ValueError: If the model, the data or the classifier cannot be used, or are of different images.
     """
-    check_path(config.figure)
+    check_picture(config.figure)
     device = parse_device(config.device)
     model = load_model(config.model, device=device)
     real = _held_out(config, model).to(device)

@@ -8,21 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from softmode.files import DIRECTORY, kind_of
-from softmode.message import quote, refusal
 from softmode.runs.draw import styled
 from softmode.runs.files import staged
 
 # rows and columns
 SIDE = 4
-
-
-def check_path(path: str) -> None:
-    """Raise a ValueError unless a picture can be written there."""
-    if path and not path.endswith(".png"):
-        raise refusal(f"figure: got {quote(path)}; expected a name that ends in .png")
-    if path and kind_of(Path(path).parent) != DIRECTORY:
-        raise refusal(f"figure: {quote(str(Path(path).parent))} is no directory; make it first")
 
 
 def write_sheet(path: str, images: Tensor, real: Tensor, titles: Sequence[str], wrong: Sequence[bool]) -> None:
