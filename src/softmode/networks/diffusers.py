@@ -1,22 +1,19 @@
 """Networks of diffusers as denoisers: UNets and transformers, in pixels or latents, free, of classes or of text."""
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from softmode.denoiser import Denoiser, per_sample
+from softmode.denoiser import Denoiser
 from softmode.files import DIRECTORY, kind_of, sha256
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.card import LONGEST_SIDE, MOST_CHANNELS, read_tensors
+from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
 from softmode.networks.diffusers_files import Parts, digests, find_parts, import_diffusers, load_part
 from softmode.networks.diffusers_scheduler import NoiseTable, noise_table
 from softmode.networks.fields import check_whole, check_wholes
@@ -24,60 +21,6 @@ from softmode.process import parse_process
 
 # arguments of a text network, beside encoder_hidden_states, that a prompt alone does not give
 FURTHER = ("pooled_projections", "added_cond_kwargs")
-
-
-@dataclass(frozen=True, eq=False)
-class DiffusersDenoiser:
-    """A diffusers network and its scheduler's noise as a denoiser.
-
-    Args:
-        network: Called with (states, timesteps [batch], **condition); returns an object with `sample`.
-        table: The scheduler's noise levels.
-        condition: Further arguments by name, of one trajectory [1, ...]; they are repeated for every state.
-    """
-
-    network: Callable[..., Any]
-    table: NoiseTable
-    condition: Mapping[str, Tensor]
-
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Return E[x_0 | x], of the shape of x.
-
-        Raises:
-            ValueError: If a noise level is beyond the scheduler's range.
-        """
-        level = per_sample(sigma, x)
-        alpha, noise = (value.to(x.dtype) for value in self.table.amplitudes(level))
-        timesteps = self.table.timestep(level.flatten().cpu()).to(x.device, x.dtype).expand(len(x))
-        condition = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.condition.items()}
-        x_t = alpha * x
-        with _differentiable():
-            out = self.network(x_t, timesteps, **condition).sample
-        # a network that has learned its variance too returns it after the mean
-        out = out[:, : x.shape[1]]
-        if self.table.kind == "edm":
-            total, data = level.square() + self.table.sigma_data**2, self.table.sigma_data
-            skip, scale = (data**2 / total).to(x.dtype), (level * data * total.rsqrt()).to(x.dtype)
-            return skip * x + (scale if self.table.prediction == "epsilon" else -scale) * out
-        match self.table.prediction:
-            case "sample":
-                return out
-            case "epsilon":
-                return (x_t - noise * out) / alpha
-            case "flow":
-                return x_t - noise * out
-            case _:
-                return alpha * x_t - noise * out
-
-
-@contextlib.contextmanager
-def _differentiable() -> Iterator[None]:
-    """Let attention take the form that forward-mode AD knows, if a derivative is being taken."""
-    if getattr(forward_ad, "_current_level", 0) < 0:
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def load_diffusers(
@@ -110,10 +53,6 @@ def load_diffusers(
     table = noise_table(load_part(source, parts, "scheduler"))
     network = load_part(source, parts, "network", torch_dtype=dtype, use_safetensors=True)
     network.to(device).eval().requires_grad_(False)
-    for module in network.modules():
-        if isinstance(module, nn.GroupNorm):
-            # its forward derivative rejects the strides that attention leaves behind
-            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(),))
     trained = _shape(network, source, tuple(shape))
     found, told = _text_conditions(source, network, parts, prompt)
     texts = [{name: value.to(device, dtype) for name, value in each.items()} for each in found]
@@ -155,13 +94,14 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
     """Return the denoiser of a class, or of the null class that a transformer was trained with."""
     classes, config = _classes(network), getattr(network, "config", {})
     if not classes:
-        return DiffusersDenoiser(network, table, text)
+        return DiffusersDenoiser(Conditioned(network, text), table, network)
     if label is None:
         if not config.get("num_embeds_ada_norm"):
             raise refusal(f"labels: this model has no class for all of them; name some of 0 to {classes - 1}")
         label = classes
     device = next(network.parameters()).device
-    return DiffusersDenoiser(network, table, {**text, "class_labels": torch.tensor([label], device=device)})
+    condition = {**text, "class_labels": torch.tensor([label], device=device)}
+    return DiffusersDenoiser(Conditioned(network, condition), table, network)
 
 
 def _bind_text(
@@ -171,7 +111,7 @@ def _bind_text(
     if label is None:
         few = ",".join(map(str, range(len(texts))))
         raise refusal(f"labels: {len(texts)} prompts have no sample of all of them; name theirs: --labels {few}")
-    return DiffusersDenoiser(network, table, texts[label])
+    return DiffusersDenoiser(Conditioned(network, texts[label]), table, network)
 
 
 def _text_conditions(
