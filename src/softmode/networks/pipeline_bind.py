@@ -236,7 +236,8 @@ def _repeated(value: Any, batched: Any, count: int) -> Any:
         return type(value)(_repeated(each, own, count) for each, own in zip(value, batched, strict=True))
     if not batched:
         return value
-    return value.expand(count, *value.shape[1:]) if isinstance(value, Tensor) else value * count
+    # rows of their own in memory: some networks look at them in another shape
+    return value.repeat(count, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value * count
 
 
 def _row(value: Any, batched: Any, row: int, rows: int) -> Any:

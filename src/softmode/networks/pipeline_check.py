@@ -50,8 +50,8 @@ def table_of(recording: Recording) -> NoiseTable:
         s, u = level / (1 + level), step.timestep / count
         # beyond rounding, and where a scheduler has cut its timesteps to whole numbers
         if math.isfinite(level) and abs(s - u) * count > ROUNDED * 1.001 and 0 < u < 1:
-            shift, times = level * (1 - u) / u, table.levels / (1 + table.levels)
-            return replace(table, timesteps=count * times / (shift - (shift - 1) * times))
+            ahead = level * (1 - u) / u
+            return replace(table, timesteps=count * table.levels / (table.levels + ahead), ahead=ahead)
     return table
 
 
