@@ -119,5 +119,3 @@ def size_of(pipe: Any, shape: Sequence[int]) -> tuple[int, ...]:
         )
     sides = tuple(factor * side for side in shape[-2:])
     return ((shape[1] - 1) * frames + 1, *sides) if len(shape) == 4 else sides
-
-

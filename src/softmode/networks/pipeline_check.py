@@ -103,7 +103,9 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
                     f"model: at step {place} {name} is at timestep {step.timestep:g} where the noise level of its "
                     f"scheduler, {level:.4g}, is that of {float(own_time[0]):g}: this kind of scheduler is not known"
                 )
-            remarks.append(f"{type(scheduler).__name__} makes its timesteps whole numbers; D takes those of the noise levels")
+            remarks.append(
+                f"{type(scheduler).__name__} makes its timesteps whole numbers; D takes those of the noise levels"
+            )
         else:
             given = max(given, late)
         theirs, remark = _estimate(scheduler, step, whole and place == len(levels) - 1, network)
@@ -166,7 +168,9 @@ def _arguments_apart(network: BoundNetwork, step: Step, fed: Tensor, time: Tenso
         else:
             off = difference(own, value)
         if off > tolerance(network.dtype):
-            raise refusal(f"model: at {where} its network's {argument} differs by {off:.2g} from what it is called with")
+            raise refusal(
+                f"model: at {where} its network's {argument} differs by {off:.2g} from what it is called with"
+            )
         worst = max(worst, off)
     out = network(fed, time)
     if (off := difference(out, predicted(step, network.layouts).to(out))) > tolerance(network.dtype):
@@ -214,6 +218,8 @@ def _as_clipped(denoised: Tensor, scheduler: Any, remarks: list[str]) -> Tensor:
         return scheduler._threshold_sample(denoised)
     if config.get("clip_sample"):
         most = config.get("clip_sample_range", 1.0)
-        remarks.append(f"{type(scheduler).__name__} clips its estimate of x_0 to [-{most:g}, {most:g}], which D does not")
+        remarks.append(
+            f"{type(scheduler).__name__} clips its estimate of x_0 to [-{most:g}, {most:g}], which D does not"
+        )
         return denoised.clamp(-most, most)
     return denoised

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from softmode.message import quote, refusal
+from softmode.networks.card import read_tensors
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import NoiseTable
 from softmode.networks.pipeline_bind import BoundNetwork, bind, rebound, unguided_branch
@@ -23,6 +24,9 @@ SCALE, TRUE_SCALE = "guidance_scale", "true_cfg_scale"
 FEW = 2
 # arguments of a pipeline's call by which those that make audio are told
 AUDIO = ("audio_length_in_s", "audio_end_in_s", "audio_duration")
+
+# a prompt in a file of such an ending is what the pipeline's call takes in its place, prompt_embeds and more
+TENSORS = ".safetensors"
 
 # a prompt, a class, or neither
 What = str | int | None
@@ -160,7 +164,9 @@ class LivePipeline:
     def arguments(self, what: What, count: int = 1) -> dict[str, Any]:
         """Return what the pipeline is called with for so many states of a condition, one with its negative prompt."""
         given: dict[str, Any] = {name: _of_states(name, value, count) for name, value in self.call.items()}
-        if isinstance(what, str):
+        if isinstance(what, str) and what.endswith(TENSORS):
+            given |= {name: _of_states(name, value, count) for name, value in self.encoded(what).items()}
+        elif isinstance(what, str):
             given["prompt"] = what if count == 1 else [what] * count
         elif what is not None:
             given["class_labels"] = [what] * count
@@ -169,6 +175,17 @@ class LivePipeline:
         if self.negative is not None and count == 1:
             given["negative_prompt"] = self.negative
         return given
+
+    def encoded(self, file: str) -> dict[str, Tensor]:
+        """Return the arguments of the call that a file holds, on the network's device."""
+        network = network_of(self.pipe)[1]
+        tensors, _ = read_tensors(file, "prompt")
+        if unknown := [name for name in tensors if name not in self.taken]:
+            raise refusal(f"prompt: {quote(file)} holds {unknown[0]}, which the call of {self.name} does not take")
+        return {
+            name: value.to(network.device, network.dtype if value.is_floating_point() else value.dtype)
+            for name, value in tensors.items()
+        }
 
     def denoiser(self, what: What) -> DiffusersDenoiser:
         """Return the denoiser of a condition, which is recorded when it is first asked for."""
