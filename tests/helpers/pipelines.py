@@ -61,7 +61,7 @@ def unet(**changes: Any) -> Any:
 
 def latent_scheduler(name: str, **changes: Any) -> Any:
     """Return a scheduler with the noise that models of latents are trained with."""
-    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     return getattr(diffusers, name)(**settings | changes)
 
 
@@ -72,7 +72,7 @@ def flow_scheduler(**changes: Any) -> Any:
 
 def stable_diffusion(scheduler: Any = None, **changes: Any) -> Any:
     """Return Stable Diffusion 1 or 2."""
-    made = scheduler or latent_scheduler("DDIMScheduler", clip_sample=False, steps_offset=1)
+    made = scheduler or latent_scheduler("DDIMScheduler", clip_sample=False)
     network = unet(**changes)
     return diffusers.StableDiffusionPipeline(
         vae(), clip(), clip_tokenizer(), network, made, None, None, requires_safety_checker=False
@@ -87,7 +87,7 @@ def sdxl() -> Any:
     )  # fmt: skip
     return diffusers.StableDiffusionXLPipeline(
         vae(), clip(), clip(projected=True), clip_tokenizer(), clip_tokenizer(), network,
-        latent_scheduler("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
+        latent_scheduler("EulerDiscreteScheduler", timestep_spacing="leading"),
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def inpainting() -> Any:
     """Return a pipeline whose network sees a mask and a masked image beside its state."""
     return diffusers.StableDiffusionInpaintPipeline(
         vae(), clip(), clip_tokenizer(), unet(in_channels=9),
-        latent_scheduler("DDIMScheduler", clip_sample=False, steps_offset=1), None, None,
+        latent_scheduler("DDIMScheduler", clip_sample=False), None, None,
         requires_safety_checker=False,
     )  # fmt: skip
 
@@ -286,7 +286,7 @@ def text_to_video() -> Any:
         attention_head_dim=4, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
     )  # fmt: skip
-    scheduler = latent_scheduler("DDIMScheduler", clip_sample=False, steps_offset=1)
+    scheduler = latent_scheduler("DDIMScheduler", clip_sample=False)
     return diffusers.TextToVideoSDPipeline(vae(), clip(), clip_tokenizer(), stirred(network), scheduler)
 
 

@@ -168,7 +168,7 @@ class _Scratch:
 
 
 def _of_pipeline(pipe: Any, settings: Mapping[str, Any]) -> Model:
-    """Return the model of a live pipeline of diffusers, with the prompts, the shape and the process of some settings."""
+    """Return the model of a live pipeline of diffusers, with the prompts, shape and process of some settings."""
     texts = prompts_of(tuple(settings.get("prompt", ())), str(settings.get("prompts", "")))
     size, schedule = size_of(pipe, tuple(settings.get("shape", ()))), settings.get("schedule", "")
     return from_pipeline(pipe, texts, settings.get("negative"), size, schedule)

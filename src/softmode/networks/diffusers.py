@@ -72,8 +72,8 @@ def load_diffusers(
     network = load_part(source, parts, "network", torch_dtype=dtype, use_safetensors=True)
     if type(network).__name__ not in NETWORKS:
         raise refusal(
-            f"model: a {type(network).__name__} is called by its pipeline in a way of its own; give the directory of the "
-            "whole pipeline, with its text encoders, or in Python sm.from_pipeline(pipe, ...)"
+            f"model: a {type(network).__name__} is called by its pipeline in a way of its own; give the directory of "
+            "the whole pipeline, with its text encoders, or in Python sm.from_pipeline(pipe, ...)"
         )
     network.to(device).eval().requires_grad_(False)
     trained = _shape(network, source, tuple(shape))
@@ -129,7 +129,7 @@ def _shape(network: nn.Module, source: str, shape: tuple[int, ...]) -> tuple[int
     if (made := config.get("out_channels")) not in (None, channels, 2 * channels):
         raise refusal(
             f"model: the network of {quote(source)} takes {channels} channels and predicts {made}: the others are "
-            "conditions, such as a mask; in Python, sm.from_pipeline(pipe, prompts, image=..., mask_image=...) binds them"
+            "conditions, such as a mask; in Python, sm.from_pipeline(pipe, prompts, image=..., mask_image=...) has them"
         )
     axes = NETWORKS[type(network).__name__]
     if shape and shape[0] != channels:
@@ -192,8 +192,8 @@ def _text_conditions(
     for place, prompt in enumerate(prompts):
         if not prompt.endswith(TENSORS):
             raise refusal(
-                f"prompt: got {quote(prompt)}; {quote(source)} is no whole pipeline of diffusers with a text encoder; give "
-                f"a file.safetensors with {', '.join(needed)}"
+                f"prompt: got {quote(prompt)}; {quote(source)} is no whole pipeline of diffusers with a text encoder; "
+                f"give a file.safetensors with {', '.join(needed)}"
             )
         condition, _ = read_tensors(prompt, "prompt")
         if lacking := [name for name in needed if name not in condition]:

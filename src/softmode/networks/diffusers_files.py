@@ -70,7 +70,7 @@ def find_parts(source: str) -> Parts:
     if kind_of(home) == DIRECTORY and kind_of(home / INDEX) != FILE:
         if any(kind_of(home / name) == FILE for name in ADAPTERS):
             raise refusal(
-                f"model: {quote(source)} holds an adapter of LoRA, which changes another model's weights; merge it into "
+                f"model: {quote(source)} holds an adapter of LoRA, which changes another model; merge it into "
                 "its pipeline (pipe.load_lora_weights, pipe.fuse_lora) and save that"
             )
         raise refusal(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from softmode.denoiser import Denoiser
-from softmode.message import quote, refusal
+from softmode.message import refusal
 from softmode.model import Model
 from softmode.networks.pipeline_check import Checked
 from softmode.networks.pipeline_live import LivePipeline, sized

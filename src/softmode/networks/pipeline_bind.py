@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -197,11 +198,16 @@ def _time_map(recording: Recording, calls: list[Call], argument: str, name: str)
     near = tolerance(given[0].dtype)
     for change in TIMES.values():
         if float((change(own, count) - found).abs().max()) <= near * max(float(found.abs().max()), 1.0):
-            return lambda t, change=change: change(t, count)
+            return partial(_changed, change, count)
     raise refusal(
         f"model: {name} calls its network at times {found.tolist()} where its scheduler's are {own.tolist()}; expected "
         f"one of {', '.join(TIMES)}: this kind is not known"
     )
+
+
+def _changed(change: Callable[[Any, float], Any], count: float, timestep: Tensor) -> Tensor:
+    made: Tensor = change(timestep, count)
+    return made
 
 
 def _is_time(value: Any) -> bool:

@@ -163,8 +163,8 @@ def _arguments_apart(network: BoundNetwork, step: Step, fed: Tensor, time: Tenso
         own = ours[argument]
         if argument == network.time:
             # a loop may give one time for all states
-            value, own = (torch.as_tensor(each).flatten()[:1].double().cpu() for each in (value, own))
-            off = float((value - own).abs().max()) / max(1.0, float(value.abs().max()))
+            told, asked = (float(torch.as_tensor(each).flatten()[0]) for each in (value, own))
+            off = abs(told - asked) / max(1.0, abs(told))
         else:
             off = difference(own, value)
         if off > tolerance(network.dtype):
@@ -179,12 +179,12 @@ def _arguments_apart(network: BoundNetwork, step: Step, fed: Tensor, time: Tenso
 
 
 def _edm(denoiser: DiffusersDenoiser, step: Step, fed: Tensor, level: float) -> Tensor:
-    """Return the scheduler's state in EDM coordinates: some keep it as the network sees it, others as x_0 + sigma eps."""
+    """Return the scheduler's state in EDM coordinates: some keep it as the network sees it, others as x_0 + noise."""
     network: Any = denoiser.network
     sample = network.layouts.scheduler.gather(step.sample)
     alpha = denoiser.table.amplitudes(torch.tensor(level, dtype=torch.float64))[0].to(sample.device)
     own = same(sample, fed) and denoiser.table.kind != "edm"
-    return (sample.double() / alpha if own else sample.double()).to(sample)
+    return (sample.double() / alpha if own else sample.double()).float()
 
 
 def _estimate(scheduler: Any, step: Step, last: bool, network: BoundNetwork) -> tuple[Tensor | None, str]:
@@ -206,7 +206,7 @@ def _estimate(scheduler: Any, step: Step, last: bool, network: BoundNetwork) -> 
     stand_in.set_timesteps(stand_in.config.num_train_timesteps)
     made = stand_in.step(step.prediction[:, : step.sample.shape[1]], int(step.timestep), step.sample)
     return gather(made.pred_original_sample), (
-        f"{type(scheduler).__name__} does not tell its estimate of x_0; D is checked against that of DDIM with its noise"
+        f"{type(scheduler).__name__} does not tell its estimate of x_0; D is checked against that of DDIM in its place"
     )
 
 

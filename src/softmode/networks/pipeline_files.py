@@ -68,8 +68,8 @@ def load_pipeline(source: str, device: torch.device | str, dtype: torch.dtype) -
     for name, (library, each) in entries.items():
         if name not in LEFT_OUT and not _is_known(library, each):
             raise refusal(
-                f"model: the {name} of {quote(source)} is a {quote(each)[1:-1]} of {quote(library)[1:-1]}; only classes of "
-                "diffusers and transformers are built"
+                f"model: the {name} of {quote(source)} is a {quote(each)[1:-1]} of {quote(library)[1:-1]}; only "
+                "classes of diffusers and transformers are built"
             )
     bars: Any = importlib.import_module("transformers").utils.logging
     bars.disable_progress_bar()

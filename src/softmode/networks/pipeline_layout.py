@@ -81,12 +81,12 @@ def layouts(recording: Recording, state: Tensor, config: Any, name: str) -> Layo
         return Layouts(swapped, swapped)
     # of a video, some schedulers are given each frame as a state
     if state.ndim == 5 and sample.ndim == 4 and (state.shape[2], *state.shape[3:]) == (shape[0], *shape[2:]):
-        field = (shape[1], shape[0], *shape[2:])
-        frames = _moved(field, lambda field: field.transpose(1, 2).flatten(0, 1))
-        return Layouts(Layout(field, None, field), frames)
+        video = (shape[1], shape[0], *shape[2:])
+        frames = _moved(video, lambda field: field.transpose(1, 2).flatten(0, 1))
+        return Layouts(Layout(video, None, video), frames)
     raise refusal(
-        f"model: the states of {name} are of shape {shape[1:]}, of a network with {sorted(channels)} channels; which of "
-        "their axes are space is not known"
+        f"model: the states of {name} are of shape {shape[1:]}, of a network with {sorted(channels)} channels; which "
+        "of their axes are space is not known"
     )
 
 

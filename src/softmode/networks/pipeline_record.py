@@ -124,12 +124,17 @@ def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Rec
     found = Recording(pipe.scheduler)
     pipe.set_progress_bar_config(**bar | {"disable": True})
     try:
-        with torch.random.fork_rng(devices=[]), contextlib.suppress(_EnoughError):
-            with _watched(pipe, network, found, leave_after):
-                pipe(**arguments, **further)
+        with (
+            torch.random.fork_rng(devices=[]), contextlib.suppress(_EnoughError),
+            _watched(pipe, network, found, leave_after),
+        ):  # fmt: skip
+            pipe(**arguments, **further)
     # whatever a pipeline raises of what it is called with
     except Exception as error:
-        raise refusal(f"model: {kind} fails when it is called ({first_line(error)})") from error
+        raise refusal(
+            f"model: {kind} fails when it is called ({first_line(error)}); what else it takes goes to "
+            "sm.from_pipeline(pipe, prompts, ...)"
+        ) from error
     finally:
         pipe.scheduler = own
         pipe._progress_bar_config = bar
@@ -146,7 +151,8 @@ def _watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Ite
     scheduler, calls = found.scheduler, list[Call]()
     # torch.compile hides the signature of what it compiles
     signature = inspect.signature(getattr(network, "_orig_mod", network).forward)
-    step, pack = scheduler.step, getattr(pipe, "_pack_latents", None)
+    step: Any = scheduler.step
+    pack: Any = getattr(pipe, "_pack_latents", None)
 
     def called(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         bound = signature.bind(*args, **kwargs)
