@@ -260,6 +260,13 @@ def wan(scheduler: Any = None) -> Any:
     return diffusers.WanPipeline(tokenizer(), umt5(), encoder, made, stirred(network))
 
 
+def with_experts() -> Any:
+    """Return Wan 2.2, with a network for high noise levels and one for low ones."""
+    pipe = wan()
+    pipe.register_modules(transformer_2=pipe.transformer)
+    return pipe
+
+
 def ltx() -> Any:
     """Return LTX, of videos in packed states."""
     torch.manual_seed(0)

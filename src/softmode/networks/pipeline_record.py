@@ -126,7 +126,7 @@ def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Rec
     try:
         with (
             torch.random.fork_rng(devices=[]), contextlib.suppress(_EnoughError),
-            _watched(pipe, network, found, leave_after),
+            watched(pipe, network, found, leave_after),
         ):  # fmt: skip
             pipe(**arguments, **further)
     # whatever a pipeline raises of what it is called with
@@ -146,7 +146,7 @@ def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Rec
 
 
 @contextlib.contextmanager
-def _watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iterator[None]:
+def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iterator[None]:
     """Write down what happens while the pipeline runs."""
     scheduler, calls = found.scheduler, list[Call]()
     # torch.compile hides the signature of what it compiles
