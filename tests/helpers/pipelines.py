@@ -336,7 +336,7 @@ FAMILIES: dict[str, Tiny] = {
     "Flux": Tiny(flux, shape=(1, 16, 16), call={"max_sequence_length": 16}),
     "Sana": Tiny(sana, (32, 32), (4, 32, 32), {"max_sequence_length": 16, "complex_human_instruction": None}),
     "CogView4": Tiny(cogview4, call={"max_sequence_length": 16}),
-    "Lumina 2": Tiny(lumina2, (64, 64), (4, 8, 8), {"max_sequence_length": 40}),
+    "Lumina 2": Tiny(lumina2, (64, 64), (4, 8, 8), {"max_sequence_length": 40, "cfg_normalization": False}),
     "HunyuanDiT": Tiny(hunyuan_dit),
     "PRX": Tiny(prx),
     "Wan": Tiny(wan, (5, 16, 16), (4, 3, 8, 8), {"max_sequence_length": 16}),

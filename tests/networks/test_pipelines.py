@@ -42,9 +42,6 @@ def own_loop(name: str, guided: bool, steps: int = 5) -> Recording:
     chosen: dict[str, Any] = {} if name in UNGUIDED else {scale: STRENGTH if guided else 1.0}
     if guided and FAMILIES[name].text and "negative_prompt" in live.taken:
         chosen["negative_prompt"] = NEGATIVE
-    if "cfg_normalization" in live.taken:
-        # it rescales what guidance makes
-        chosen["cfg_normalization"] = False
     given = live.arguments(what) | chosen | {"num_inference_steps": steps}
     return record(live.pipe, given)
 

@@ -162,24 +162,39 @@ def unguided_branch(bound: BoundNetwork, guided: Recording, name: str) -> BoundN
     Raises:
         ValueError: If the loop does not ask for two branches, of which one is the condition.
     """
-    branches = [_branches(step.calls, bound, name) for step in guided.steps]
-    if len(branches[0]) != 2:
-        raise refusal(f"model: the guidance of {name} is of {len(branches[0])} branches; expected 2: it is not known")
-    apart = [difference(branch, dict(bound.others)) for branch in branches[0]]
-    nearest = min(range(2), key=lambda i: apart[i])
-    if not same(branches[0][nearest], dict(bound.others)):
-        unlike = [a for a in bound.others if not same(branches[0][nearest].get(a), bound.others[a])]
+    place = place_of(bound, guided, name)
+    branches = [_branches(step.calls, bound)[1 - place] for step in guided.steps]
+    if any(not same(each, branches[0]) for each in branches[1:]):
+        raise refusal(f"model: the guidance of {name} changes what it pushes away from: this kind is not known")
+    return replace(bound, others=branches[0])
+
+
+def place_of(bound: BoundNetwork, guided: Recording, name: str) -> int:
+    """Return whether the condition is the first (0) or the second (1) of the two branches that a guided loop asks.
+
+    Args:
+        bound: The condition.
+        guided: Recording of one state of the same condition, with guidance.
+        name: Of the pipeline, for messages.
+
+    Raises:
+        ValueError: If it asks no two branches, or neither is the condition.
+    """
+    branches = _branches(guided.steps[0].calls, bound)
+    if len(branches) != 2:
+        raise refusal(f"model: the guidance of {name} is of {len(branches)} branches; expected 2: it is not known")
+    apart = [difference(branch, dict(bound.others)) for branch in branches]
+    place = min(range(2), key=lambda i: apart[i])
+    unlike = [a for a in bound.others if not same(branches[place].get(a), bound.others[a])]
+    if unlike:
         raise refusal(
             f"model: with guidance {name} gives its network another {', '.join(unlike)} of the same condition than "
             "without: this kind is not known"
         )
-    found = replace(bound, others=branches[0][1 - nearest])
-    if any(not same(each[1 - nearest], found.others) for each in branches[1:]):
-        raise refusal(f"model: the guidance of {name} changes what it pushes away from: this kind is not known")
-    return found
+    return place
 
 
-def _branches(calls: list[Call], bound: BoundNetwork, name: str) -> list[dict[str, Any]]:
+def _branches(calls: list[Call], bound: BoundNetwork) -> list[dict[str, Any]]:
     """Return the further arguments of each branch: each a call of its own, or rows of one."""
     if len(calls) > 1:
         return [{a: value for a, value in call.arguments.items() if a in bound.others} for call in calls]

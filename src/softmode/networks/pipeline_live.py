@@ -12,7 +12,7 @@ from softmode.message import quote, refusal
 from softmode.networks.card import read_tensors
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import NoiseTable
-from softmode.networks.pipeline_bind import BoundNetwork, bind, rebound, unguided_branch
+from softmode.networks.pipeline_bind import BoundNetwork, bind, place_of, rebound, unguided_branch
 from softmode.networks.pipeline_check import Checked, check_branch, check_pipeline, table_of
 from softmode.networks.pipeline_record import Recording, network_of, record
 
@@ -101,10 +101,15 @@ class LivePipeline:
         """What it is."""
         return type(self.pipe).__name__
 
+    @staticmethod
+    def taken_by(pipe: Any) -> Mapping[str, inspect.Parameter]:
+        """Return what the call of a pipeline takes."""
+        return inspect.signature(pipe.__call__).parameters
+
     @cached_property
     def taken(self) -> Mapping[str, inspect.Parameter]:
         """What its call takes."""
-        return inspect.signature(self.pipe.__call__).parameters
+        return self.taken_by(self.pipe)
 
     @cached_property
     def table(self) -> NoiseTable:
@@ -198,6 +203,17 @@ class LivePipeline:
             check_pipeline(made, recording, self.name)
             self._made[what] = made
         return self._made[what]
+
+    @property
+    def place(self) -> int:
+        """Whether the condition is the first (0) or the second (1) of the two branches of its guidance.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        if self.guidance.guided is None:
+            raise refusal(f"guide: {self.name} has no branch to guide away from; name another model")
+        return place_of(self.first, self.guidance.guided, self.name)
 
     def other_branch(self, what: What) -> DiffusersDenoiser:
         """Return the denoiser of what guidance pushes a condition away from.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from softmode.message import first_line, refusal
-from softmode.networks.diffusers_files import NETWORKS
+from softmode.networks.diffusers_files import EXTRA, NETWORKS
 
 # steps of a recording: enough to tell what changes from step to step, and its last one ends without noise
 STEPS = 4
@@ -69,7 +69,7 @@ class Recording:
         return any(len(step.calls) > 1 or len(step.calls[0].output) > 1 for step in self.steps)
 
 
-class _EnoughError(Exception):
+class EnoughError(Exception):
     """Leaves a pipeline's loop: nothing is decoded."""
 
 
@@ -125,16 +125,17 @@ def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Rec
     pipe.set_progress_bar_config(**bar | {"disable": True})
     try:
         with (
-            torch.random.fork_rng(devices=[]), contextlib.suppress(_EnoughError),
+            torch.random.fork_rng(devices=[]), contextlib.suppress(EnoughError),
             watched(pipe, network, found, leave_after),
         ):  # fmt: skip
             pipe(**arguments, **further)
     # whatever a pipeline raises of what it is called with
     except Exception as error:
-        raise refusal(
-            f"model: {kind} fails when it is called ({first_line(error)}); what else it takes goes to "
-            "sm.from_pipeline(pipe, prompts, ...)"
-        ) from error
+        lacks = isinstance(error, NameError | ImportError)
+        remedy = (
+            f"pip install '{EXTRA}'" if lacks else "what else it takes goes to sm.from_pipeline(pipe, prompts, ...)"
+        )
+        raise refusal(f"model: {kind} fails when it is called ({first_line(error)}); {remedy}") from error
     finally:
         pipe.scheduler = own
         pipe._progress_bar_config = bar
@@ -151,7 +152,8 @@ def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iter
     scheduler, calls = found.scheduler, list[Call]()
     # torch.compile hides the signature of what it compiles
     signature = inspect.signature(getattr(network, "_orig_mod", network).forward)
-    step: Any = scheduler.step
+    # of a scheduler that is watched already, the other watch goes on
+    step, outer = scheduler.step, vars(scheduler).get("step")
     pack: Any = getattr(pipe, "_pack_latents", None)
 
     def called(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -169,7 +171,7 @@ def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iter
         found.steps.append(Step(list(calls), float(timestep), model_output.clone(), before, following, denoised))
         calls.clear()
         if len(found.steps) == leave_after or _is_last(scheduler, timestep, len(found.steps)):
-            raise _EnoughError
+            raise EnoughError
         return made if return_dict else made.to_tuple()
 
     def packed(latents: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -185,7 +187,7 @@ def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iter
         yield
     finally:
         hook.remove()
-        del scheduler.step
+        vars(scheduler).pop("step") if outer is None else setattr(scheduler, "step", outer)
         if pack is not None:
             del pipe._pack_latents
 
