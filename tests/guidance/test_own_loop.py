@@ -18,6 +18,7 @@ from softmode.networks.pipeline_record import EnoughError, Recording, network_of
 LOW, HIGH, SCALE, STEPS = 0.3, 3.0, 3.0, 8
 
 
+@pytest.mark.filterwarnings("ignore:model:UserWarning")
 @pytest.mark.parametrize("name", ["SD 1, 2", "DiT", "SD 3", "Wan", "Flux"])
 def test_a_window_in_its_own_loop(name: str) -> None:
     """Rows of one call in either order, two calls, and a scale by another name; twice, and not at all afterwards."""
@@ -52,6 +53,6 @@ def test_without_two_branches_there_is_nothing_to_do() -> None:
     pipe: Any = lcm()
     with (
         refused("guide: LatentConsistencyModelPipeline has no branch to guide away from"),
-        guided_within(pipe, 1, 2, (16, 16)),
+        guided_within(pipe, 1.0, 2.0, (16, 16)),
     ):
         pass

@@ -127,22 +127,30 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
 
 
 @torch.no_grad()
-def check_branch(network: BoundNetwork, recording: Recording, name: str) -> float:
-    """Return the largest difference of a bound network's prediction from the nearest that a guided loop was given.
+def check_branches(own: BoundNetwork, other: BoundNetwork, recording: Recording, name: str) -> float:
+    """Return the largest difference of two branches' predictions from the two that a guided loop was given.
+
+    Args:
+        own: The condition.
+        other: What it is guided away from.
+        recording: Of one state of the condition, with guidance.
+        name: Of the pipeline, for messages.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If they are not those.
     """
     worst = 0.0
     for step in recording.steps:
-        fed = _fed(step, network)[:1]
-        ours = network(fed, torch.tensor([step.timestep], dtype=torch.float64))
+        fed, time = _fed(step, own)[:1], torch.tensor([step.timestep], dtype=torch.float64)
+        ours = [network(fed, time) for network in (own, other)]
         outs = [out[i : i + 1] for out in (call.output for call in step.calls) for i in range(len(out))]
-        theirs = [network.prediction(out, fed.shape[1]) for out in outs]
-        worst = max(worst, min(difference(ours, each) for each in theirs))
-    if worst > 10 * tolerance(network.dtype):
+        theirs = [own.prediction(out, fed.shape[1]).to(fed) for out in outs]
+        # in whichever order they come
+        orders = (theirs, theirs[::-1])
+        worst = max(worst, min(max(map(difference, ours, each)) for each in orders))
+    if worst > 10 * tolerance(own.dtype):
         raise refusal(
-            f"model: the branch that {name} guides away from differs from its own by {worst:.2g}: this kind of "
+            f"model: the two branches of the guidance of {name} differ from its own by {worst:.2g}: this kind of "
             "pipeline is not known"
         )
     return worst

@@ -13,7 +13,7 @@ from softmode.networks.card import read_tensors
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import NoiseTable
 from softmode.networks.pipeline_bind import BoundNetwork, bind, place_of, rebound, unguided_branch
-from softmode.networks.pipeline_check import Checked, check_branch, check_pipeline, table_of
+from softmode.networks.pipeline_check import Checked, check_branches, check_pipeline, table_of
 from softmode.networks.pipeline_record import Recording, network_of, record
 
 # a scale at which a pipeline guides, and those at which one or another does not
@@ -228,7 +228,7 @@ class LivePipeline:
             guided = record(self.pipe, self.arguments(what) | on, FEW)
         bound: Any = self.denoiser(what).network
         found = unguided_branch(bound, guided, self.name)
-        check_branch(found, guided, self.name)
+        check_branches(bound, found, guided, self.name)
         return DiffusersDenoiser(found, self.table, network_of(self.pipe)[1])
 
 
