@@ -260,6 +260,56 @@ def wan(scheduler: Any = None) -> Any:
     return diffusers.WanPipeline(tokenizer(), umt5(), encoder, made, stirred(network))
 
 
+def cogvideox() -> Any:
+    """Return CogVideoX, whose frames come before its channels."""
+    torch.manual_seed(0)
+    network = diffusers.CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=4, text_embed_dim=8,
+        num_layers=1, sample_width=16, sample_height=16, sample_frames=5, max_text_seq_length=16,
+    )  # fmt: skip
+    encoder = diffusers.AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",), up_block_types=("CogVideoXUpBlock3D",), block_out_channels=(4,),
+        latent_channels=4, layers_per_block=1, norm_num_groups=2,
+    )  # fmt: skip
+    scheduler = diffusers.CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    return diffusers.CogVideoXPipeline(tokenizer(), t5(), encoder, stirred(network), scheduler)
+
+
+def chroma() -> Any:
+    """Return Chroma: packed as Flux, with guidance of two branches."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        # about a name of its own
+        warnings.simplefilter("ignore", FutureWarning)
+        network = diffusers.ChromaTransformer2DModel(
+            in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+            joint_attention_dim=8, axes_dims_rope=(2, 2, 4), approximator_num_channels=4, approximator_hidden_dim=8,
+            approximator_layers=1,
+        )  # fmt: skip
+    return diffusers.ChromaPipeline(flow_scheduler(), vae(1), t5(), tokenizer(), stirred(network))
+
+
+def image_to_image() -> Any:
+    """Return Stable Diffusion from an image, whose loop begins late."""
+    parts = stable_diffusion().components
+    return diffusers.StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+
+
+def with_controlnet() -> Any:
+    """Return a pipeline with a second network, which sees the state too."""
+    pipe = stable_diffusion()
+    control = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4,))
+    return diffusers.StableDiffusionControlNetPipeline(
+        **pipe.components, controlnet=stirred(control), requires_safety_checker=False
+    )
+
+
+def pix2pix() -> Any:
+    """Return InstructPix2Pix, whose guidance is of three branches."""
+    parts = stable_diffusion(in_channels=8).components
+    return diffusers.StableDiffusionInstructPix2PixPipeline(**parts, requires_safety_checker=False)
+
+
 def with_experts() -> Any:
     """Return Wan 2.2, with a network for high noise levels and one for low ones."""
     pipe = wan()
@@ -341,6 +391,9 @@ FAMILIES: dict[str, Tiny] = {
     "PRX": Tiny(prx),
     "Wan": Tiny(wan, (5, 16, 16), (4, 3, 8, 8), {"max_sequence_length": 16}),
     "LTX": Tiny(ltx, (5, 32, 32), (4, 3, 16, 16), {"max_sequence_length": 16}),
+    "CogVideoX": Tiny(cogvideox, (5, 16, 16), (4, 2, 16, 16), {"max_sequence_length": 16}),
+    "Chroma": Tiny(chroma, shape=(1, 16, 16), call={"max_sequence_length": 16}),
+    "SD from an image": Tiny(image_to_image, (), call={"image": picture(), "strength": 0.6}),
     "text-to-video UNet": Tiny(text_to_video, (2, 16, 16), (4, 2, 16, 16)),
     "DDPM": Tiny(ddpm, (), (3, 8, 8), text=False),
     "DDIM": Tiny(ddim, (), (3, 8, 8), text=False),

@@ -20,9 +20,11 @@ from helpers.pipelines import (
     latent_scheduler,
     lcm,
     picture,
+    pix2pix,
     sd3,
     stable_diffusion,
     unet,
+    with_controlnet,
     with_experts,
 )
 from softmode.experiments.call import experiment, plan
@@ -153,6 +155,7 @@ def changing() -> Any:
         ),
         (changing, {"prompts": ["a"], "size": (16, 16)}, "changes .*encoder_hidden_states.* from step to step"),
         (inpainting, {"prompts": ["a"]}, "StableDiffusionInpaintPipeline fails when it is called"),
+        (with_controlnet, {"prompts": ["a"], "image": picture()}, "changes .*block_additional_residual.* from step to"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(build: Any, call: dict[str, Any], message: str) -> None:
@@ -173,6 +176,13 @@ def test_a_negative_prompt_needs_guidance() -> None:
     model = sm.from_pipeline(pipe, ["a"], size=(16, 16))
     assert model.dropped is not None
     with refused("guide: LatentConsistencyModelPipeline has no branch to guide away from; name another model"):
+        model.dropped(0)
+
+
+def test_guidance_of_three_branches_is_not_known() -> None:
+    model = sm.from_pipeline(pix2pix(), ["a"], image=picture())
+    assert model.dropped is not None
+    with refused("the guidance of StableDiffusionInstructPix2PixPipeline is of 3 branches; expected 2"):
         model.dropped(0)
 
 
@@ -213,7 +223,10 @@ def test_a_pipeline_is_left_as_it_is() -> None:
             ),
             "does not tell its estimate of x_0, so D is not checked",
         ),
-        (latent_scheduler("DDIMScheduler", thresholding=True, clip_sample=False), "thresholds its estimate of x_0"),
+        (
+            latent_scheduler("DDIMScheduler", thresholding=True, clip_sample=False),
+            "clips or thresholds its estimate of x_0",
+        ),
     ],
 )
 def test_what_cannot_be_checked_is_said(scheduler: Any, remark: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -125,9 +126,11 @@ def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Rec
     pipe.set_progress_bar_config(**bar | {"disable": True})
     try:
         with (
-            torch.random.fork_rng(devices=[]), contextlib.suppress(EnoughError),
+            torch.random.fork_rng(devices=[]), contextlib.suppress(EnoughError), warnings.catch_warnings(),
             watched(pipe, network, found, leave_after),
         ):  # fmt: skip
+            # about arguments and names that diffusers itself will change
+            warnings.simplefilter("ignore", FutureWarning)
             pipe(**arguments, **further)
     # whatever a pipeline raises of what it is called with
     except Exception as error:
