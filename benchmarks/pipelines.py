@@ -32,8 +32,8 @@ from helpers.pipelines import FAMILIES, Tiny, with_experts
 from softmode.guidance.guider import guidance_callback
 from softmode.guidance.own_loop import guided_within
 from softmode.guidance.weights import Interval
-from softmode.networks.diffusers_scheduler import step_levels
 from softmode.networks.pipeline import Opened, open_pipeline
+from softmode.networks.pipeline_check import levels_of
 from softmode.networks.pipeline_record import EnoughError, Recording, network_of, watched
 
 PROMPTS, NEGATIVE = ["a b"], "c"
@@ -79,7 +79,7 @@ def in_its_own_loop(opened: Opened, tiny: Tiny) -> str:
         return found
 
     def counted(found: Recording) -> str:
-        inside = Interval(LOW, HIGH)(step_levels(pipe.scheduler)[: len(found.steps)]) > 0
+        inside = Interval(LOW, HIGH)(torch.tensor(levels_of(found), dtype=torch.float64)) > 0
         weights = torch.tensor([weight(step, network, other.network) for step in found.steps])
         guided = (weights - (SCALE - 1)).abs() < 0.01 * SCALE
         wrong = int((guided[inside] == 0).sum() + (weights[~inside].abs() > 0.01).sum())
@@ -102,10 +102,11 @@ def in_its_own_loop(opened: Opened, tiny: Tiny) -> str:
         set_timesteps(self, *args, **kwargs)
 
     with mock.patch.object(kind, "set_timesteps", noted):
-        loop(SCALE)
+        first = loop(SCALE).steps[0].timestep
     if any(name not in inspect.signature(guidance_callback).parameters for name in asked):
         return f"needs {', '.join(asked)} | {any_loop}"
-    scale, callback = guidance_callback(pipe.scheduler, STEPS, LOW, HIGH, SCALE, **asked)
+    begin = pipe.scheduler.timesteps.tolist().index(first)
+    scale, callback = guidance_callback(pipe.scheduler, STEPS, LOW, HIGH, SCALE, begin, **asked)
     return f"{counted(loop(scale, callback_on_step_end=callback))} | {any_loop}"
 
 

@@ -11,17 +11,17 @@ from helpers.own_loop import weight
 from helpers.pipelines import FAMILIES, lcm
 from softmode.guidance.own_loop import guided_within
 from softmode.guidance.weights import Interval
-from softmode.networks.diffusers_scheduler import step_levels
 from softmode.networks.pipeline import open_pipeline
+from softmode.networks.pipeline_check import levels_of
 from softmode.networks.pipeline_record import EnoughError, Recording, network_of, watched
 
 LOW, HIGH, SCALE, STEPS = 0.3, 3.0, 3.0, 8
 
 
 @pytest.mark.filterwarnings("ignore:model:UserWarning")
-@pytest.mark.parametrize("name", ["SD 1, 2", "DiT", "SD 3", "Wan", "Flux"])
+@pytest.mark.parametrize("name", ["SD 1, 2", "DiT", "SD 3", "Wan", "Flux", "SD from an image"])
 def test_a_window_in_its_own_loop(name: str) -> None:
-    """Rows of one call in either order, two calls, and a scale by another name; twice, and not at all afterwards."""
+    """Rows of one call in either order, two calls, a scale by another name, a late begin; twice, and not afterwards."""
     tiny = FAMILIES[name]
     pipe = tiny.build()
     live = open_pipeline(pipe, ["a b"] if tiny.text else (), None, tiny.size, **tiny.call).live
@@ -41,11 +41,11 @@ def test_a_window_in_its_own_loop(name: str) -> None:
 
     with guided_within(pipe, LOW, HIGH, tiny.size, **tiny.call):
         first, second = loop(), loop()
-    inside = Interval(LOW, HIGH)(step_levels(pipe.scheduler)[:STEPS])
-    assert 0 < int((inside > 0).sum()) < STEPS
+    inside = Interval(LOW, HIGH)(torch.tensor(levels_of(first), dtype=torch.float64))
+    assert 0 < int((inside > 0).sum()) < len(inside)
     for found in (first, second):
         torch.testing.assert_close(weights(found).double(), (SCALE - 1) * inside, rtol=0, atol=0.02)
-    torch.testing.assert_close(weights(loop()), torch.full((STEPS,), SCALE - 1), rtol=0, atol=0.02)
+    torch.testing.assert_close(weights(loop()), torch.full((len(inside),), SCALE - 1), rtol=0, atol=0.02)
     assert "step" not in vars(pipe.scheduler)
 
 

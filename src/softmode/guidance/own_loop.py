@@ -5,6 +5,7 @@ them: outside the window the answer to the negative branch is replaced by that t
 scale is none.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -42,33 +43,37 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
     place, apart = live.place, len(live.guidance.guided.steps[0].calls) == 2  # type: ignore[union-attr] # place checks it
     if apart and place:
         raise refusal(f"guide: {live.name} asks its negative branch before the condition: this kind is not known")
-    scheduler, state, held, step = pipe.scheduler, live.first.state, list[Tensor](), pipe.scheduler.step
-    done = [0]
+    scheduler, first, held, step = pipe.scheduler, live.first, list[Tensor](), pipe.scheduler.step
+    signature = inspect.signature(getattr(module, "_orig_mod", module).forward)
+    # which step the loop is at, and the first that it has not done
+    at, due = 0, 0
 
-    def answered(_module: Any, _args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output.sample
-        begin = getattr(scheduler, "begin_index", None) or 0
-        inside = bool(interval(step_levels(scheduler)[begin + done[0]]))
+    def answered(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        nonlocal at
+        given = signature.bind(*args, **kwargs).arguments
+        # a loop may begin late, and timesteps may come twice
+        times = first.to_time(scheduler.timesteps.double().cpu()[due:])
+        at = due + int((times - float(torch.as_tensor(given[first.time]).flatten()[0])).abs().argmin())
+        inside = bool(interval(step_levels(scheduler)[at]))
+        out: Tensor = output[0] if isinstance(output, tuple) else output.sample
+        fed = given[first.state].chunk(2)
+        made = out
         if apart:
-            held.append(first)
-            made = first if inside or len(held) == 1 else held[0]
-        else:
-            # a call without guidance has one branch only
-            fed = (_args[0] if _args else kwargs[state]).chunk(2)
-            both = len(fed) == 2 and torch.equal(fed[0], fed[1])
-            made = torch.cat([first.chunk(2)[place]] * 2) if both and not inside else first
-        if made is first:
+            held.append(out)
+            made = out if inside or len(held) == 1 else held[0]
+        # a call without guidance has one branch only
+        elif not inside and len(fed) == 2 and torch.equal(fed[0], fed[1]):
+            made = torch.cat([out.chunk(2)[place]] * 2)
+        if made is out:
             return None
         return (made, *output[1:]) if isinstance(output, tuple) else type(output)(sample=made)
 
     def stepped(*args: Any, **kwargs: Any) -> Any:
-        done[0] += 1
+        nonlocal due
         held.clear()
-        last = done[0] == len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
-        made = step(*args, **kwargs)
         # the pipeline may be called again
-        done[0] = 0 if last else done[0]
-        return made
+        due = 0 if at == len(scheduler.timesteps) - 1 else at + 1
+        return step(*args, **kwargs)
 
     hook = module.register_forward_hook(answered, with_kwargs=True)
     scheduler.step = stepped
