@@ -1,5 +1,7 @@
 """Live and saved pipelines as models: prompts, their files, guidance, and what is refused in one line."""
 
+import json
+import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,6 +87,46 @@ def test_a_saved_pipeline_is_the_live_one(saved: Path) -> None:
     for label in (0, 1):
         torch.testing.assert_close(model.denoiser(label)(x, 1.0), live.denoiser(label)(x, 1.0), rtol=1e-4, atol=1e-5)
     assert {"transformer", "scheduler", "text_encoder_3", "tokenizer"} <= set(model.inputs)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"text_encoder": ["evil", "Model"]},
+            "the text_encoder of .* is a Model of evil; only classes of diffusers and",
+        ),
+        ({"tokenizer": ["transformers", "Nothing"]}, "the tokenizer of .* is a Nothing of transformers"),
+        ({"unet": ["diffusers", "Evil"]}, "the unet of .* is a Evil of diffusers"),
+        (
+            {"unet_2": ["diffusers", "UNet2DConditionModel"]},
+            "two networks, unet and unet_2, each for its own noise levels",
+        ),
+        ({"_class_name": "EvilPipeline"}, "is no whole pipeline of diffusers"),
+        ({"_class_name": ["evil", "EvilPipeline"]}, "is no whole pipeline of diffusers"),
+    ],
+)
+def test_what_a_directory_names_is_checked_before_it_is_built(
+    entry: dict[str, Any], message: str, saved: Path, tmp_path: Path
+) -> None:
+    """Code that comes with a pipeline, its own class among it, is never run: there is a file that would tell."""
+    home = tmp_path / "sd"
+    shutil.copytree(saved / "sd", home)
+    for name in ("evil.py", "pipeline.py", "unet/evil.py", "text_encoder/evil.py"):
+        (home / name).write_text("raise SystemExit('run')")
+    index = json.loads((home / "model_index.json").read_text())
+    (home / "model_index.json").write_text(json.dumps(index | entry))
+    with refused(message):
+        load_model(f"diffusers:{home}", prompt=["a"])
+
+
+def test_weights_that_are_pickles_are_not_read(saved: Path, tmp_path: Path) -> None:
+    home = tmp_path / "sd"
+    shutil.copytree(saved / "sd", home)
+    (home / "text_encoder" / "model.safetensors").unlink()
+    torch.save({}, home / "text_encoder" / "pytorch_model.bin")
+    with refused("cannot load the pipeline"):
+        load_model(f"diffusers:{home}", prompt=["a"])
 
 
 def test_prompts_that_are_encoded_already(saved: Path, tmp_path: Path) -> None:

@@ -113,14 +113,11 @@ def _entry(index: Mapping[str, Any], name: str) -> tuple[str, str] | None:
 
 
 def _is_known(library: str, name: str) -> bool:
-    """Return whether a class is one that diffusers or transformers ship."""
-    if library not in ("diffusers", "transformers"):
-        # a module of one of diffusers' own pipelines
-        if not library.isidentifier():
-            return False
-        try:
-            found = importlib.import_module(f"diffusers.pipelines.{library}")
-        except ImportError:
-            return False
-        return inspect.isclass(getattr(found, name, None))
-    return inspect.isclass(getattr(importlib.import_module(library), name, None))
+    """Return whether a class is one that diffusers or transformers ship, and load from files."""
+    # else a module of one of diffusers' own pipelines
+    module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
+    try:
+        found = getattr(importlib.import_module(module), name, None) if library.isidentifier() else None
+    except ImportError:
+        return False
+    return inspect.isclass(found) and hasattr(found, "from_pretrained")
