@@ -39,6 +39,7 @@ class BoundNetwork:
         sign: What becomes of its output.
         layouts: How fields are laid out.
         dtype: Floating type of the network's states.
+        device: Their device: the weights of a network that is kept elsewhere are moved when it is called.
     """
 
     network: Any
@@ -52,6 +53,7 @@ class BoundNetwork:
     sign: float
     layouts: Layouts
     dtype: torch.dtype
+    device: torch.device
 
     def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Return the prediction for states [batch, channel, *space] of the scheduler's kind at timesteps [batch]."""
@@ -71,11 +73,6 @@ class BoundNetwork:
         """Return what is predicted of fields of so many channels: a network may return its variance after it."""
         tokens = self.layouts.network.order is not None
         return self.sign * self.layouts.network.gather(output if tokens else output[:, :channels])
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the network."""
-        return next(self.network.parameters()).device
 
 
 def bind(recording: Recording, doubled: Recording, network: Any, name: str) -> BoundNetwork:
@@ -108,7 +105,7 @@ def bind(recording: Recording, doubled: Recording, network: Any, name: str) -> B
     given = torch.as_tensor(first[time[0]]).dtype
     found = BoundNetwork(
         network, others, batched, state[0], None, time[0], _time_map(recording, calls, time[0], name),
-        given if given.is_floating_point else torch.float32, 1.0, laid, fed.dtype,
+        given if given.is_floating_point else torch.float32, 1.0, laid, fed.dtype, fed.device,
     )  # fmt: skip
     channels = laid.network.field[0]
     if laid.network.order is None and fed.shape[1] > channels:
