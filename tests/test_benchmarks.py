@@ -34,6 +34,7 @@ BENCHMARKS = {
              "  eager, conv2d"),
         )
     ],
+    "pipelines.py": [("", ("SD 1, 2 |", "SD 3 |"))],
     "patch_sampling.py": [
         ("", ("peak memory", "softmode ", "softmode, measuring", "unfold + einsum", "conv2d", "import softmode adds"))
     ],

@@ -79,6 +79,9 @@ def missing(words: list[str]) -> str:
         return ""
     if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium", "quench"):
         return ""
+    prompts = option(words, "--prompts")
+    if prompts and not Path(prompts).exists():
+        return prompts
     named = option(words, "--model", words[1])
     family, _, source = named.partition(":")
     if source:

@@ -33,6 +33,9 @@ class Model:
         levels: Lowest and highest noise level that it knows; None where it knows them all.
         inputs: SHA-256 digest in hexadecimal of each file it was made of, by what the file is: weights, source, ...
         attributes: Names of the values of each attribute, by the attribute's name; empty where there are classes.
+        dropped: Maps a class to the denoiser that guidance pushes it away from, where that is none of all samples
+            together, as a negative prompt's is not: None has no denoiser then, and the classes are dealt out where none
+            is named.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Model:
     levels: tuple[float, float] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: Callable[[int], Denoiser] | None = None
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""

@@ -57,7 +57,21 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyModel:
+class Prompts:
+    """What a model of text is asked for."""
+
+    prompt: tuple[str, ...] = ()
+    """Prompt of every trajectory, for a model of text; several are its classes 0, 1, ..., which --labels takes; all are
+    dealt out in turn when that is left out."""
+    prompts: str = ""
+    """File with a prompt on each line, in place of --prompt."""
+    negative: str | None = None
+    """Negative prompt, which guidance pushes away from (--guide dropped); the pipeline's own when left out, mostly the
+    empty one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyModel(Prompts):
     """Which model, and as what."""
 
     model: Positional[str]
@@ -66,8 +80,6 @@ class AnyModel:
     labels: Labels = ()
     """Classes, for example 207,388, dealt out to the trajectories in turn; or attributes, hat=1,hat=0, of which several
     are asked for at once by hat=1+glasses=0. All samples together when left out."""
-    prompt: tuple[str, ...] = ()
-    """Prompt of every trajectory, for a model of text; several are its classes 0, 1, ..., which --labels takes."""
     schedule: str = ""
     """Process in which to sample: vp:1, vp-linear:0.1:20, vp-cosine:0.008 or ve; the model's own when left out."""
     shape: tuple[Side, ...] = ()

@@ -5,6 +5,8 @@ from typing import Any
 REQUIRED = object()
 # what a run is computed with
 COMPUTE: dict[str, Any] = {"seed": 0, "dtype": "float32", "device": "cpu"}
+# what a model of text is asked for
+TEXT: dict[str, Any] = {"prompt": (), "prompts": "", "negative": None}
 OPTIONS: dict[str, dict[str, Any]] = {
     "patch": COMPUTE | {
         "size": 80, "dimensions": 2, "receptive_field": "box:5", "dictionary": "paper", "schedule": "vp:1",
@@ -21,49 +23,49 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "probe": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 4, "labels": (),
-        "prompt": (), "schedule": "", "shape": (), "data": "", "sampler": "auto", "t_max": None, "t_min": None,
+        **TEXT, "schedule": "", "shape": (), "data": "", "sampler": "auto", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut", "classifier": "none",
         "precision": "full", "block": 8, "out": "runs/probe",
     },
     "window": COMPUTE | {
         "model": REQUIRED, "states": "reverse", "method": "multiplexed", "trajectories": 16, "labels": (),
         "quick": False, "share": 0.8,
-        "prompt": (), "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
+        **TEXT, "schedule": "", "shape": (), "data": "", "sampler": "heun", "t_max": None, "t_min": None,
         "steps": None, "shells": 6, "measure_every": None, "snapshots": (), "portion": "cut",
         "classifier": "auto", "precision": "full", "block": 8, "clones": 16, "clone_steps": 300,
         "out": "runs/window", "format": "table", "weight": 1.0, "check": "", "sampler_steps": None,
         "mu": None,
     },
     "instability": COMPUTE | {
-        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), "prompt": (), "schedule": "",
+        "model": REQUIRED, "states": "forward", "trajectories": 64, "labels": (), **TEXT, "schedule": "",
         "shape": (), "data": "", "levels": 20, "highest": None, "lowest": None, "growth": True, "block": 16,
         "out": "runs/instability",
     },
     "sector": COMPUTE | {
         "model": REQUIRED, "sigma": REQUIRED, "states": "forward", "trajectories": 16, "modes": 4, "labels": (),
-        "prompt": (), "schedule": "", "shape": (), "data": "", "block": 8, "out": "runs/sector",
+        **TEXT, "schedule": "", "shape": (), "data": "", "block": 8, "out": "runs/sector",
     },
     "attention": COMPUTE | {
-        "model": REQUIRED, "sigma": (1.0, 3.0, 10.0), "trajectories": 4, "labels": (), "prompt": (), "schedule": "",
+        "model": REQUIRED, "sigma": (1.0, 3.0, 10.0), "trajectories": 4, "labels": (), **TEXT, "schedule": "",
         "shape": (), "radius": None, "data": "", "block": 1, "out": "runs/attention",
     },
     "information": COMPUTE | {
-        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), "prompt": (), "schedule": "",
+        "model": REQUIRED, "states": "auto", "trajectories": 128, "labels": (), **TEXT, "schedule": "",
         "shape": (), "data": "", "levels": 48, "highest": None, "lowest": None, "share": 0.8, "block": 16,
         "out": "runs/information",
     },
     "clones": COMPUTE | {
         "model": REQUIRED, "classifier": "auto", "trajectories": 32, "copies": 1, "times": (),
-        "labels": (), "prompt": (), "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
+        "labels": (), **TEXT, "schedule": "", "shape": (), "t_max": None, "t_min": None, "steps": 300,
         "block": 16, "out": "runs/clones",
     },
     "pulse": COMPUTE | {
-        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10,
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 32, "precision": "full",
         "block": 20, "half_width": None, "interval": (0.19, 1.61), "out": "runs/pulse",
     },
     "susceptibility": COMPUTE | {
-        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10,
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
         "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
         "block": 20, "centres": 16, "highest": 40.0, "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },

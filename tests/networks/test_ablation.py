@@ -13,7 +13,7 @@ from helpers import dense
 from helpers.random import normal
 from softmode.denoiser import Autocast, Guided
 from softmode.networks.ablation import GlobalParts, networks_in
-from softmode.networks.diffusers import DiffusersDenoiser
+from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import noise_table
 from softmode.networks.edm2 import EDM2, EDM2Config
 from softmode.networks.load import load_model
@@ -245,7 +245,7 @@ def test_networks_of_other_families_are_found_inside_their_denoisers() -> None:
     """In those of diffusers with a scheduler, of EDM2 with a class, with guidance, and in lower precision."""
     network, _, _ = made("diffusers")
     table = noise_table(diffusers.DDPMScheduler())
-    assert networks_in(DiffusersDenoiser(network, table, {})) == [network]
+    assert networks_in(DiffusersDenoiser(Conditioned(network, {}), table, network)) == [network]
     network, other = _edm2(), _edm2()
     assert networks_in(partial(network, label=3)) == [network]
     assert networks_in(Autocast(network, torch.bfloat16)) == [network]

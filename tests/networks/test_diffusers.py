@@ -5,7 +5,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -16,7 +15,8 @@ from safetensors.torch import save_file
 
 from helpers import resamples
 from helpers.runs import run
-from softmode.networks.diffusers import DiffusersDenoiser, load_diffusers
+from softmode.networks.diffusers import load_diffusers
+from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import noise_table, step_levels
 from softmode.networks.load import load_model
 from softmode.observe.gains import difference_gains, jvp_gains
@@ -64,13 +64,13 @@ def test_x0_is_recovered_exactly(kind: str, dtype: torch.dtype, error: float) ->
     inputs = {"edm": x / (level**2 + data**2).sqrt(), "flow": x / (1 + level)}
     seen = []
 
-    def network(x_t: torch.Tensor, timesteps: torch.Tensor) -> SimpleNamespace:
+    def network(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         expected = inputs.get(kind.partition("-")[0], abar * x)
         torch.testing.assert_close(x_t, expected.to(dtype), rtol=1e-5, atol=1e-5)
         seen.append(timesteps.double())
-        return SimpleNamespace(sample=targets.get(kind, eps).to(dtype))
+        return targets.get(kind, eps).to(dtype)
 
-    found = DiffusersDenoiser(network, table, {})(x.to(dtype), sigma)
+    found = DiffusersDenoiser(network, table)(x.to(dtype), sigma)
     assert found.dtype == dtype
     # x_t - sigma eps loses digits where the noise is large, as for any such network
     assert float((found - x_0.to(dtype)).abs().max() / x.abs().max()) < error
@@ -87,7 +87,7 @@ def test_x0_agrees_with_the_scheduler_s_own(kind: str) -> None:
     level = float(step_levels(scheduler)[3])
     out, x = torch.randn(2, 1, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     x = level * x
-    ours = DiffusersDenoiser(lambda *_: SimpleNamespace(sample=out), noise_table(scheduler), {})(x, level)
+    ours = DiffusersDenoiser(lambda *_: out, noise_table(scheduler))(x, level)
     t = scheduler.timesteps[3]
     edm_states = hasattr(scheduler, "sigmas")
     own = x if edm_states else x / math.hypot(1, level)
@@ -158,7 +158,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_saved_pipeline_is_what_it_was(saved: Path) -> None:
     """The loaded denoiser is the network in memory; a network with its scheduler beside it works as well."""
     x = 3 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    expected = DiffusersDenoiser(unet().eval(), noise_table(make("ddpm-epsilon")), {})(x, 2.0)
+    expected = DiffusersDenoiser(Conditioned(unet().eval(), {}), noise_table(make("ddpm-epsilon")))(x, 2.0)
     for name in ("free", "bare"):
         model = load_model(f"diffusers:{saved / name}")
         assert (model.shape, model.classes) == ((1, 8, 8), 0)
@@ -209,38 +209,6 @@ def test_several_prompts_are_classes(saved: Path, tmp_path: Path) -> None:
     assert "of 0.69" in found.results.answer
 
 
-def test_a_prompt_goes_through_the_pipeline_s_own_encoder(tmp_path: Path, saved: Path) -> None:
-    """The hidden state of the pipeline's tokenizer and text encoder, here tiny ones of CLIP, is the condition."""
-    import transformers
-
-    home = tmp_path / "text"
-    text_unet().save_pretrained(home / "unet")
-    make("ddim-v").save_pretrained(home / "scheduler")
-    torch.manual_seed(0)
-    config = transformers.CLIPTextConfig(
-        vocab_size=20, hidden_size=6, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    encoder = transformers.CLIPTextModel(config).eval()
-    encoder.save_pretrained(home / "text_encoder")
-    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{c}</w>": i + 2 for i, c in enumerate("abcdefgh")}}
-    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
-    tokenizer.save_pretrained(home / "tokenizer")
-    index = {
-        "unet": ["diffusers", "UNet2DConditionModel"], "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-    }  # fmt: skip
-    (home / "model_index.json").write_text(json.dumps({"_class_name": "Tiny", **index}))
-    x = torch.randn(1, 4, 8, 8)
-    tokens = tokenizer("a b", padding="max_length", max_length=8, return_tensors="pt").input_ids
-    with torch.no_grad():
-        hidden = encoder(tokens).last_hidden_state
-    table = noise_table(make("ddim-v"))
-    expected = DiffusersDenoiser(text_unet().eval(), table, {"encoder_hidden_states": hidden})(x, 1.0)
-    found = load_model(f"diffusers:{home}", prompt=["a b"]).denoiser()(x, 1.0)
-    torch.testing.assert_close(found, expected)
-
-
 @pytest.mark.parametrize("name", ["free", "classes", "dit", "text", "flow"])
 def test_forward_derivatives_agree_with_differences(name: str, saved: Path) -> None:
     """Through attention and group norm, in float64."""
@@ -274,7 +242,7 @@ def test_a_window_of_a_pipeline(saved: Path, tmp_path: Path, monkeypatch: pytest
     ("source", "prompt", "message"),
     [
         ("text", None, "prompt: .* is a model of text; give --prompt"),
-        ("text", "a tench", "has no text encoder; give a file.safetensors"),
+        ("text", "a tench", "is no whole pipeline of diffusers with a text encoder; give a file.safetensors"),
         ("text", "{home}/wrong.safetensors", "lacks encoder_hidden_states"),
         ("text", "{home}/none.safetensors", "prompt: .* is no file"),
         ("free", "a tench", "is no model of text: leave it out"),

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import textwrap
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,11 @@ from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
 from softmode.model import Model
+from softmode.networks.pipeline import from_pipeline, is_pipeline, size_of
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
 from softmode.runs.experiment import Experiment, Plan
+from softmode.runs.opening import prompts_of
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 from softmode.runs.store import Store, is_run
@@ -42,8 +44,9 @@ ENDING = """Returns:
 Raises:
     ValueError: If a setting or an object is unusable; nothing is written then.
 """
-LIVE_OBJECTS = """A model, a guide or a classifier may be a live object in place of a name: a Model, a classifier, or a
-Denoiser D(x, sigma), with shape=(channels, *sides), and process=sm.VP() unless it is sm.VE().
+LIVE_OBJECTS = """A model, a guide or a classifier may be a live object in place of a name: a Model, a classifier, a
+DiffusionPipeline of diffusers, with prompts=[...] where it takes text, or a Denoiser D(x, sigma), with
+shape=(channels, *sides), and process=sm.VP() unless it is sm.VE().
 """
 
 
@@ -135,11 +138,17 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
     if process is not None and not isinstance(process, Process):
         raise refusal(f"process: got {quote(process)}; expected a Process such as sm.VP(), or schedule='vp:1'")
     given: dict[str, Any] = {}
+    if not isinstance(settings.get("prompts", ""), str | Path):
+        settings["prompt"] = settings.pop("prompts")
+    if isinstance(settings.get("prompt"), str):
+        settings["prompt"] = (settings["prompt"],)
     for name in LIVE:
         value = settings.get(name)
         if value is None or isinstance(value, str | Path):
             continue
-        if name != "classifier":
+        if is_pipeline(value):
+            value = _of_pipeline(value, settings)
+        elif name != "classifier":
             value = _as_model(name, value, settings.get("shape", ()), process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
@@ -177,6 +186,13 @@ class _Scratch:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="softmode-"))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _of_pipeline(pipe: Any, settings: Mapping[str, Any]) -> Model:
+    """Return the model of a live pipeline of diffusers, with the prompts, shape and process of some settings."""
+    texts = prompts_of(tuple(settings.get("prompt", ())), str(settings.get("prompts", "")))
+    size, schedule = size_of(pipe, tuple(settings.get("shape", ()))), settings.get("schedule", "")
+    return from_pipeline(pipe, texts, settings.get("negative"), size, schedule)
 
 
 def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | None) -> Model:

@@ -1,83 +1,33 @@
 """Networks of diffusers as denoisers: UNets and transformers, in pixels or latents, free, of classes or of text."""
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from softmode.denoiser import Denoiser, per_sample
-from softmode.files import DIRECTORY, kind_of, sha256
-from softmode.message import first_line, quote, refusal
+from softmode.denoiser import Denoiser
+from softmode.files import sha256
+from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import LONGEST_SIDE, MOST_CHANNELS, read_tensors
-from softmode.networks.diffusers_files import Parts, digests, find_parts, import_diffusers, load_part
+from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
+from softmode.networks.diffusers_files import digests, find_parts, import_diffusers, load_part
 from softmode.networks.diffusers_scheduler import NoiseTable, noise_table
 from softmode.networks.fields import check_whole, check_wholes
+from softmode.networks.pipeline import from_pipeline, size_of
+from softmode.networks.pipeline_files import load_pipeline, pipeline_class
+from softmode.networks.pipeline_live import TENSORS
 from softmode.process import parse_process
 
-# arguments of a text network, beside encoder_hidden_states, that a prompt alone does not give
-FURTHER = ("pooled_projections", "added_cond_kwargs")
-
-
-@dataclass(frozen=True, eq=False)
-class DiffusersDenoiser:
-    """A diffusers network and its scheduler's noise as a denoiser.
-
-    Args:
-        network: Called with (states, timesteps [batch], **condition); returns an object with `sample`.
-        table: The scheduler's noise levels.
-        condition: Further arguments by name, of one trajectory [1, ...]; they are repeated for every state.
-    """
-
-    network: Callable[..., Any]
-    table: NoiseTable
-    condition: Mapping[str, Tensor]
-
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Return E[x_0 | x], of the shape of x.
-
-        Raises:
-            ValueError: If a noise level is beyond the scheduler's range.
-        """
-        level = per_sample(sigma, x)
-        alpha, noise = (value.to(x.dtype) for value in self.table.amplitudes(level))
-        timesteps = self.table.timestep(level.flatten().cpu()).to(x.device, x.dtype).expand(len(x))
-        condition = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.condition.items()}
-        x_t = alpha * x
-        with _differentiable():
-            out = self.network(x_t, timesteps, **condition).sample
-        # a network that has learned its variance too returns it after the mean
-        out = out[:, : x.shape[1]]
-        if self.table.kind == "edm":
-            total, data = level.square() + self.table.sigma_data**2, self.table.sigma_data
-            skip, scale = (data**2 / total).to(x.dtype), (level * data * total.rsqrt()).to(x.dtype)
-            return skip * x + (scale if self.table.prediction == "epsilon" else -scale) * out
-        match self.table.prediction:
-            case "sample":
-                return out
-            case "epsilon":
-                return (x_t - noise * out) / alpha
-            case "flow":
-                return x_t - noise * out
-            case _:
-                return alpha * x_t - noise * out
-
-
-@contextlib.contextmanager
-def _differentiable() -> Iterator[None]:
-    """Let attention take the form that forward-mode AD knows, if a derivative is being taken."""
-    if getattr(forward_ad, "_current_level", 0) < 0:
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+# networks that are called with (states, timesteps, condition by name) whatever their pipeline, and their axes of space
+NETWORKS = {
+    "UNet2DModel": 2, "UNet2DConditionModel": 2, "UNet1DModel": 1, "UNet3DConditionModel": 3, "DiTTransformer2DModel": 2
+}  # fmt: skip
+# arguments that a UNet of SDXL's kind takes in a dict of their own
+ADDED = ("text_embeds", "time_ids")
 
 
 def load_diffusers(
@@ -87,8 +37,11 @@ def load_diffusers(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     prompt: Sequence[str] = (),
+    negative: str | None = None,
 ) -> Model:
     """Return the model of a diffusers pipeline, or of a network with a folder `scheduler` in or beside its own.
+
+    A pipeline of text is loaded whole, and bound as its own loop calls its network; of others the network is enough.
 
     Args:
         source: Directory, or id on the hub, which is asked only then.
@@ -96,8 +49,9 @@ def load_diffusers(
         shape: Shape of a state; that of the network's training when left out.
         device: Device of the weights.
         dtype: Floating type of the weights.
-        prompt: Text of a text-conditional model, or a file.safetensors with the network's own arguments, such as
-            encoder_hidden_states and pooled_projections [1, ...]; several are the classes of the model.
+        prompt: Text of a text-conditional model, or a file.safetensors with arguments of the pipeline's call, such as
+            prompt_embeds, or of a UNet, such as encoder_hidden_states [1, ...]; several are the classes of the model.
+        negative: What guidance pushes away from, for a pipeline of text; its own when left out.
 
     Raises:
         ValueError: If diffusers is not installed, the model cannot be read, or lacks what it needs.
@@ -105,18 +59,26 @@ def load_diffusers(
     import_diffusers()
     source = source.removeprefix("diffusers:")
     parts = find_parts(source)
+    kind = pipeline_class(source)
+    if kind is not None and "prompt" in inspect.signature(kind.__call__).parameters and not _of_network(prompt):
+        if not prompt:
+            raise refusal(f"prompt: {quote(source)} is a model of text; give --prompt or --prompts")
+        return _whole(source, schedule, tuple(shape), device, dtype, prompt, negative)
+    if negative is not None:
+        raise refusal(f"negative: got {quote(negative)}; {quote(source)} is no whole pipeline of text: leave it out")
     # each a regular file: diffusers would open anything
     inputs = digests(source, parts, ("network", "scheduler"))
     table = noise_table(load_part(source, parts, "scheduler"))
     network = load_part(source, parts, "network", torch_dtype=dtype, use_safetensors=True)
+    if type(network).__name__ not in NETWORKS:
+        raise refusal(
+            f"model: a {type(network).__name__} is called by its pipeline in a way of its own; give the directory of "
+            "the whole pipeline, with its text encoders, or in Python sm.from_pipeline(pipe, ...)"
+        )
     network.to(device).eval().requires_grad_(False)
-    for module in network.modules():
-        if isinstance(module, nn.GroupNorm):
-            # its forward derivative rejects the strides that attention leaves behind
-            module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(),))
     trained = _shape(network, source, tuple(shape))
-    found, told = _text_conditions(source, network, parts, prompt)
-    texts = [{name: value.to(device, dtype) for name, value in each.items()} for each in found]
+    found, told = _text_conditions(source, network, prompt)
+    texts = [_on(each, device, dtype) for each in found]
     many = len(texts) > 1
     if many and _classes(network):
         raise refusal(f"prompt: got {len(texts)}; {quote(source)} has classes beside: give one prompt")
@@ -131,16 +93,54 @@ def load_diffusers(
     )
 
 
+def _whole(
+    source: str,
+    schedule: str,
+    shape: tuple[int, ...],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    prompt: Sequence[str],
+    negative: str | None,
+) -> Model:
+    """Return the model of a whole pipeline."""
+    pipe, inputs = load_pipeline(source, device, dtype)
+    model = from_pipeline(pipe, prompt, negative, size_of(pipe, shape), schedule)
+    if shape and shape != model.shape:
+        raise refusal(f"shape: got {shape}; the states of {quote(source)} would be {model.shape}: give another")
+    files = {f"prompt {i}" if i else "prompt": sha256(p) for i, p in enumerate(prompt) if p.endswith(TENSORS)}
+    return replace(model, name=f"diffusers:{source}", inputs=inputs | files)
+
+
+def _of_network(prompts: Sequence[str]) -> bool:
+    """Return whether prompts are files of arguments of a network, in place of those of its pipeline's call."""
+    files = [prompt for prompt in prompts if prompt.endswith(TENSORS)]
+    return bool(files) and "encoder_hidden_states" in read_tensors(files[0], "prompt")[0]
+
+
+def _on(condition: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype) -> dict[str, Any]:
+    return {n: v.to(device, dtype) if isinstance(v, Tensor) else _on(v, device, dtype) for n, v in condition.items()}
+
+
 def _shape(network: nn.Module, source: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a state."""
     config: Any = network.config
     channels, size = config.get("in_channels"), config.get("sample_size")
     check_whole("in_channels", channels, 1, MOST_CHANNELS)
+    if (made := config.get("out_channels")) not in (None, channels, 2 * channels):
+        raise refusal(
+            f"model: the network of {quote(source)} takes {channels} channels and predicts {made}: the others are "
+            "conditions, such as a mask; in Python, sm.from_pipeline(pipe, prompts, image=..., mask_image=...) has them"
+        )
+    axes = NETWORKS[type(network).__name__]
     if shape and shape[0] != channels:
         raise refusal(f"shape: got {shape}; expected {channels} channel(s) for {quote(source)}")
-    if not shape and size is None:
-        raise refusal(f"shape: {quote(source)} does not say its size; give --shape, for example {channels} 64 64")
-    sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    # of a video, a size says nothing of the number of frames
+    if not shape and (size is None or axes == 3):
+        example = " ".join(["16"] * (axes > 2) + ["64"] * min(axes, 2))
+        raise refusal(f"shape: {quote(source)} does not say its size; give --shape, for example {channels} {example}")
+    if shape and len(shape) != 1 + axes:
+        raise refusal(f"shape: got {shape}; expected {channels} channel(s) and {axes} side(s) for {quote(source)}")
+    sides = (size,) * axes if isinstance(size, int) else tuple(size or ())
     check_wholes("sample_size", sides, (0, 3), (1, LONGEST_SIDE))
     return shape or (channels, *sides)
 
@@ -155,13 +155,14 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
     """Return the denoiser of a class, or of the null class that a transformer was trained with."""
     classes, config = _classes(network), getattr(network, "config", {})
     if not classes:
-        return DiffusersDenoiser(network, table, text)
+        return DiffusersDenoiser(Conditioned(network, text), table, network)
     if label is None:
         if not config.get("num_embeds_ada_norm"):
             raise refusal(f"labels: this model has no class for all of them; name some of 0 to {classes - 1}")
         label = classes
     device = next(network.parameters()).device
-    return DiffusersDenoiser(network, table, {**text, "class_labels": torch.tensor([label], device=device)})
+    condition = {**text, "class_labels": torch.tensor([label], device=device)}
+    return DiffusersDenoiser(Conditioned(network, condition), table, network)
 
 
 def _bind_text(
@@ -171,86 +172,43 @@ def _bind_text(
     if label is None:
         few = ",".join(map(str, range(len(texts))))
         raise refusal(f"labels: {len(texts)} prompts have no sample of all of them; name theirs: --labels {few}")
-    return DiffusersDenoiser(network, table, texts[label])
+    return DiffusersDenoiser(Conditioned(network, texts[label]), table, network)
 
 
 def _text_conditions(
-    source: str, network: nn.Module, parts: Parts, prompts: Sequence[str]
-) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
-    """Return the arguments that a network needs for each prompt, computed once, and the digests of their files."""
+    source: str, network: nn.Module, prompts: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the arguments that a network needs for each prompt, and the digests of their files."""
     needed = _needed(network)
     if not needed:
         if prompts:
             raise refusal(f"prompt: got {quote(prompts[0])}; {quote(source)} is no model of text: leave it out")
         return [{}], {}
     if not prompts:
-        raise refusal(f"prompt: {quote(source)} is a model of text; give --prompt, a text or a file.safetensors")
+        raise refusal(f"prompt: {quote(source)} is a model of text; give --prompt, a file.safetensors")
     if len(set(prompts)) < len(prompts):
         raise refusal(f"prompt: got one of {quote(prompts)} twice; name each once")
-    found, digested = list[dict[str, Tensor]](), dict[str, str]()
+    found, digested = list[dict[str, Any]](), dict[str, str]()
     for place, prompt in enumerate(prompts):
-        condition, inputs = _text_condition(source, needed, parts, prompt)
-        found.append(condition)
-        # each prompt may be a file of its own
-        digested |= {f"{name} {place}" if name == "prompt" and place else name: each for name, each in inputs.items()}
+        if not prompt.endswith(TENSORS):
+            raise refusal(
+                f"prompt: got {quote(prompt)}; {quote(source)} is no whole pipeline of diffusers with a text encoder; "
+                f"give a file.safetensors with {', '.join(needed)}"
+            )
+        condition, _ = read_tensors(prompt, "prompt")
+        if lacking := [name for name in needed if name not in condition]:
+            raise refusal(f"prompt: {quote(prompt)} lacks {', '.join(lacking)}, which {quote(source)} needs")
+        added = {name: value for name, value in condition.items() if name in ADDED}
+        plain = {name: value for name, value in condition.items() if name not in ADDED}
+        found.append(plain | ({"added_cond_kwargs": added} if added else {}))
+        # each prompt is a file of its own
+        digested[f"prompt {place}" if place else "prompt"] = sha256(prompt)
     return found, digested
-
-
-def _text_condition(
-    source: str, needed: Sequence[str], parts: Parts, prompt: str
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the arguments of one prompt, and the digests of what they are from."""
-    if prompt.endswith(".safetensors"):
-        condition, inputs = read_tensors(prompt, "prompt")[0], {"prompt": sha256(prompt)}
-    elif further := [name for name in needed if name in FURTHER]:
-        raise refusal(
-            f"prompt: {quote(source)} needs {', '.join(further)} too; give a file.safetensors with all of them"
-        )
-    else:
-        inputs = digests(source, parts, ("text_encoder", "tokenizer"))
-        condition = {"encoder_hidden_states": _encode(source, parts, prompt)}
-    lacking = [name for name in needed if name not in condition and name != "added_cond_kwargs"]
-    if lacking:
-        raise refusal(f"prompt: {quote(prompt)} lacks {', '.join(lacking)}, which {quote(source)} needs")
-    return condition, inputs
 
 
 def _needed(network: nn.Module) -> list[str]:
     """Return the arguments of text that a network's forward takes."""
     config: Any = network.config
-    taken = inspect.signature(network.forward).parameters
-    if "encoder_hidden_states" not in taken:
+    if "encoder_hidden_states" not in inspect.signature(network.forward).parameters:
         return []
-    further = ["pooled_projections"] if "pooled_projections" in taken else []
-    if config.get("addition_embed_type"):
-        further.append("added_cond_kwargs")
-    return ["encoder_hidden_states", *further]
-
-
-@torch.no_grad()
-def _encode(source: str, parts: Parts, prompt: str) -> Tensor:
-    """Return the last hidden state of the pipeline's text encoder for a prompt, [1, token, channel]."""
-    if "text_encoder" not in parts or "tokenizer" not in parts:
-        raise refusal(
-            f"prompt: {quote(source)} has no text encoder; give a file.safetensors with encoder_hidden_states"
-        )
-    import transformers
-
-    made = []
-    for name, settings in (("tokenizer", {}), ("text_encoder", {"use_safetensors": True})):
-        kind, folder = parts[name]
-        home = Path(source, folder)
-        where, at = (str(home), {}) if kind_of(home) == DIRECTORY else (source, {"subfolder": folder})
-        try:
-            made.append(getattr(transformers, kind).from_pretrained(where, **at, **settings))
-        # whatever transformers raises of a config that its class cannot take
-        except Exception as error:
-            raise refusal(
-                f"prompt: cannot load the {name} of {quote(source)} ({first_line(error)}); give a file.safetensors"
-            ) from None
-    tokenizer, encoder = made
-    tokens = tokenizer(
-        prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
-    hidden: Tensor = encoder(tokens.input_ids).last_hidden_state
-    return hidden
+    return ["encoder_hidden_states", *(ADDED if config.get("addition_embed_type") == "text_time" else ())]

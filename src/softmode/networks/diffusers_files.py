@@ -18,6 +18,8 @@ from softmode.networks.folder import folder_digest, misfit
 EXTRA = "softmode[diffusers]"
 # folders of a pipeline that may hold its denoiser
 NETWORKS = ("unet", "transformer", "prior")
+# files by which a directory of LoRA is told
+ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 
 # the class and the folder of each part of a pipeline
@@ -66,6 +68,11 @@ def find_parts(source: str) -> Parts:
     if kind_of(home / CONFIG) == FILE:
         return _bare(home)
     if kind_of(home) == DIRECTORY and kind_of(home / INDEX) != FILE:
+        if any(kind_of(home / name) == FILE for name in ADAPTERS):
+            raise refusal(
+                f"model: {quote(source)} holds an adapter of LoRA, which changes another model; merge it into "
+                "its pipeline (pipe.load_lora_weights, pipe.fuse_lora) and save that"
+            )
         raise refusal(
             f"model: {quote(source)} holds neither model_index.json nor config.json; give the directory of a diffusers "
             "pipeline, or of a network with its scheduler beside it"

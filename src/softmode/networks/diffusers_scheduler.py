@@ -49,6 +49,8 @@ class NoiseTable:
         prediction: What the network predicts: epsilon, v_prediction, sample or flow.
         sigma_data: Standard deviation of the data that an edm preconditioning assumes.
         shift: Shift of a flow's schedule; NaN where it depends on a mu that is not known.
+        ahead: Odds s / (1 - s) of a flow's time over those of what its network is given as t / N; 1 unless its loop
+            names its steps by the time before the shift.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class NoiseTable:
     prediction: str
     sigma_data: float = 0.5
     shift: float = 1.0
+    ahead: float = 1.0
 
     @property
     def range(self) -> tuple[float, float]:
@@ -65,7 +68,16 @@ class NoiseTable:
 
     def level(self, timestep: Tensor | float) -> Tensor:
         """Return the noise level at timesteps of any shape; its log is linear between the entries."""
+        if self.kind == "flow":
+            u = torch.as_tensor(timestep, dtype=torch.float64) / self._count
+            return (self.ahead * u / (1 - u).clamp(min=0)).clamp(self.levels[0], self.levels[-1])
         return _interpolate(timestep, self.timesteps, self.levels.log()).exp()
+
+    @property
+    def _count(self) -> float:
+        """The timestep of a flow's pure noise."""
+        last = float(self.levels[-1])
+        return float(self.timesteps[-1]) * (last + self.ahead) / last
 
     def timestep(self, level: Tensor | float) -> Tensor:
         """Return the timestep at noise levels of any shape: the inverse of `level`.
@@ -80,6 +92,9 @@ class NoiseTable:
                 f"sigma: got {float(level.min()):.4g} to {float(level.max()):.4g}; expected noise levels in "
                 f"[{low:.4g}, {high:.4g}], which this scheduler knows"
             )
+        if self.kind == "flow":
+            level = level.clamp(low, high)
+            return self._count * level / (level + self.ahead)
         return _interpolate(level.log(), self.levels.log(), self.timesteps)
 
     def amplitudes(self, level: Tensor) -> tuple[Tensor, Tensor]:

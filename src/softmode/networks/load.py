@@ -53,6 +53,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     *,
     prompt: Sequence[str] = (),
+    negative: str | None = None,
 ) -> Model:
     """Return the model that a user names.
 
@@ -65,16 +66,18 @@ def load_model(
         device: Device of its weights.
         dtype: Floating type of its weights.
         prompt: Texts for a model of text; several are its classes.
+        negative: What guidance pushes away from, for a model of text; its own when left out.
 
     Raises:
         ValueError: If there is no such model, or its weights cannot be used.
     """
     prefix, colon, _ = source.partition(":")
     family = MODELS.get(prefix, SHIPPED) if colon else SHIPPED
-    if prompt and not family.text:
-        raise refusal(f"prompt: got {quote(prompt[0])}; {quote(source)} is no model of text: leave it out")
+    for name, texts in (("prompt", tuple(prompt)), ("negative", () if negative is None else (negative,))):
+        if texts and not family.text:
+            raise refusal(f"{name}: got {quote(texts[0])}; {quote(source)} is no model of text: leave it out")
     asked = (source, schedule, tuple(shape), device, dtype)
-    model: Model = family.function(family.load)(*asked, *((tuple(prompt),) if family.text else ()))
+    model: Model = family.function(family.load)(*asked, *((tuple(prompt), negative) if family.text else ()))
     return model
 
 

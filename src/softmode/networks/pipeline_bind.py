@@ -1,48 +1,26 @@
 """One condition of a recorded pipeline as a network of a state and a time: everything else is bound."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softmode.message import refusal
-from softmode.networks.pipeline_record import Call, Recording
+from softmode.networks.pipeline_layout import Layouts, layouts
+from softmode.networks.pipeline_record import Call, Recording, Step
+from softmode.networks.pipeline_same import difference, same, tolerance
 
-# relative difference up to which two numbers of a loop are the same
-SAME = 1e-5
 # what a pipeline may make of its scheduler's timestep t, of N, before it is the network's
-TIMES: dict[str, Callable[[Tensor, float], Tensor]] = {
+TIMES: dict[str, Callable[[Any, float], Any]] = {
     "t": lambda t, n: t,
     "t / N": lambda t, n: t / n,
     "1 - t / N": lambda t, n: 1 - t / n,
 }
-# and of what the network returns, of as many channels as the state has, before it is the scheduler's
+# and of what the network returns, in as many channels as the state has, before it is the scheduler's
 SIGNS = (1.0, -1.0)
-
-
-class Packing(NamedTuple):
-    """How a pipeline lays out fields for its network.
-
-    Attributes:
-        shape: Shape of a field, (channel, *space).
-        order: Which site of the flat field each number of a flat row of tokens is.
-        tokens: Shape of a row of tokens.
-    """
-
-    shape: tuple[int, ...]
-    order: Tensor
-    tokens: tuple[int, ...]
-
-    def pack(self, x: Tensor) -> Tensor:
-        """Return fields [batch, *shape] as tokens."""
-        return x.flatten(1)[:, self.order.to(x.device)].reshape(-1, *self.tokens)
-
-    def unpack(self, tokens: Tensor) -> Tensor:
-        """Return tokens as fields."""
-        back = torch.argsort(self.order).to(tokens.device)
-        return tokens.flatten(1)[:, back].reshape(-1, *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,161 +29,221 @@ class BoundNetwork:
 
     Args:
         network: The network.
-        arguments: Its further arguments, of one state.
+        others: Its further arguments, of one state.
         batched: Which of them have a row for every state.
         state: Name of the argument that holds the state, in its first channels.
         bound: Its further channels, [1, channel, *space]; None where there are none.
         time: Name of the argument that holds the time.
         to_time: What becomes of the scheduler's timestep.
+        time_dtype: Floating type of the time.
         sign: What becomes of its output.
-        packing: How fields are laid out; None where they are taken as they are.
+        layouts: How fields are laid out.
+        dtype: Floating type of the network's states.
+        device: Their device: the weights of a network that is kept elsewhere are moved when it is called.
     """
 
     network: Any
-    arguments: Mapping[str, Any]
+    others: Mapping[str, Any]
     batched: Mapping[str, Any]
     state: str
     bound: Tensor | None
     time: str
     to_time: Callable[[Tensor], Tensor]
+    time_dtype: torch.dtype
     sign: float
-    packing: Packing | None
+    layouts: Layouts
+    dtype: torch.dtype
+    device: torch.device
 
-    def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """Return the prediction for states in the network's own coordinates at timesteps [batch]."""
-        rows = self.packing.pack(x) if self.packing else x
-        if self.bound is not None:
-            rows = torch.cat([rows, self.bound.to(rows).expand(len(rows), *self.bound.shape[1:])], 1)
-        others = {name: _repeated(value, self.batched[name], len(x)) for name, value in self.arguments.items()}
-        out = self.network(**others, **{self.state: rows, self.time: self.to_time(timestep)})
+    def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the prediction for states [batch, channel, *space] of the scheduler's kind at timesteps [batch]."""
+        out = self.network(**self.arguments(x_t, timesteps))
         first = out[0] if isinstance(out, tuple) else out.sample
-        made = self.sign * (first if self.packing else first[:, : x.shape[1]])
-        return self.packing.unpack(made) if self.packing else made
+        return self.prediction(first, x_t.shape[1]).to(x_t)
+
+    def arguments(self, x_t: Tensor, timesteps: Tensor) -> dict[str, Any]:
+        """Return what the network is called with, by name."""
+        rows = self.layouts.network.lay(x_t).to(self.device, self.dtype)
+        if self.bound is not None:
+            rows = torch.cat([rows, self.bound.expand(len(rows), *self.bound.shape[1:])], 1)
+        others = {name: _repeated(value, self.batched[name], len(x_t)) for name, value in self.others.items()}
+        return {**others, self.state: rows, self.time: self.to_time(timesteps.to(self.device)).to(self.time_dtype)}
+
+    def prediction(self, output: Tensor, channels: int) -> Tensor:
+        """Return what is predicted of fields of so many channels: a network may return its variance after it."""
+        tokens = self.layouts.network.order is not None
+        return self.sign * self.layouts.network.gather(output if tokens else output[:, :channels])
 
 
-def bind(recording: Recording, doubled: Recording, network: Any, timesteps: float, name: str) -> BoundNetwork:
+def bind(recording: Recording, doubled: Recording, network: Any, name: str) -> BoundNetwork:
     """Return what a pipeline calls its network with, but for the state and the time.
 
     Args:
-        recording: Of one state.
+        recording: Of one state, without guidance.
         doubled: Of two states of the same condition, which tells the rows apart from the rest.
         network: The network.
-        timesteps: Of the scheduler's training, N.
         name: Of the pipeline, for messages.
 
     Raises:
         ValueError: If its loop does something that is not known, naming it.
     """
-    calls = [_only_call(step.calls, name) for step in recording.steps]
-    packing = _packing(recording, name)
+    calls = [step.calls[0] for step in recording.steps]
     first, last = calls[0].arguments, calls[-1].arguments
-    changing = [argument for argument in first if not _equal(first[argument], last[argument])]
-    state = [a for a in changing if isinstance(first[a], Tensor) and first[a].ndim >= 3]
+    changing = [argument for argument in first if not same(first[argument], last.get(argument))]
+    state = [a for a in changing if isinstance(first[a], Tensor) and first[a].ndim >= 2]
     time = [a for a in changing if a not in state and _is_time(first[a])]
     if len(state) != 1 or len(time) != 1 or len(changing) != 2:
-        told = ", ".join(changing) or "nothing"
         raise refusal(
-            f"model: the loop of {name} changes {told} from step to step; expected one state and one time: this kind of "
-            "pipeline is not known"
+            f"model: the loop of {name} changes {', '.join(changing) or 'nothing'} from step to step; expected one "
+            "state and one time: this kind of pipeline is not known"
         )
-    channels = recording.steps[0].sample.shape[1]
-    bound = None
-    if packing is None and first[state[0]].shape[1] > channels:
-        bound = first[state[0]][:, channels:]
-        if not _equal(bound, last[state[0]][:, channels:]):
-            raise refusal(f"model: the loop of {name} changes what it adds to the state: this kind is not known")
+    fed = first[state[0]]
     others = {a: value for a, value in first.items() if a not in (*state, *time)}
-    other = _only_call(doubled.steps[0].calls, name).arguments
-    batched = {a: _batched(value, other[a], f"{name}'s {a}") for a, value in others.items()}
-    return BoundNetwork(
-        network, others, batched, state[0], bound, time[0], _time_map(recording, calls, time[0], timesteps, name),
-        _sign(recording, calls, packing, name), packing,
+    other = doubled.steps[0].calls[0].arguments
+    batched = {a: _batched(value, other.get(a), f"{a} of {name}") for a, value in others.items()}
+    laid = layouts(recording, fed, network.config, name)
+    given = torch.as_tensor(first[time[0]]).dtype
+    found = BoundNetwork(
+        network, others, batched, state[0], None, time[0], _time_map(recording, calls, time[0], name),
+        given if given.is_floating_point else torch.float32, 1.0, laid, fed.dtype, fed.device,
     )  # fmt: skip
-
-
-def _only_call(calls: Sequence[Call], name: str) -> Call:
-    if len(calls) != 1:
-        raise refusal(f"model: the loop of {name} calls its network {len(calls)} times in a step: this is not known")
-    return calls[0]
-
-
-def _packing(recording: Recording, name: str) -> Packing | None:
-    """Return how fields become the rows of tokens that the loop's states are."""
-    sample = recording.steps[0].sample
-    for latents, pack, rows in recording.packed:
-        if rows.shape == sample.shape and _equal(rows, sample):
-            index = torch.arange(latents.numel(), dtype=torch.float64).reshape(latents.shape)
-            order = pack(index).flatten().long()
-            # some pipelines keep an axis of frames, of which an image has one, before the channels
-            shape = latents.shape[2:] if latents.ndim == 5 and latents.shape[1] == 1 else latents.shape[1:]
-            return Packing(tuple(shape), order, tuple(sample.shape[1:]))
-    if sample.ndim < 4:
-        raise refusal(
-            f"model: the states of {name} are of shape {tuple(sample.shape[1:])}; which axes are space is not known"
-        )
-    return None
-
-
-def _time_map(
-    recording: Recording, calls: Sequence[Call], argument: str, timesteps: float, name: str
-) -> Callable[[Tensor], Tensor]:
-    """Return what becomes of the scheduler's timestep before it is the network's time."""
-    given = torch.tensor([float(torch.as_tensor(call.arguments[argument]).flatten()[0]) for call in calls])
-    own = torch.tensor([step.timestep for step in recording.steps])
-    for change in TIMES.values():
-        if torch.allclose(change(own, timesteps), given, rtol=SAME, atol=SAME * float(given.abs().max())):
-            like = calls[0].arguments[argument]
-            scalar = not isinstance(like, Tensor) or like.ndim == 0
-            return lambda t: change(t, timesteps)[0] if scalar else change(t, timesteps)
-    raise refusal(
-        f"model: {name} calls its network at times {given.tolist()} where its scheduler's are {own.tolist()}; expected "
-        f"one of {', '.join(TIMES)}"
-    )
-
-
-def _sign(recording: Recording, calls: Sequence[Call], packing: Packing | None, name: str) -> float:
-    """Return the sign with which the network's output is the scheduler's."""
+    channels = laid.network.field[0]
+    if laid.network.order is None and fed.shape[1] > channels:
+        found = replace(found, bound=fed[:, channels:])
+        if not same(found.bound, last[state[0]][:, channels:]):
+            raise refusal(f"model: the loop of {name} changes what it adds to the state: this kind is not known")
     for sign in SIGNS:
-        pairs = [(sign * call.output, step.prediction) for call, step in zip(calls, recording.steps, strict=True)]
-        if all(_equal(out if packing else out[:, : made.shape[1]], made) for out, made in pairs):
-            return sign
+        signed = replace(found, sign=sign)
+        pairs = zip(calls, recording.steps, strict=True)
+        if all(same(signed.prediction(call.output, channels), predicted(step, laid)) for call, step in pairs):
+            return signed
     raise refusal(
         f"model: {name} makes something of its network's output that is neither the output nor its negative before the "
         "scheduler sees it: this kind of pipeline is not known"
     )
 
 
+def predicted(step: Step, laid: Layouts) -> Tensor:
+    """Return what a scheduler was given as the prediction of a state, as a field."""
+    given = step.prediction
+    return laid.scheduler.gather(given if laid.scheduler.order is not None else given[:, : step.sample.shape[1]])
+
+
+def rebound(bound: BoundNetwork, recording: Recording, name: str) -> BoundNetwork:
+    """Return the network of another condition of the same pipeline.
+
+    Args:
+        bound: Of one condition.
+        recording: Of one state of the other, without guidance.
+        name: Of the pipeline, for messages.
+
+    Raises:
+        ValueError: If the network is called with other arguments.
+    """
+    first = recording.steps[0].calls[0].arguments
+    if first.keys() != bound.others.keys() | {bound.state, bound.time}:
+        raise refusal(f"model: the loop of {name} calls its network with other arguments for another condition")
+    fed, channels = first[bound.state], bound.layouts.network.field[0]
+    further = None if bound.bound is None else fed[:, channels:]
+    return replace(bound, others={a: first[a] for a in bound.others}, bound=further)
+
+
+def unguided_branch(bound: BoundNetwork, guided: Recording, name: str) -> BoundNetwork:
+    """Return the branch that guidance pushes away from: of what a guided loop asks, the one that is not the condition.
+
+    Args:
+        bound: The condition.
+        guided: Recording of one state of the same condition, with guidance.
+        name: Of the pipeline, for messages.
+
+    Raises:
+        ValueError: If the loop does not ask for two branches, of which one is the condition.
+    """
+    place = place_of(bound, guided, name)
+    branches = [_branches(step.calls, bound)[1 - place] for step in guided.steps]
+    if any(not same(each, branches[0]) for each in branches[1:]):
+        raise refusal(f"model: the guidance of {name} changes what it pushes away from: this kind is not known")
+    return replace(bound, others=branches[0])
+
+
+def place_of(bound: BoundNetwork, guided: Recording, name: str) -> int:
+    """Return whether the condition is the first (0) or the second (1) of the two branches that a guided loop asks.
+
+    Args:
+        bound: The condition.
+        guided: Recording of one state of the same condition, with guidance.
+        name: Of the pipeline, for messages.
+
+    Raises:
+        ValueError: If it asks no two branches, or neither is the condition.
+    """
+    branches = _branches(guided.steps[0].calls, bound)
+    if len(branches) != 2:
+        raise refusal(f"model: the guidance of {name} is of {len(branches)} branches; expected 2: it is not known")
+    apart = [difference(branch, dict(bound.others)) for branch in branches]
+    place = min(range(2), key=lambda i: apart[i])
+    unlike = [a for a in bound.others if not same(branches[place].get(a), bound.others[a])]
+    if unlike:
+        raise refusal(
+            f"model: with guidance {name} gives its network another {', '.join(unlike)} of the same condition than "
+            "without: this kind is not known"
+        )
+    return place
+
+
+def _branches(calls: list[Call], bound: BoundNetwork) -> list[dict[str, Any]]:
+    """Return the further arguments of each branch: each a call of its own, or rows of one."""
+    if len(calls) > 1:
+        return [{a: value for a, value in call.arguments.items() if a in bound.others} for call in calls]
+    (call,) = calls
+    rows = len(call.output)
+    taken = [(a, value) for a, value in call.arguments.items() if a in bound.others]
+    return [{a: _row(value, bound.batched[a], row, rows) for a, value in taken} for row in range(rows)]
+
+
+def _time_map(recording: Recording, calls: list[Call], argument: str, name: str) -> Callable[[Tensor], Tensor]:
+    """Return what becomes of the scheduler's timestep before it is the network's time."""
+    given = [torch.as_tensor(call.arguments[argument]).flatten() for call in calls]
+    own = torch.tensor([step.timestep for step in recording.steps], dtype=torch.float64)
+    count = float(recording.scheduler.config.get("num_train_timesteps", 1))
+    found = torch.stack([time[0] for time in given]).double().cpu()
+    near = tolerance(given[0].dtype)
+    for change in TIMES.values():
+        if float((change(own, count) - found).abs().max()) <= near * max(float(found.abs().max()), 1.0):
+            return partial(_changed, change, count)
+    raise refusal(
+        f"model: {name} calls its network at times {found.tolist()} where its scheduler's are {own.tolist()}; expected "
+        f"one of {', '.join(TIMES)}: this kind is not known"
+    )
+
+
+def _changed(change: Callable[[Any, float], Any], count: float, timestep: Tensor) -> Tensor:
+    made: Tensor = change(timestep, count)
+    return made
+
+
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, Tensor) and value.ndim <= 1)
 
 
-def _equal(a: Any, b: Any) -> bool:
-    """Return whether two arguments are the same, tensors up to rounding."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape:
-            return False
-        scale = SAME * float(b.abs().max()) if b.numel() else 0.0
-        return torch.allclose(a.double(), b.double(), rtol=0, atol=scale)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return bool(a == b)
-
-
 def _batched(one: Any, two: Any, what: str) -> Any:
     """Return whether an argument has a row per state, by its form for one state and for two; a dict of its parts."""
-    if isinstance(one, dict):
-        return {name: _batched(value, two[name], what) for name, value in one.items()}
-    if isinstance(one, list | tuple) and len(one) == len(two):
-        return [_batched(a, b, what) for a, b in zip(one, two, strict=True)]
-    if isinstance(one, list | tuple):
-        return True
-    if not isinstance(one, Tensor) or one.shape == two.shape:
+    if isinstance(one, dict) and isinstance(two, dict):
+        return {name: _batched(value, two.get(name), what) for name, value in one.items()}
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        if len(one) == len(two):
+            return [_batched(a, b, what) for a, b in zip(one, two, strict=True)]
+        if 2 * len(one) == len(two):
+            return True
+    if not isinstance(one, Tensor) and not isinstance(two, Tensor | list | tuple | dict):
         return False
-    if one.shape[1:] == two.shape[1:] and (len(one), len(two)) == (1, 2):
-        return True
-    raise refusal(f"model: {what} is {tuple(one.shape)} for one state and {tuple(two.shape)} for two: not known")
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        if one.shape == two.shape:
+            return False
+        if one.shape[1:] == two.shape[1:] and (len(one), len(two)) == (1, 2):
+            return True
+    forms = (tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in (one, two))
+    raise refusal(f"model: {what} is {' for one state and '.join(map(str, forms))} for two: this kind is not known")
 
 
 def _repeated(value: Any, batched: Any, count: int) -> Any:
@@ -216,6 +254,14 @@ def _repeated(value: Any, batched: Any, count: int) -> Any:
         return type(value)(_repeated(each, own, count) for each, own in zip(value, batched, strict=True))
     if not batched:
         return value
-    if isinstance(value, Tensor):
-        return value.expand(count, *value.shape[1:])
-    return value * count
+    # rows of their own in memory: some networks look at them in another shape
+    return value.repeat(count, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value * count
+
+
+def _row(value: Any, batched: Any, row: int, rows: int) -> Any:
+    """Return a row of an argument for so many states."""
+    if isinstance(batched, dict):
+        return {name: _row(each, batched[name], row, rows) for name, each in value.items()}
+    if isinstance(batched, list):
+        return type(value)(_row(each, own, row, rows) for each, own in zip(value, batched, strict=True))
+    return value[row * len(value) // rows :][: len(value) // rows] if batched else value

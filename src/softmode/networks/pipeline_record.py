@@ -1,7 +1,9 @@
 """A pipeline of diffusers watched while it samples: what its loop calls its network with, and what becomes of that."""
 
 import contextlib
+import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softmode.message import first_line, quote, refusal
-from softmode.networks.diffusers_files import NETWORKS
+from softmode.message import first_line, refusal
+from softmode.networks.diffusers_files import EXTRA, NETWORKS
 
 # steps of a recording: enough to tell what changes from step to step, and its last one ends without noise
 STEPS = 4
@@ -53,92 +55,127 @@ class Recording:
     """What a pipeline did.
 
     Args:
-        steps: Its steps.
-        packed: What the pipeline packed into rows of tokens, fields and the rest of the arguments, with what came out.
+        scheduler: A copy of its scheduler, which went through the loop.
+        steps: The steps of its loop, which ends with the last of the scheduler's timesteps unless it was left early.
+        packed: What the pipeline packed into rows of tokens: fields, how, and what came out.
     """
 
+    scheduler: Any
     steps: list[Step] = field(default_factory=list)
     packed: list[tuple[Tensor, Callable[[Tensor], Tensor], Tensor]] = field(default_factory=list)
 
+    @property
+    def guided(self) -> bool:
+        """Whether the loop asks its network for more than one answer per state."""
+        return any(len(step.calls) > 1 or len(step.calls[0].output) > 1 for step in self.steps)
 
-class _EnoughError(Exception):
-    """Leaves a pipeline's loop after its last step: nothing is decoded."""
+
+class EnoughError(Exception):
+    """Leaves a pipeline's loop: nothing is decoded."""
 
 
 def network_of(pipe: Any) -> tuple[str, Any]:
     """Return the name and the module of a pipeline's denoising network.
 
     Raises:
-        ValueError: If it has none, or several.
+        ValueError: If it has none or several, or adapters of LoRA on it.
     """
     kind = type(pipe).__name__
     found = [name for name in NETWORKS if getattr(pipe, name, None) is not None]
-    if not found:
-        raise refusal(f"model: {kind} has no {', '.join(NETWORKS)}: it is no pipeline with one denoising network")
+    if not found or getattr(pipe, "scheduler", None) is None:
+        raise refusal(
+            f"model: {kind} has no scheduler with a {' or '.join(NETWORKS)}: it is no pipeline of one denoising network"
+        )
     name = found[0]
     if getattr(pipe, f"{name}_2", None) is not None:
-        raise refusal(f"model: {kind} has two networks, {name} and {name}_2, of different noise levels; give one alone")
-    return name, getattr(pipe, name)
+        raise refusal(
+            f"model: {kind} has two networks, {name} and {name}_2, each for its own noise levels (experts), which is "
+            "not known here; give a pipeline of one"
+        )
+    network = getattr(pipe, name)
+    if getattr(network, "peft_config", None):
+        raise refusal(
+            f"model: the {name} of {kind} carries adapters of LoRA; merge them first: pipe.fuse_lora(), then "
+            "pipe.unload_lora_weights()"
+        )
+    return name, network
 
 
 @torch.no_grad()
-def record(pipe: Any, arguments: Mapping[str, Any], steps: int = STEPS) -> Recording:
+def record(pipe: Any, arguments: Mapping[str, Any], leave_after: int = 0) -> Recording:
     """Return what a pipeline does when it is called, without the decoding at its end.
 
     Args:
-        pipe: The pipeline; left as it is, but for its scheduler's timesteps.
+        pipe: The pipeline; left as it is.
         arguments: What to call it with.
-        steps: Steps of its loop.
+        leave_after: Steps after which to leave its loop; after the last one when 0.
 
     Raises:
-        ValueError: If it fails, or calls neither its network nor its scheduler.
+        ValueError: If it fails, or does not call its network before each step of its scheduler.
     """
     name, network = network_of(pipe)
-    taken = inspect.signature(pipe.__call__).parameters
+    kind, taken = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
     unknown = [given for given in arguments if given not in taken]
     if unknown:
-        raise refusal(f"{unknown[0]}: {type(pipe).__name__} takes no such argument; it takes {', '.join(taken)}")
-    found = Recording()
-    bar = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(disable=True)
+        raise refusal(f"{unknown[0]}: {kind} takes no such argument; it takes {', '.join(list(taken)[:12])}, ...")
+    further = {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(0), "output_type": "latent"}
+    further = {each: value for each, value in further.items() if each in taken and each not in arguments}
+    own, bar = pipe.scheduler, dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.scheduler = copy.deepcopy(own)
+    found = Recording(pipe.scheduler)
+    pipe.set_progress_bar_config(**bar | {"disable": True})
     try:
-        with _watched(pipe, network, found), contextlib.suppress(_EnoughError):
-            pipe(**arguments, num_inference_steps=steps, generator=torch.Generator().manual_seed(0))
-    except ValueError:
-        raise
+        with (
+            torch.random.fork_rng(devices=[]), contextlib.suppress(EnoughError), warnings.catch_warnings(),
+            watched(pipe, network, found, leave_after),
+        ):  # fmt: skip
+            # about arguments and names that diffusers itself will change
+            warnings.simplefilter("ignore", FutureWarning)
+            pipe(**arguments, **further)
     # whatever a pipeline raises of what it is called with
     except Exception as error:
-        raise refusal(f"model: {type(pipe).__name__} fails when it is called ({first_line(error)})") from error
+        lacks = isinstance(error, NameError | ImportError)
+        remedy = (
+            f"pip install '{EXTRA}'" if lacks else "what else it takes goes to sm.from_pipeline(pipe, prompts, ...)"
+        )
+        raise refusal(f"model: {kind} fails when it is called ({first_line(error)}); {remedy}") from error
     finally:
-        pipe.set_progress_bar_config(**bar)
+        pipe.scheduler = own
+        pipe._progress_bar_config = bar
+        # a pipeline that keeps its parts elsewhere puts them back at its end
+        pipe.maybe_free_model_hooks()
     if not found.steps or not all(step.calls for step in found.steps):
-        raise refusal(f"model: the loop of {type(pipe).__name__} does not call its {name} before each scheduler's step")
+        raise refusal(f"model: the loop of {kind} does not call its {name} before each step of its scheduler")
     return found
 
 
 @contextlib.contextmanager
-def _watched(pipe: Any, network: Any, found: Recording) -> Iterator[None]:
+def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iterator[None]:
     """Write down what happens while the pipeline runs."""
-    scheduler, calls = pipe.scheduler, list[Call]()
-    signature, step = inspect.signature(network.forward), scheduler.step
-    pack = getattr(pipe, "_pack_latents", None)
+    scheduler, calls = found.scheduler, list[Call]()
+    # torch.compile hides the signature of what it compiles
+    signature = inspect.signature(getattr(network, "_orig_mod", network).forward)
+    # of a scheduler that is watched already, the other watch goes on
+    step, outer = scheduler.step, vars(scheduler).get("step")
+    pack: Any = getattr(pipe, "_pack_latents", None)
 
     def called(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        bound = signature.bind(*args, **kwargs).arguments
+        bound = signature.bind(*args, **kwargs)
         first = output[0] if isinstance(output, tuple) else output.sample
-        calls.append(Call({name: _copied(value) for name, value in bound.items()}, _copied(first)))
+        calls.append(Call({name: copied(value) for name, value in bound.arguments.items()}, copied(first)))
 
-    def stepped(model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+    def stepped(model_output: Any, timestep: Any, sample: Any, *args: Any, return_dict: bool = True, **kw: Any) -> Any:
         before = sample.clone()
-        made = step(model_output, timestep, sample, *args, **kwargs)
-        following = made[0] if isinstance(made, tuple) else made.prev_sample
-        denoised = made[1] if isinstance(made, tuple) and len(made) > 1 else getattr(made, "pred_original_sample", None)
-        of_step = list(calls), float(timestep), model_output.clone(), before, following.clone(), denoised
-        found.steps.append(Step(*of_step))
+        # as an object, whose names tell what it holds
+        made = step(model_output, timestep, sample, *args, **kw)
+        # a consistency model calls its estimate otherwise
+        denoised = getattr(made, "pred_original_sample", getattr(made, "denoised", None))
+        following = made.prev_sample.clone()
+        found.steps.append(Step(list(calls), float(timestep), model_output.clone(), before, following, denoised))
         calls.clear()
-        if len(found.steps) == len(scheduler.timesteps):
-            raise _EnoughError
-        return made
+        if len(found.steps) == leave_after or _is_last(scheduler, timestep, len(found.steps)):
+            raise EnoughError
+        return made if return_dict else made.to_tuple()
 
     def packed(latents: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         rows: Tensor = pack(latents, *args, **kwargs)
@@ -153,17 +190,25 @@ def _watched(pipe: Any, network: Any, found: Recording) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-        del scheduler.step
+        vars(scheduler).pop("step") if outer is None else setattr(scheduler, "step", outer)
         if pack is not None:
             del pipe._pack_latents
 
 
-def _copied(value: Any) -> Any:
+def _is_last(scheduler: Any, timestep: Any, steps: int) -> bool:
+    """Return whether a step is the last of a scheduler's timesteps, of which some may come twice."""
+    index = getattr(scheduler, "step_index", None)
+    if index is not None:
+        return bool(index >= len(scheduler.timesteps))
+    return steps == len(scheduler.timesteps) or float(timestep) == float(scheduler.timesteps[-1])
+
+
+def copied(value: Any) -> Any:
     """Return a value whose tensors nobody else will change."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, dict):
-        return {name: _copied(each) for name, each in value.items()}
+        return {name: copied(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(each) for each in value)
+        return type(value)(copied(each) for each in value)
     return value

@@ -10,11 +10,13 @@ from softmode.model import Model
 
 
 def dealt_labels(labels: Sequence[int | str], model: Model, trajectories: int) -> tuple[Label, ...]:
-    """Return the labels that are dealt out; one None, all samples together, where none is named.
+    """Return the labels that are dealt out: where none is named, None, all samples together, or every prompt.
 
     Raises:
         ValueError: If the model lacks a class or an attribute, one comes twice, or there are more than trajectories.
     """
+    if not labels and model.dropped is not None:
+        labels = tuple(range(model.classes))
     if not labels:
         return (None,)
     shown = [model.shown(label, "labels") for label in labels]

@@ -6,25 +6,25 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from softmode.bounds import Bounds
-from softmode.settings import Compute, Count, Labels, Positive, Precision
+from softmode.settings import Compute, Count, Labels, Positive, Precision, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedSampling(Compute):
+class GuidedSampling(Prompts, Compute):
     """What every experiment on guidance needs: a model, its guide, a classifier, and how to sample."""
 
     model: Positional[str]
     """A name of softmode models, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or
     python:module:function (returns a Model); it must know classes."""
     guide: str = "dropped"
-    """What guidance pushes away from: dropped (the model itself without its label), or a MODEL: unconditional, or a
-    weaker one of the same classes (autoguidance)."""
+    """What guidance pushes away from: dropped (the model itself without its label, or with its negative prompt), or a
+    MODEL: unconditional, or a weaker one of the same classes (autoguidance)."""
     classifier: str = "auto"
     """Tells how well a sample is aligned with its class: a name or a path of softmode models, dinov2 (dinov2:small,
     dinov2:PATH; pip install 'softmode[transformers]'), or python:module:function (of images, returns logits); none is
     the model's own posterior; auto is that of the data which the model's card names."""
     labels: Labels = ()
-    """Classes, for example 207,388; when left out, as many as --classes says, evenly spaced."""
+    """Classes, for example 207,388; when left out, all prompts, or as many as --classes says, evenly spaced."""
     classes: Count = 10
     """Number of classes (H.5)."""
     trials: Count = 40

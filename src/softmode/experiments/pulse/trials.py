@@ -27,6 +27,7 @@ from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import judge
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
+from softmode.runs.opening import prompts_of
 from softmode.samplers import Heun
 from softmode.soundness import warn_if_unsound
 
@@ -130,7 +131,13 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     if not config.weight:
         raise ValueError("weight: got 0; expected another number: a weight of 0 is no guidance")
     device, dtype = parse_device(config.device), getattr(torch, config.dtype)
-    model: Model = given.get("model") or load_model(config.model, device=device, dtype=dtype)
+    model: Model = given.get("model") or load_model(
+        config.model,
+        device=device,
+        dtype=dtype,
+        prompt=prompts_of(config.prompt, config.prompts),
+        negative=config.negative,
+    )
     check_state_fits(model, dtype)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
@@ -170,6 +177,8 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
 def _labels(config: GuidedSampling, model: Model) -> list[int]:
     if config.labels:
         return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
+    if model.dropped is not None:
+        return list(range(model.classes))
     if config.classes > model.classes:
         raise refusal(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
     return [i * model.classes // config.classes for i in range(config.classes)]
@@ -189,6 +198,8 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
     """Return the guide of each class: without its label, or another network, of the class if it knows classes."""
     if guide is model:
         try:
+            if guide.dropped is not None:
+                return {label: guide.dropped(label) for label in labels}
             return dict.fromkeys(labels, guide.denoiser(None))
         except ValueError as error:
             raise refusal(f"guide: {quote(model.name)} cannot drop its label ({error}); name another model") from None

@@ -1,0 +1,168 @@
+"""Pipelines of diffusers as models, each family against its own loop: what its network is given, what is made of it."""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from helpers.pipelines import FAMILIES
+from softmode.networks.pipeline import Opened, open_pipeline
+from softmode.networks.pipeline_live import SCALE, TRUE_SCALE
+from softmode.networks.pipeline_record import Recording, network_of, record
+from softmode.networks.pipeline_same import difference
+
+PROMPTS, NEGATIVE, STRENGTH = ("a b", "c"), "d", 2.5
+# families that guide by an input of their network, or not at all
+UNGUIDED = ("LCM", "DDPM", "DDIM")
+# families whose loop makes whole numbers of its timesteps
+WHOLE = ("Wan",)
+CLOSE = 1e-5
+
+
+@functools.cache
+def opened(name: str) -> Opened:
+    """Return the model of a tiny pipeline of a family."""
+    tiny = FAMILIES[name]
+    texts = {"prompts": PROMPTS, "negative": None if name in UNGUIDED else NEGATIVE} if tiny.text else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return open_pipeline(tiny.build(), size=tiny.size, **texts, **tiny.call)
+
+
+def own_loop(name: str, guided: bool, steps: int = 5) -> Recording:
+    """Return what a family's own loop does for its second condition, with guidance or without."""
+    live = opened(name).live
+    what = PROMPTS[1] if FAMILIES[name].text else 1 if live.classes else None
+    scale = TRUE_SCALE if name == "Flux" else SCALE
+    chosen: dict[str, Any] = {} if name in UNGUIDED else {scale: STRENGTH if guided else 1.0}
+    if guided and FAMILIES[name].text and "negative_prompt" in live.taken:
+        chosen["negative_prompt"] = NEGATIVE
+    given = live.arguments(what) | chosen | {"num_inference_steps": steps}
+    return record(live.pipe, given)
+
+
+def denoisers(name: str) -> tuple[Any, Any]:
+    """Return the denoiser of a family's second condition, and that of what guidance pushes it away from."""
+    model = opened(name).model
+    own = model.denoiser(1 if model.classes else None)
+    if name in UNGUIDED:
+        return own, own
+    return own, model.dropped(1) if model.dropped else model.denoiser(None)
+
+
+@contextmanager
+def fed(module: Any) -> Iterator[list[dict[str, Any]]]:
+    """Collect what a module is called with."""
+    calls: list[dict[str, Any]] = []
+    signature = inspect.signature(module.forward)
+    hook = module.register_forward_hook(
+        lambda _module, args, kwargs, _out: calls.append(signature.bind(*args, **kwargs).arguments), with_kwargs=True
+    )
+    yield calls
+    hook.remove()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shape_and_answers(name: str) -> None:
+    """States are of the pipeline's latents; two states of two noise levels are each what they are alone."""
+    model, tiny = opened(name).model, FAMILIES[name]
+    assert model.shape == tiny.shape
+    assert model.classes == (len(PROMPTS) if tiny.text else 1000 if name == "DiT" else 0)
+    label = 0 if model.classes else None
+    x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.3, 2.0])
+    both = model.denoiser(label)(x, sigma)
+    assert both.shape == x.shape
+    assert both.dtype == x.dtype
+    for place in range(2):
+        alone = model.denoiser(label)(x[place : place + 1], float(sigma[place]))
+        torch.testing.assert_close(both[place : place + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_network_is_called_as_by_its_own_loop(name: str) -> None:
+    """At every step of another number of steps, of another prompt: each argument by name, the state and the time."""
+    denoiser, _ = denoisers(name)
+    live, module = opened(name).live, network_of(opened(name).live.pipe)[1]
+    recording = own_loop(name, guided=False)
+    sigmas = step_sigmas(recording)
+    compared = 0
+    for step, sigma in zip(recording.steps, sigmas, strict=True):
+        if not live.table.range[0] <= sigma <= live.table.range[1]:
+            continue
+        theirs = step.calls[0].arguments
+        sample = denoiser.network.layouts.scheduler.gather(step.sample)
+        alpha = 1 / (1 + sigma) if live.table.kind == "flow" else (1 + sigma**2) ** -0.5
+        # Euler's states are x_0 + sigma eps, which it scales before the network sees them
+        x = sample if name == "SDXL" else sample / alpha
+        with fed(module) as calls, torch.no_grad():
+            denoiser(x, sigma)
+        assert len(calls) == 1
+        assert calls[0].keys() == theirs.keys()
+        for argument, value in theirs.items():
+            if argument == denoiser.network.time:
+                ours, own = (float(torch.as_tensor(each).flatten()[0]) for each in (calls[0][argument], value))
+                assert abs(ours - own) <= (1.0 if name in WHOLE else CLOSE * max(1.0, abs(own))), argument
+            else:
+                assert difference(calls[0][argument], value) < CLOSE, argument
+        compared += 1
+    assert compared >= len(recording.steps) - 1
+
+
+def step_sigmas(recording: Recording) -> list[float]:
+    """Return the noise level of every step of a loop, from its scheduler's own numbers."""
+    scheduler = recording.scheduler
+    if not hasattr(scheduler, "sigmas"):
+        alphas = scheduler.alphas_cumprod[[int(step.timestep) for step in recording.steps]].double()
+        return ((1 - alphas) / alphas).sqrt().tolist()
+    sigmas = scheduler.sigmas[: len(recording.steps)].double()
+    flow = type(scheduler).__name__.startswith("FlowMatch") or scheduler.config.get("use_flow_sigmas")
+    return (sigmas / (1 - sigmas) if flow else sigmas).tolist()
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in UNGUIDED])
+def test_both_branches_make_up_its_own_guidance(name: str) -> None:
+    """Of a prompt and a negative prompt, what its scheduler is given with guidance is ours, step by step."""
+    own, other = denoisers(name)
+    recording = own_loop(name, guided=True)
+    assert recording.guided
+    for step in recording.steps:
+        rows = own.network.layouts.network
+        state = step.calls[0].arguments[own.network.state][:1]
+        x_t = rows.gather(state if rows.order is not None else state[:, : rows.field[0]])
+        t = torch.tensor([step.timestep], dtype=torch.float64)
+        with torch.no_grad():
+            with_prompt, without = own.network(x_t, t), other.network(x_t, t)
+        assert float((with_prompt - without).abs().max()) > 10 * CLOSE * float(without.abs().max())
+        guided = without + STRENGTH * (with_prompt - without)
+        laid = own.network.layouts.scheduler
+        given = step.prediction if laid.order is not None else step.prediction[:1, : rows.field[0]]
+        # a learned variance goes with the mean; DiT's scheduler steps both branches at once
+        theirs = laid.gather(given)[:, : rows.field[0]]
+        assert difference(guided, theirs) < 3 * CLOSE
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_d_is_what_its_scheduler_makes_of_it(name: str) -> None:
+    """Its own estimate of x_0 where it tells one, at every step; else the state after a last step without noise."""
+    checked = opened(name).checked
+    assert checked.steps >= 1
+    assert checked.denoised < CLOSE
+    assert checked.given < CLOSE
+    recording = own_loop(name, guided=False)
+    denoiser, scheduler = denoisers(name)[0], recording.scheduler
+    last, sigma = recording.steps[-1], step_sigmas(recording)[-1]
+    if getattr(scheduler, "sigmas", [1.0])[-1] != 0 or last.denoised is not None:
+        return
+    gather = denoiser.network.layouts.scheduler.gather
+    alpha = 1 / (1 + sigma) if opened(name).live.table.kind == "flow" else (1 + sigma**2) ** -0.5
+    with torch.no_grad():
+        # asked at the time that a loop of whole timesteps names, as its noise level is that of another by up to 1
+        x = gather(last.sample) / alpha
+        out = denoiser.network(alpha * x, torch.tensor([last.timestep]))
+    torch.testing.assert_close(denoiser.estimate(x, sigma, out), gather(last.following), rtol=CLOSE, atol=CLOSE)
