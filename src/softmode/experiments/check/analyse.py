@@ -7,11 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from softmode.bounds import check as check_bounds
 from softmode.contract import check_denoiser
-from softmode.device import parse_device
 from softmode.experiments import EXPERIMENTS
 from softmode.experiments.check.config import Config
 from softmode.experiments.check.figures import write_samples
@@ -19,9 +16,9 @@ from softmode.labels import Label
 from softmode.levels import flow_levels
 from softmode.message import first_line
 from softmode.model import Model
-from softmode.networks.load import load_model
 from softmode.runs.draw import check_picture
 from softmode.runs.engine import seconds_left
+from softmode.runs.opening import open_model
 from softmode.runs.progress import duration
 from softmode.runs.results import Results, Table
 from softmode.soundness import Finding, label_response, look
@@ -42,11 +39,8 @@ def check(config: Config, given: Mapping[str, Any] | None = None) -> Results:
     """
     check_bounds(config)
     check_picture(config.figure)
-    device, dtype = parse_device(config.device), getattr(torch, config.dtype)
     given = given or {}
-    model: Model = given.get("model") or load_model(
-        config.model, config.schedule, config.shape, device, dtype, prompt=config.prompt
-    )
+    model, device, dtype = open_model(config, given)
     labels = _labels(config, model)
     denoiser = model.denoiser(labels[0])
     high, low = flow_levels(model)
