@@ -79,9 +79,6 @@ def missing(words: list[str]) -> str:
         return ""
     if words[0] in ("patch", "theory", "models", "validate", "dictionary", "equilibrium", "quench"):
         return ""
-    prompts = option(words, "--prompts")
-    if prompts and not Path(prompts).exists():
-        return prompts
     named = option(words, "--model", words[1])
     family, _, source = named.partition(":")
     if source:
@@ -118,6 +115,7 @@ def few_rows(denoiser: Any, x: torch.Tensor, sigma: float) -> torch.Tensor:
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked_shapes: None) -> Iterator[None]:
     """A directory for the commands of one page, without network; figures and the quality of networks take no time."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a tench\na castle\n")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(run, "save", quick)
     resamples.few_resamples(monkeypatch)
