@@ -242,6 +242,7 @@ def _snippet(interval: Interval, mu: float | None) -> str:
     shift = "" if mu is None else f", mu={mu:.9g}"
     return "\n".join((
         "from softmode.guidance.guider import guidance_callback, sigma_window_guider",
+        "from softmode.guidance.own_loop import guided_within",
         "",
         "# a modular pipeline",
         f"guider = sigma_window_guider(pipe.scheduler, {window})",
@@ -250,4 +251,8 @@ def _snippet(interval: Interval, mu: float | None) -> str:
         "# any other pipeline with guidance_scale and callback_on_step_end",
         f"scale, callback = guidance_callback(pipe.scheduler, steps, {window}{shift})",
         "pipe(prompt, num_inference_steps=steps, guidance_scale=scale, callback_on_step_end=callback)",
+        "",
+        "# a pipeline that takes no callback, or reads its scale once, before its loop begins",
+        f"with guided_within(pipe, {low}, {high}):",
+        f"    pipe(prompt, num_inference_steps=steps, guidance_scale={scale})",
     ))  # fmt: skip
