@@ -258,8 +258,8 @@ def test_every_bad_setting_is_refused_in_one_line(name: str, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     before, tried = contents(tmp_path), set()
     for field, value in bad_settings(name):
-        if field in ("model", "guide", "classifier") and value is not None:
-            continue  # a live object may stand there
+        if (field in ("model", "guide", "classifier") and value is not None) or (field, value) == ("prompts", ("a",)):
+            continue  # a live object may stand there, or texts in place of their file
         with refused(rf"^{field}: got .*expected"):
             call(experiment(name), tmp_path / "run", **settings | {field: value})
         tried.add(field)

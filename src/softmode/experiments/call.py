@@ -138,10 +138,9 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
     if process is not None and not isinstance(process, Process):
         raise refusal(f"process: got {quote(process)}; expected a Process such as sm.VP(), or schedule='vp:1'")
     given: dict[str, Any] = {}
-    if not isinstance(settings.get("prompts", ""), str | Path):
+    texts = settings.get("prompts")
+    if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts):
         settings["prompt"] = settings.pop("prompts")
-    if isinstance(settings.get("prompt"), str):
-        settings["prompt"] = (settings["prompt"],)
     for name in LIVE:
         value = settings.get(name)
         if value is None or isinstance(value, str | Path):
