@@ -15,6 +15,7 @@ from softmode.experiments.equilibrium import lattice_figures
 from softmode.experiments.equilibrium.lattice_balance import Balance, Point, _at
 from softmode.experiments.equilibrium.lattice_found import Found
 from softmode.experiments.equilibrium.lattice_series import followed
+from softmode.experiments.equilibrium.lattice_stages import BLOCKS
 from softmode.lattice import ReceptiveField
 from softmode.runs.run import Run
 
@@ -88,7 +89,7 @@ def test_half_the_step_is_taken_into_account(run: Run) -> None:
     # both starts count above the transition, ordered ones alone below
     t_c = Found.of(run).t_c.value
     for point in balance.curve:
-        assert point.production.samples == 4 * 8 * (2 if point.time > t_c else 1)
+        assert point.production.samples == 4 * BLOCKS * (2 if point.time > t_c else 1)
     values = run.dataset["production"].to_numpy()[:, -1]
     assert balance.largest[3].production == of_mean(values[:, 3].ravel())
 
