@@ -82,6 +82,20 @@ class Sampler(Protocol):
         ...
 
 
+def euler_maruyama(process: Process, times: Float[Tensor, " time"]) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return what each step of the reverse SDE makes of x: $x' = k\,x + p\,D + c\,\eta$, [step] each, float64.
+
+    Args:
+        process: The process in whose coordinates x lives.
+        times: Falling times, float64.
+
+    Source: paper Eqs. 58 and 60.
+    """
+    step = times.diff()
+    a, c = process.drift(times[:-1], "sde")
+    return 1 + a * step, c * step, process.diffusion(times[:-1]) * step.abs().sqrt()
+
+
 @dataclass(frozen=True)
 class EulerMaruyama:
     r"""The reverse SDE, $x_{k+1} = x_k + b(x_k, t_k)\,\Delta t + g(t_k)\sqrt{|\Delta t|}\,\eta_k$, evenly in log t.
@@ -153,10 +167,7 @@ class EulerMaruyama:
         """
         if noise is None:
             raise ValueError("noise: got None; Euler-Maruyama needs the random numbers of its trajectories")
-        step = times.diff()
-        a, c = process.drift(times[:-1], "sde")
-        keep, pull = (1 + a * step).tolist(), (c * step).tolist()
-        kick = (process.diffusion(times[:-1]) * step.abs().sqrt()).tolist()
+        keep, pull, kick = (value.tolist() for value in euler_maruyama(process, times))
         alpha, level = process.alpha(times).tolist(), process.noise_level(times)
         eta = torch.empty_like(x)
         for k in range(len(keep)):

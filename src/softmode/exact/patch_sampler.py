@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from softmode.denoiser import Denoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.exact.patch_dynamics import Steps, advance
 from softmode.process import Process
-from softmode.samplers import EulerMaruyama
+from softmode.samplers import EulerMaruyama, euler_maruyama
 from softmode.streams import TrajectoryNoise
 
 
@@ -26,11 +25,9 @@ def euler_maruyama_steps(process: Process, times: Float[Tensor, " time"]) -> Ste
 
     Source: paper Eqs. 58-60.
     """
-    step, later = times.diff(), process.alpha(times[1:])
-    a, c = process.drift(times[:-1], "sde")
-    keep, pull = (1 + a * step) * process.alpha(times[:-1]) / later, c * step / later
-    kick = process.diffusion(times[:-1]) * step.abs().sqrt() / later
-    values = process.noise_level(times[:-1]), torch.zeros_like(kick), keep, pull, kick
+    keep, pull, kick = euler_maruyama(process, times)
+    now, later = process.alpha(times[:-1]), process.alpha(times[1:])
+    values = process.noise_level(times[:-1]), torch.zeros_like(kick), keep * now / later, pull / later, kick / later
     return Steps(*(value.numpy() for value in values))
 
 
@@ -44,7 +41,6 @@ class PatchEulerMaruyama(EulerMaruyama):
     """
 
     fine: Tensor
-    name: ClassVar[str] = "patch-euler-maruyama"
 
     def steps(
         self,

@@ -56,7 +56,7 @@ def frozen(run: Run) -> Figure:
     for ax in (top, middle, bottom):
         _mark(ax, run.results.values["memory_level"])
     figure.suptitle(
-        f"{_caption(run)}\nshaded: the start is remembered; lighter: not known",
+        f"{_caption(run)}\nbars: 95 %; hollow: in doubt; shaded: the start is remembered; lighter: not known",
         parse_math=False,
         fontsize="medium",
         wrap=True,
