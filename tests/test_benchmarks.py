@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import softmode as sm
 from softmode.data import fashion_mnist
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +86,7 @@ def needs_images() -> None:
 def test_every_script_is_here() -> None:
     """A new benchmark or example without an entry would not be run by any test."""
     assert {path.name for path in (ROOT / "benchmarks").glob("*.py")} == {*BENCHMARKS}
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == {"train_with_diffusers.py"}
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == {"flow_of_digits.py", "train_with_diffusers.py"}
 
 
 @pytest.mark.parametrize(("script", "part", "rows"), PARTS, ids=[f"{name} {part}".strip() for name, part, _ in PARTS])
@@ -111,3 +113,18 @@ def test_the_example_trains_a_pipeline_that_softmode_reads(tmp_path: Path) -> No
 
     assert load_model(f"diffusers:{tmp_path}").shape == (1, 28, 28)
     assert (tmp_path / "held_out.npz").stat().st_size > 0
+
+
+def test_the_example_of_a_flow_gets_from_weights_to_a_window_and_a_pulse(tmp_path: Path) -> None:
+    """A labelled flow network of one's own is answered for: with its own posterior, as no classifier is named."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "mnist.npz", images=pixels, labels=np.arange(64) % 10)
+    example, out = ROOT / "examples" / "flow_of_digits.py", tmp_path / "out"
+    said = printed(example, "--data", str(tmp_path / "mnist.npz"), "--steps", "8", "--tiny", "--out", str(out))
+    assert said.startswith("step 8: loss")
+    window, pulse = (sm.open(out / name, name) for name in ("window", "pulse"))
+    assert (window.results.answer in said, pulse.results.answer in said) == (True, True)
+    # a network that has learned nothing
+    assert window.results.answer.startswith("no critical window found")
+    measure = example.read_text().partition("def measure")[2].partition("\n\n\n")[0].splitlines()
+    assert len([line for line in measure if line.startswith("    ") and '"""' not in line]) == 5

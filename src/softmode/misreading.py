@@ -71,15 +71,17 @@ class Checked:
         self.echoes.update({level: echo(self.denoiser, like, level) for level in asked})
         levels = [level for level in LEVELS if level in self.echoes]
         found = [self.echoes[level] for level in levels]
-        told = ", ".join(f"{each:.2g} at {level:g}" for level, each in zip(levels, found, strict=True))
         if any(max(pair) < OPPOSITE for pair in pairwise(found)):
             # asked again, it is checked again
             self.echoes.clear()
+            told = ", ".join(f"{each:.2g} at {level:g}" for level, each in zip(levels, found, strict=True))
             raise refusal(f"network: {self.meant}; it answers noise with its opposite, by {told} of it")
         if len(found) == len(LEVELS) and min(found[-3:]) > SAME and found[-1] > LASTING * found[-2]:
+            # one place and few digits, so that the denoisers of several labels are told of once
             warnings.warn(
-                f"network: {self.meant}, unless it is untrained; it answers noise with the noise, by {told} of it",
-                stacklevel=2,
+                f"network: {self.meant}, unless it is untrained; it answers noise with the noise, by {found[-1]:.1f} "
+                f"of it at sigma = {LEVELS[-1]:g}",
+                stacklevel=1,
             )
 
 
