@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
-    """Let arrays of the wrong shape through to the checks that users meet; the import hook would stop them first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    """Let arrays of any shape through: to the checks that users meet, or where another test checks the same work."""
+    # imported here, as the hook must come first
+    from helpers.shapes import shapes_checked
+
+    with shapes_checked(False):
+        yield

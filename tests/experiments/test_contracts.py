@@ -14,8 +14,10 @@ from typing import get_type_hints
 import pytest
 
 from helpers import resamples
+from helpers.drawing import COARSE
 from helpers.errors import refused
 from helpers.experiments import NAMES, bad_settings, contents, digests, tiny
+from helpers.shapes import shapes_checked
 from softmode.experiments.call import call, experiment, looks, plan
 from softmode.runs.experiment import Plan
 from softmode.runs.results import Results
@@ -47,11 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(folder: Path) -> dict[str, Run]:
-    """A finished run of every experiment, made when it is first asked for."""
+    """A finished run of every experiment, made when it is first asked for; here shapes and types are checked."""
 
     class Made(dict[str, Run]):
         def __missing__(self, name: str) -> Run:
-            self[name] = call(experiment(name), folder / name, **tiny(name).made(folder / f"{name}-inputs"))
+            with shapes_checked(True):
+                self[name] = call(experiment(name), folder / name, **tiny(name).made(folder / f"{name}-inputs"))
             return self[name]
 
     return Made()
@@ -75,6 +78,7 @@ def test_preparing_writes_nothing(name: str, folder: Path, tmp_path: Path, monke
     assert contents(tmp_path, folder / f"{name}-inputs") == before
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_the_same_settings_are_bit_identical(name: str, runs: dict[str, Run], folder: Path, tmp_path: Path) -> None:
     """Arrays and results, down to the last byte."""
@@ -82,6 +86,7 @@ def test_the_same_settings_are_bit_identical(name: str, runs: dict[str, Run], fo
     assert digests(again.directory) == digests(runs[name].directory)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
     name: str, runs: dict[str, Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +117,7 @@ def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
     assert digests(tmp_path / "run") == digests(runs[name].directory)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_work_is_counted_as_it_is_done(name: str, folder: Path) -> None:
     """The progress bar ends at 100 %, from the start and from the middle; estimates are numbers."""
@@ -129,6 +135,7 @@ def test_work_is_counted_as_it_is_done(name: str, folder: Path) -> None:
             assert len(advanced) == each.steps(left)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_measuring_is_a_function_of_plan_and_block(name: str, folder: Path) -> None:
     """The last block measured first, by another plan, is the same: nothing depends on the order of work."""
@@ -208,45 +215,38 @@ def test_results_are_short_at_first(name: str, runs: dict[str, Run]) -> None:
 
 
 REDRAW = """
-import json, sys
-from pathlib import Path
-from matplotlib.figure import Figure
+import sys
 from softmode.experiments.call import looks
 from softmode.runs import draw
 # to lay a figure out again and again until it settles takes most of the time, and has a test of its own
 draw.LAYOUTS = 1
-drawn = {}
-for name in sys.argv[1:]:
-    run = looks(name)[-1]
-    figures = {figure: function(run) for figure, function in run.experiment.figures.items()}
-    drawn[name] = {figure: found is not None for figure, found in figures.items()}
-    assert all(found is None or isinstance(found, Figure) for found in figures.values())
-    run.draw()
-print(json.dumps(drawn))
+draw.STYLE["figure.dpi"] = float(sys.argv[1])
+for name in sys.argv[2:]:
+    looks(name)[-1].draw()
 """
 
 
 @pytest.fixture(scope="module")
-def redrawn(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, bool]]]:
-    """Which figures another process draws of copies of all runs, in another place, without models and input files."""
+def redrawn(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where another process has drawn copies of all runs, in another place, without models and input files."""
     place = tmp_path_factory.mktemp("elsewhere")
     for name in NAMES:
-        shutil.copytree(runs[name].directory, place / name)
-    printed = subprocess.run(
-        [sys.executable, "-c", REDRAW, *NAMES], cwd=place, check=True, capture_output=True, text=True,
+        shutil.copytree(runs[name].directory, place / name, ignore=shutil.ignore_patterns("*.png", "*.pdf"))
+    subprocess.run(
+        [sys.executable, "-c", REDRAW, str(COARSE), *NAMES], cwd=place, check=True,
         env={**os.environ, "MPLBACKEND": "agg"},
-    ).stdout  # fmt: skip
-    return place, json.loads(printed)
+    )  # fmt: skip
+    return place
 
 
 @every_experiment
-def test_figures_are_drawn_from_the_run_alone(name: str, redrawn: tuple[Path, dict[str, dict[str, bool]]]) -> None:
-    """Each is a figure, or nothing where the run has nothing to draw; the main one is always there."""
-    place, drawn = redrawn
-    assert drawn[name].keys() == experiment(name).figures.keys()
-    assert drawn[name][next(iter(drawn[name]))]
-    written = {path.name for path in (place / name / "figures").iterdir()}
-    assert written == {f"{figure}.{kind}" for figure, there in drawn[name].items() if there for kind in ("png", "pdf")}
+def test_figures_are_drawn_from_the_run_alone(name: str, redrawn: Path) -> None:
+    """Each as a picture and for print, or neither where the run has nothing to draw; the main one is always there."""
+    main, *others = experiment(name).figures
+    written = {path.name for path in (redrawn / name / "figures").iterdir() if path.stat().st_size}
+    drawn = {figure for figure in (main, *others) if f"{figure}.png" in written}
+    assert main in drawn
+    assert written == {f"{figure}.{kind}" for figure in drawn for kind in ("png", "pdf")}
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
