@@ -58,11 +58,21 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "pulse": ("pulse", {"model": LABELLED, "sigma_c": HALF_KNOWN, "trials": 10}),
     "chi": ("susceptibility", {"model": LABELLED, "sigma_c": HALF_KNOWN, "centres": 12, "trials": 6, "block": 20}),
 }  # fmt: skip
-_GUIDED = {"classes": 2, "trials": 2, "steps": 8, "sigma_c": 3.0, "window": ""}
+# the quickest of the shipped networks
+QUICK = "fashion-mnist-guide"
+_GUIDED = {"model": QUICK, "classes": 2, "trials": 2, "steps": 8, "sigma_c": 3.0, "window": ""}
 SMALL: dict[str, dict[str, Any]] = {
-    "probe": {"trajectories": 2, "steps": 60, "t_max": 2.0, "measure_every": 30, "shells": 3, "snapshots": (1.0,)},
+    "probe": {
+        "model": QUICK,
+        "trajectories": 2,
+        "steps": 60,
+        "t_max": 2.0,
+        "measure_every": 30,
+        "shells": 3,
+        "snapshots": (1.0,),
+    },
     "window": {
-        "model": "fashion-mnist-guide",
+        "model": QUICK,
         "labels": (1, 5, 8),
         "trajectories": 3,
         "steps": 14,
@@ -70,10 +80,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "snapshots": (1.0,),
         "clones": 0,
     },
-    "instability": {"model": "fashion-mnist-guide", "trajectories": 8, "levels": 3},
-    "sector": {"model": "fashion-mnist-guide", "trajectories": 2, "modes": 2, "sigma": 1.0},
+    "instability": {"model": QUICK, "trajectories": 8, "levels": 3},
+    "sector": {"model": QUICK, "trajectories": 2, "modes": 2, "sigma": 1.0},
     "validate": {"nulls": 1, "transitions": 2, "quick": True},
-    "clones": {"trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
+    "clones": {"model": QUICK, "trajectories": 2, "steps": 30, "t_max": 1.0, "times": (0.5,)},
     "patch": {"size": 16, "steps": 100, "t_max": 5.0, "t_min": 0.1, "trajectories": 2, "shells": 3},
     "pulse": {**_GUIDED, "half_width": 2.0},
     "susceptibility": {**_GUIDED, "centres": 3, "lowest": 0.3, "width": 3.0},

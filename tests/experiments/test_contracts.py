@@ -78,7 +78,6 @@ def test_preparing_writes_nothing(name: str, folder: Path, tmp_path: Path, monke
     assert contents(tmp_path, folder / f"{name}-inputs") == before
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_the_same_settings_are_bit_identical(name: str, runs: dict[str, Run], folder: Path, tmp_path: Path) -> None:
     """Arrays and results, down to the last byte."""
@@ -86,7 +85,6 @@ def test_the_same_settings_are_bit_identical(name: str, runs: dict[str, Run], fo
     assert digests(again.directory) == digests(runs[name].directory)
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
     name: str, runs: dict[str, Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +115,6 @@ def test_a_run_that_is_interrupted_in_every_block_ends_bit_identical(
     assert digests(tmp_path / "run") == digests(runs[name].directory)
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_work_is_counted_as_it_is_done(name: str, folder: Path) -> None:
     """The progress bar ends at 100 %, from the start and from the middle; estimates are numbers."""
@@ -135,7 +132,6 @@ def test_work_is_counted_as_it_is_done(name: str, folder: Path) -> None:
             assert len(advanced) == each.steps(left)
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 @every_experiment
 def test_measuring_is_a_function_of_plan_and_block(name: str, folder: Path) -> None:
     """The last block measured first, by another plan, is the same: nothing depends on the order of work."""
