@@ -92,7 +92,7 @@ ARGUMENTS = {
 
 def edm2() -> torch.nn.Module:
     from softmode.networks.edm2 import EDM2
-    from softmode.networks.edm2_pickle import as_config
+    from softmode.networks.edm2_files import as_config
 
     torch.manual_seed(0)
     return EDM2(as_config(ARGUMENTS)).half()
@@ -145,7 +145,7 @@ def samples() -> dict[str, bytes]:
     """Return a small valid file of every family, by a name that tells it."""
     from softmode.networks.card import Card
     from softmode.networks.classifier import Classifier
-    from softmode.networks.edm2_pickle import as_config
+    from softmode.networks.edm2_files import as_config
     from softmode.networks.unet import UNet
 
     torch.manual_seed(0)

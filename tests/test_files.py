@@ -13,7 +13,7 @@ from softmode.data import read_images
 from softmode.exact.dictionary import parse_dictionary
 from softmode.files import kind_of, read_arrays, read_json, regular_file, sha256
 from softmode.lattice import ReceptiveField
-from softmode.networks.edm2_pickle import read_edm2_pickle
+from softmode.networks.edm2_files import read_edm2_pickle
 from softmode.networks.load import classifier_inputs, load_classifier, load_model
 
 

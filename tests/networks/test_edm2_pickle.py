@@ -18,8 +18,7 @@ from torch.nn import Module, ModuleDict
 
 from softmode.cli import main
 from softmode.networks.edm2 import EDM2, EDM2Config
-from softmode.networks.edm2_files import convert_edm2, load_edm2
-from softmode.networks.edm2_pickle import read_edm2_pickle
+from softmode.networks.edm2_files import convert_edm2, load_edm2, read_edm2_pickle
 from softmode.networks.load import load_model
 from softmode.process import VE
 

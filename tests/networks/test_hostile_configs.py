@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from softmode.networks import card as cards
 from softmode.networks.card import Card, load_weights
 from softmode.networks.edm2 import EDM2, EDM2Config
-from softmode.networks.edm2_files import load_edm2
-from softmode.networks.edm2_pickle import _Held, _tensor, as_config, read_edm2_pickle
+from softmode.networks.edm2_files import as_config, load_edm2, read_edm2_pickle
+from softmode.networks.inert_pickle import Held, view
 from softmode.networks.load import load_model
 
 CONFIG = EDM2Config(16, 3, 5, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(8,),
@@ -187,10 +187,10 @@ def test_memory_is_taken_only_for_weights_that_fit(monkeypatch: pytest.MonkeyPat
 )  # fmt: skip
 def test_a_tensor_lies_within_its_storage(offset: Any, size: Any, stride: Any) -> None:
     """A view that is absurd is refused by its numbers; torch is never asked for it."""
-    make: Any = getattr(_tensor, "__wrapped__", _tensor)
+    make: Any = getattr(view, "__wrapped__", view)
     with pytest.raises((ValueError, TypeError)):
-        make(_Held(torch.zeros(4)), offset, size, stride)
-    assert torch.equal(make(_Held(torch.arange(4.0)), 1, (1, 2), (9 - 9, 2)).tensor, torch.tensor([[1.0, 3.0]]))
+        make(Held(torch.zeros(4)), offset, size, stride)
+    assert torch.equal(make(Held(torch.arange(4.0)), 1, (1, 2), (9 - 9, 2)).tensor, torch.tensor([[1.0, 3.0]]))
 
 
 class Made:
