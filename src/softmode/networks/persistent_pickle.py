@@ -82,10 +82,9 @@ def _other(network: object, prefix: str) -> str:
     name = network.name if isinstance(network, Record) else ""
     if family := PREFIXES.get(name):
         return f"holds a network of {family.upper()}, a {name}: name it {family}:FILE"
-    known = " or ".join(each for each, of in PREFIXES.items() if of == prefix)
-    return (
-        f"holds {quote(name)} and " * bool(name) + f"holds no {prefix.upper()} network (a {known}, alone or as 'ema')"
-    )
+    *first, last = (each for each, of in PREFIXES.items() if of == prefix)
+    known = f"{', '.join(first)} or {last}" if first else last
+    return f"holds {f'{quote(name)} and ' if name else ''}no {prefix.upper()} network ({known}, alone or as 'ema')"
 
 
 def _names(source: Source) -> Names:
