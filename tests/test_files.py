@@ -36,6 +36,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "inputs.safetensors": classifier_inputs,
     "edm2.safetensors": lambda path: load_model(f"edm2:{path}"),
     "edm2.pkl": read_edm2_pickle,
+    "edm.pkl": lambda path: load_model(f"edm:{path}"),
+    "score_sde.pth": lambda path: load_model(f"score_sde:{path}"),
     "digest": sha256,
     "config.json": lambda path: read_json("config", path),
 }

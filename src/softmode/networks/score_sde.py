@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softmode.files import FILE, kind_of, read_json, sha256
+from softmode.files import FILE, kind_of, read_json, regular_file, sha256
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.card import build
@@ -78,9 +78,9 @@ def load_score_sde(
     Raises:
         ValueError: If the file is no such checkpoint, or of a network of another kind.
     """
-    path = Path(source.removeprefix("score_sde:"))
+    path = regular_file("weights", source.removeprefix("score_sde:"))
     told = path.with_suffix(".json")
-    if kind_of(path) == FILE and kind_of(told) != FILE:
+    if kind_of(told) != FILE:
         raise refusal(
             f"config: {quote(str(told))} is not there, and a checkpoint does not say what its network is; write it "
             f"where score_sde is: open({quote(told.name)}, 'w').write(get_config().to_json_best_effort())"
@@ -157,9 +157,6 @@ def _averaged(found: Any, given: Mapping[str, Any], size: int) -> dict[str, Tens
     own = {name.removeprefix("module."): value for name, value in own.items()}
     if not own or not isinstance(averages, list) or not all(isinstance(v, Held) for v in (*own.values(), *averages)):
         raise ValueError("it lacks a model or averaged weights, ema.shadow_params")
-    held = sum(each.tensor.nbytes for each in (*own.values(), *averages))
-    if held > size:
-        raise ValueError("it has tensors of more bytes than the file")
     levels = own.pop("sigmas", None)
     if levels is not None and given["training.sde"] == "vesde":
         _check_levels(levels.loaded(), given)
@@ -168,7 +165,10 @@ def _averaged(found: Any, given: Mapping[str, Any], size: int) -> dict[str, Tens
     shapes = [value.tensor.shape for value in own.values()]
     if [value.tensor.shape for value in averages] != shapes:
         raise ValueError("its averaged weights are not those of its model, in their order")
-    return {name: value.loaded() for name, value in (fixed | dict(zip(own, averages, strict=True))).items()}
+    used = fixed | dict(zip(own, averages, strict=True))
+    if sum(each.tensor.nbytes for each in used.values()) > size:
+        raise ValueError("it has tensors of more bytes than the file")
+    return {name: value.loaded() for name, value in used.items()}
 
 
 def _check_levels(levels: Tensor, given: Mapping[str, Any]) -> None:
