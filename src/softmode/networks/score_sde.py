@@ -80,11 +80,6 @@ def load_score_sde(
     """
     path = regular_file("weights", source.removeprefix("score_sde:"))
     told = path.with_suffix(".json")
-    if kind_of(told) != FILE:
-        raise refusal(
-            f"config: {quote(str(told))} is not there, and a checkpoint does not say what its network is; write it "
-            f"where score_sde is: open({quote(told.name)}, 'w').write(get_config().to_json_best_effort())"
-        )
     network = load_network(path, told)
     inputs = {"weights": sha256(path), "config": sha256(told)}
     return as_model(source, network, schedule, shape, device, dtype, inputs)
@@ -97,6 +92,11 @@ def load_network(path: Path, told: Path) -> EDM:
         ValueError: If one cannot be read, they do not fit each other, or they are of a network of another kind.
     """
     found = read_archive(path, EXPECTED)
+    if kind_of(told) != FILE:
+        raise refusal(
+            f"config: {quote(str(told))} is not there, and a checkpoint does not say what its network is; write it "
+            f"where score_sde is: open({quote(told.name)}, 'w').write(get_config().to_json_best_effort())"
+        )
     given = _given(read_json("config", told), told)
     try:
         config = _config(given)
