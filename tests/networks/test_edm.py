@@ -13,7 +13,7 @@ from torch.func import jvp
 from helpers.formula import filled, waves
 from helpers.pickles import official
 from softmode.denoiser import Autocast
-from softmode.networks.edm import EDM, IDDPMScales, OwnScales, VEScales, VPScales, as_config
+from softmode.networks.edm import EDM, NUMBERS, IDDPMScales, OwnScales, VEScales, VPScales, as_config
 from softmode.networks.load import load_model
 from softmode.process import VE, VP
 from softmode.schedule import Linear
@@ -205,6 +205,34 @@ def test_impossible_shapes_are_refused(class_name: str, changes: dict[str, Any],
     with pytest.raises(ValueError, match=words) as error:
         as_config(class_name, SMALL | changes)
     assert len(str(error.value)) <= 300
+
+
+ABSURD: list[Any] = [
+    -1, 0.5, True, 2**62, 10**400, math.inf, -math.inf, math.nan, "12", "", "x" * 10**5, None, [], {}, [-1, 2],
+    [1, 200], [2**62, 2**62], "\n\x1b[31m", [[[[[1]]]]], {"a": [None]}, [8] * 10**5,
+]  # fmt: skip
+
+
+# of these, what a network may have
+POSSIBLE: dict[str, list[Any]] = {
+    **{name: [0.5] for name in NUMBERS}, "label_dropout": [0.5], "sigma_max": [0.5, math.inf],
+    "attn_resolutions": [[], [1, 200]], "resample_filter": [[1, 200]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("class_name", ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"])
+def test_absurd_arguments_are_refused_in_one_line(class_name: str) -> None:
+    """Each argument that a class takes, and one that it does not; no network is built of them."""
+    given = SMALL | {"model_type": "SongUNet"}
+    config = as_config(class_name, given)
+    for name in (*vars(config.scales), *vars(config.unet), "surprise", "\n\x1b[31m" + "x" * 10**5):
+        for value in ABSURD:
+            if value in POSSIBLE.get(name, []):
+                continue
+            with pytest.raises(ValueError, match=r"\w") as error:
+                as_config(class_name, given | {name: value})
+            assert len(str(error.value)) <= 300
+            assert str(error.value).isprintable()
 
 
 def test_widths_that_norms_cannot_divide_are_refused() -> None:
