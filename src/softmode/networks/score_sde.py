@@ -56,7 +56,7 @@ BLOCK = {
 }  # fmt: skip
 # convolutions beside the blocks are layers of their own
 PLAIN = {"Conv_0": "", "Conv2d_0": ""}
-ATTENTION = {"GroupNorm_0": "norm2", "NIN_3": "proj"}
+NORM = {"GroupNorm_0": "norm2"}
 QUERIES = ("NIN_0", "NIN_1", "NIN_2")
 PREFIX, FIRST = "all_modules.", "all_modules.0.W"
 # how far the noise levels in a checkpoint may be from those of its config
@@ -233,16 +233,12 @@ def _exchanged(name: str, names: Mapping[str, str]) -> str:
 
 def _of_attention(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of self-attention, whose linear maps are [in, out] there and convolutions here."""
-    found = {}
-    if all(f"{name}.{part}" in parts for name in QUERIES for part in "Wb"):
-        weights, biases = ([parts[f"{name}.{part}"] for name in QUERIES] for part in "Wb")
+    rest, found = dict(parts), dict[str, Tensor]()
+    if all(f"{name}.{part}" in rest for name in QUERIES for part in "Wb"):
+        weights, biases = ([rest.pop(f"{name}.{part}") for name in QUERIES] for part in "Wb")
         # queries, keys and values alternate along the channels
         found["qkv.weight"] = torch.stack([weight.T for weight in weights], 1).flatten(0, 1)[:, :, None, None]
         found["qkv.bias"] = torch.stack(biases, 1).flatten()
-    for name, value in parts.items():
-        first, _, last = name.rpartition(".")
-        if first == "NIN_3":
-            found[f"proj.{'weight' if last == 'W' else 'bias'}"] = value.T[:, :, None, None] if last == "W" else value
-        elif first not in QUERIES or not found:
-            found[_exchanged(name, ATTENTION)] = value
-    return found
+    if {"NIN_3.W", "NIN_3.b"} <= set(rest):
+        found |= {"proj.weight": rest.pop("NIN_3.W").T[:, :, None, None], "proj.bias": rest.pop("NIN_3.b")}
+    return found | {_exchanged(name, NORM): value for name, value in rest.items()}
