@@ -52,8 +52,9 @@ PATHS = [
 ]  # fmt: skip
 CLASSIFIER = "fashion-mnist-classifier"
 MODELS = [
-    *PATHS, *(f"edm2:{path}" for path in PATHS), "edm2:", "diffusers:./nowhere", "diffusers:empty",
-    "diffusers:/dev/null", "python:json:loads", "python:os:getcwd", "python:missing:x", "python::", "python:os",
+    *PATHS, *(f"{family}:{path}" for family in ("edm", "edm2", "score_sde") for path in ("", *PATHS)),
+    "diffusers:./nowhere", "diffusers:empty", "diffusers:/dev/null",
+    "python:json:loads", "python:os:getcwd", "python:missing:x", "python::", "python:os",
     "python:broken:model", "python:os:nothing", "fashion-mnist-binery",
 ]  # fmt: skip
 FIELDS = [

@@ -90,17 +90,72 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+EDM_ARGUMENTS = {
+    "img_resolution": 8, "img_channels": 1, "label_dim": 3, "label_dropout": 0.1, "model_channels": 8,
+    "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "beta_min": 0.1, "M": 1000,
+}  # fmt: skip
+# of score_sde, whose network is that of EDM's without classes
+SDE: dict[str, dict[str, Any]] = {
+    "training": {"sde": "vpsde", "continuous": True},
+    "data": {"image_size": 8, "num_channels": 1, "centered": True},
+    "model": {
+        "name": "ncsnpp", "scale_by_sigma": False, "beta_min": 0.1, "beta_max": 20.0, "embedding_type": "positional",
+        "nonlinearity": "swish", "nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4],
+        "conditional": True, "fir": False, "fir_kernel": [1, 3, 3, 1], "skip_rescale": True, "resblock_type": "biggan",
+        "progressive": "none", "progressive_input": "none", "progressive_combine": "sum",
+    },
+}  # fmt: skip
+
+
 def edm2() -> torch.nn.Module:
     from softmode.networks.edm2 import EDM2
-    from softmode.networks.edm2_pickle import as_config
+    from softmode.networks.edm2_files import as_config
 
     torch.manual_seed(0)
     return EDM2(as_config(ARGUMENTS)).half()
 
 
-def official(arguments: dict[str, Any], tensor: dict[int, Any]) -> bytes:
-    """Return an official EDM2 pickle with some arguments, the first tensor rebuilt of the given arguments by place."""
+def edm(**changes: Any) -> torch.nn.Module:
+    from softmode.networks.edm import EDM, as_config
+
+    torch.manual_seed(0)
+    return EDM(as_config("VPPrecond", EDM_ARGUMENTS | changes)).half()
+
+
+def checkpoint() -> bytes:
+    """Return a checkpoint of score_sde."""
+    from softmode.networks.score_sde import BLOCK, _places
+
+    theirs = {own: name for name, own in BLOCK.items()}
+    state: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for place, (_, layer, attention) in enumerate(_places(edm(label_dim=0).float())):
+        for name, value in layer.state_dict().items():
+            part, _, last = name.rpartition(".")
+            if not attention and part in theirs and last != "resample_filter":
+                state[f"module.all_modules.{place}.{theirs[part]}.{last}"] = value
+            elif not attention and not part and last != "resample_filter":
+                state[f"module.all_modules.{place}.{name}"] = value
+        if attention:
+            width = len(layer.norm2.weight)
+            within = {"GroupNorm_0.weight": (width,), "GroupNorm_0.bias": (width,)}
+            within |= {f"NIN_{i}.{part}": (width,) * (1 + (part == "W")) for i in range(4) for part in "Wb"}
+            state |= {f"module.all_modules.{place}.{name}": torch.ones(shape) for name, shape in within.items()}
+    file = io.BytesIO()
+    averages = {"decay": 0.999, "num_updates": 3, "shadow_params": list(state.values())}
+    torch.save({"optimizer": {"state": {}}, "model": state, "ema": averages, "step": 3}, file)
+    return file.getvalue()
+
+
+def official(arguments: dict[str, Any], tensor: dict[int, Any], class_name: str = "Precond") -> bytes:
+    """Return an official pickle with some arguments, the first tensor rebuilt of the given arguments by place.
+
+    Args:
+        arguments: What the network says that it was made with.
+        tensor: What the first tensor is rebuilt of, by place.
+        class_name: Official class of the network: of EDM2, or VPPrecond of EDM.
+    """
     changed = [tensor]
+    network = edm2() if class_name == "Precond" else edm()
     with stand_in("torch_utils.persistence", "_reconstruct_persistent_obj") as function:
 
         def rebuilt(value: torch.Tensor) -> Call:
@@ -118,12 +173,12 @@ def official(arguments: dict[str, Any], tensor: dict[int, Any]) -> bytes:
                 "_modules": OrderedDict((k, persistent(v)) for k, v in module.named_children()),
             }
             name = type(module).__name__
-            if name == "EDM2":
+            if module is network:
                 state |= {"_init_args": (), "_init_kwargs": arguments}
-                name = "Precond"
+                name = class_name
             return Call(function, {"type": "class", "module_src": "import os", "class_name": name, "state": state})
 
-        return pickle.dumps({"ema": persistent(edm2())})
+        return pickle.dumps({"ema": persistent(network)})
 
 
 def legacy(value: torch.Tensor) -> bytes:
@@ -145,7 +200,7 @@ def samples() -> dict[str, bytes]:
     """Return a small valid file of every family, by a name that tells it."""
     from softmode.networks.card import Card
     from softmode.networks.classifier import Classifier
-    from softmode.networks.edm2_pickle import as_config
+    from softmode.networks.edm2_files import as_config
     from softmode.networks.unet import UNet
 
     torch.manual_seed(0)
@@ -185,6 +240,8 @@ def samples() -> dict[str, bytes]:
     config = json.dumps(asdict(as_config(ARGUMENTS)))
     found["edm2.safetensors"] = save({k: v.contiguous() for k, v in edm2().state_dict().items()}, {"edm2": config})
     found["edm2.pkl"] = official(ARGUMENTS, {})
+    found["edm.pkl"] = official(EDM_ARGUMENTS, {}, "VPPrecond")
+    found["score_sde.pth"] = checkpoint()
     found["dictionary.npz"] = npz(patterns=np.ones((2, 9)), prior=np.full(2, 0.5))
     found["data.npz"] = npz(images=np.zeros((4, 1, 8, 8), np.float32))
     return found
@@ -192,10 +249,12 @@ def samples() -> dict[str, bytes]:
 
 def mutate(name: str, content: bytes, rng: random.Random, canary: str) -> bytes:
     """Return a changed file."""
-    special = {"safetensors": header, "pkl": opcodes, "npz": entries}[name.rpartition(".")[2]]
     if rng.random() < 0.3:
         return some_bytes(content, rng)
-    return special(content, rng, canary)
+    family, _, suffix = name.rpartition(".")
+    if suffix == "pkl":
+        return opcodes(content, rng, canary, family)
+    return {"safetensors": header, "npz": entries, "pth": stored}[suffix](content, rng, canary)
 
 
 def some_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -254,14 +313,17 @@ def dumps(value: Any) -> str:
         sys.set_int_max_str_digits(limit)
 
 
-def opcodes(content: bytes, rng: random.Random, canary: str) -> bytes:
-    """Change arguments of the network, of a tensor, or some opcodes; or call something."""
-    kind = rng.randrange(4)
+def opcodes(content: bytes, rng: random.Random, canary: str, family: str = "") -> bytes:
+    """Change arguments of the network of a family, or of a tensor, or some opcodes; or call something."""
+    kind = rng.randrange(4) if family else rng.choice((2, 3))
+    given, name, more = ARGUMENTS, "Precond", ["sigma_data", "clip_act"]
+    if family == "edm":
+        given, name, more = EDM_ARGUMENTS, "VPPrecond", ["beta_d", "epsilon_t", "encoder_type", "resample_filter"]
     if kind == 0:
-        return official({**ARGUMENTS, rng.choice([*ARGUMENTS, "sigma_data", "clip_act"]): rng.choice(NASTY)}, {})
+        return official({**given, rng.choice([*given, *more]): rng.choice(NASTY)}, {}, name)
     if kind == 1:
         value = rng.choice([*NASTY, (2**62,), (2**31, 2**31), (1, 1, 1), (-1, 1), (0, 2**62), ("a",)])
-        return official(ARGUMENTS, {rng.choice((0, 1, 2, 3)): value})
+        return official(given, {rng.choice((0, 1, 2, 3)): value}, name)
     places = [place for _, _, place in pickletools.genops(content)]
     place = rng.choice(places)
     if kind == 2:
@@ -291,6 +353,22 @@ def entries(content: bytes, rng: random.Random, canary: str) -> bytes:
                 data = array(data, rng, canary)
                 written = rng.choice((name, name, name, name, "other.npy", "../x.npy", "x" * 300))
             new.writestr(written, data, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)))
+    return file.getvalue()
+
+
+def stored(content: bytes, rng: random.Random, canary: str) -> bytes:
+    """Change the pickle or the numbers of a storage of what torch.save wrote."""
+    file, compressed = io.BytesIO(), rng.choice((zipfile.ZIP_STORED,) * 5 + (zipfile.ZIP_DEFLATED,))
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+        names = old.namelist()
+        chosen = rng.choice((*[name for name in names if name.endswith("data.pkl")] * len(names), *names))
+        for name in names:
+            data = old.read(name)
+            if name == chosen and name.endswith("data.pkl"):
+                data = opcodes(data, rng, canary)
+            elif name == chosen:
+                data = rng.choice((b"", bytes(2**20), some_bytes(data or b"0", rng)))
+            new.writestr(name, data, compressed)
     return file.getvalue()
 
 
@@ -328,7 +406,9 @@ def load(path: str) -> None:
     elif family == "classifier":
         load_classifier(path)
     else:
-        model = load_model(f"edm2:{path}" if family == "edm2" else path)
+        if family == "score_sde":
+            Path(path).with_suffix(".json").write_text(json.dumps(SDE))
+        model = load_model(f"{family}:{path}" if family in ("edm", "edm2", "score_sde") else path)
         if math.prod(model.shape) < 10**4:
             check_denoiser(model.denoiser(), model, torch.float32, torch.device("cpu"), 1.0)
 
@@ -352,7 +432,8 @@ def worker() -> None:
     import softmode.data
     import softmode.exact.dictionary
     import softmode.networks.edm2_files
-    import softmode.networks.load  # noqa: F401
+    import softmode.networks.load
+    import softmode.networks.score_sde  # noqa: F401
 
     torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

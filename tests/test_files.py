@@ -13,7 +13,7 @@ from softmode.data import read_images
 from softmode.exact.dictionary import parse_dictionary
 from softmode.files import kind_of, read_arrays, read_json, regular_file, sha256
 from softmode.lattice import ReceptiveField
-from softmode.networks.edm2_pickle import read_edm2_pickle
+from softmode.networks.edm2_files import read_edm2_pickle
 from softmode.networks.load import classifier_inputs, load_classifier, load_model
 
 
@@ -36,6 +36,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "inputs.safetensors": classifier_inputs,
     "edm2.safetensors": lambda path: load_model(f"edm2:{path}"),
     "edm2.pkl": read_edm2_pickle,
+    "edm.pkl": lambda path: load_model(f"edm:{path}"),
+    "score_sde.pth": lambda path: load_model(f"score_sde:{path}"),
     "digest": sha256,
     "config.json": lambda path: read_json("config", path),
 }

@@ -75,8 +75,9 @@ class AnyModel(Prompts):
     """Which model, and as what."""
 
     model: Positional[str]
-    """A name of softmode models, a path made by softmode train, edm2:file (an official pickle or what softmode
-    convert-edm2 made of it), diffusers:path-or-hub-id, or python:module:function (returns a Denoiser or a Model)."""
+    """A name of softmode models, a path made by softmode train, edm:file and edm2:file (official pickles, or what
+    softmode convert-edm2 made of one), score_sde:file (with its config beside it), diffusers:path-or-hub-id, or
+    python:module:function (returns a Denoiser or a Model)."""
     labels: Labels = ()
     """Classes, for example 207,388, dealt out to the trajectories in turn; or attributes, hat=1,hat=0, of which several
     are asked for at once by hat=1+glasses=0. All samples together when left out."""

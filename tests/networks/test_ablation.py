@@ -15,6 +15,7 @@ from softmode.denoiser import Autocast, Guided
 from softmode.networks.ablation import GlobalParts, networks_in
 from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import noise_table
+from softmode.networks.edm import EDM, as_config
 from softmode.networks.edm2 import EDM2, EDM2Config
 from softmode.networks.load import load_model
 from softmode.networks.unet import Attention, GroupRMSNorm, UNet
@@ -47,6 +48,11 @@ def _edm2() -> EDM2:
     return network
 
 
+def _edm() -> nn.Module:
+    shape = {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
+    return EDM(as_config("VPPrecond", {"img_resolution": SIDE, "img_channels": 1, **shape}))
+
+
 def _diffusers() -> nn.Module:
     return diffusers.UNet2DModel(
         sample_size=SIDE, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 16),
@@ -68,6 +74,7 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "torch": lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), TorchAttention(), nn.Conv2d(4, 1, 3, padding=1)),
     "diffusers": _diffusers,
     "edm2": _edm2,
+    "edm": _edm,
 }
 # whose blocks add to what comes in themselves
 RESIDUAL = ("softmode", "softmode group norm", "diffusers")
@@ -101,7 +108,7 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def test_what_is_frozen_keeps_its_value_and_everything_is_put_back(family: str) -> None:
     """The answer stays the same to the last digits while it is frozen, and bit for bit afterwards, after errors too."""
     _, field, parts = made(family)
-    assert len(parts.attention) == {"diffusers": 4, "edm2": 4}.get(family, 1)
+    assert len(parts.attention) == {"diffusers": 4, "edm2": 4, "edm": 3}.get(family, 1)
     before, slope = field(X), jacobian(field, X)
     for attention, norms in (("frozen", "kept"), ("weights frozen", "kept"), ("kept", "frozen"), ("frozen", "frozen")):
         with parts.ablated(attention, norms):
@@ -129,7 +136,8 @@ def test_frozen_attention_is_what_differences_give_with_what_it_added(family: st
         return (added, *out[1:]) if isinstance(out, tuple) else added
 
     for block in parts.attention:
-        (block.attn_proj if family == "edm2" else block).register_forward_hook(put_in)
+        place = {"edm2": "attn_proj", "edm": "proj"}.get(family, "")
+        block.get_submodule(place).register_forward_hook(put_in)
     field(X)
     columns, h = [], 1e-5
     for push in h * torch.eye(X.numel(), dtype=X.dtype).reshape(-1, *X.shape):

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from softmode.networks import card as cards
 from softmode.networks.card import Card, load_weights
 from softmode.networks.edm2 import EDM2, EDM2Config
-from softmode.networks.edm2_files import load_edm2
-from softmode.networks.edm2_pickle import _Held, _tensor, as_config, read_edm2_pickle
+from softmode.networks.edm2_files import as_config, load_edm2
+from softmode.networks.inert_pickle import Held, view
 from softmode.networks.load import load_model
 
 CONFIG = EDM2Config(16, 3, 5, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(8,),
@@ -187,30 +187,31 @@ def test_memory_is_taken_only_for_weights_that_fit(monkeypatch: pytest.MonkeyPat
 )  # fmt: skip
 def test_a_tensor_lies_within_its_storage(offset: Any, size: Any, stride: Any) -> None:
     """A view that is absurd is refused by its numbers; torch is never asked for it."""
-    make: Any = getattr(_tensor, "__wrapped__", _tensor)
+    make: Any = getattr(view, "__wrapped__", view)
     with pytest.raises((ValueError, TypeError)):
-        make(_Held(torch.zeros(4)), offset, size, stride)
-    assert torch.equal(make(_Held(torch.arange(4.0)), 1, (1, 2), (9 - 9, 2)).tensor, torch.tensor([[1.0, 3.0]]))
+        make(Held(torch.zeros(4)), offset, size, stride)
+    assert torch.equal(make(Held(torch.arange(4.0)), 1, (1, 2), (9 - 9, 2)).tensor, torch.tensor([[1.0, 3.0]]))
 
 
 class Made:
     """Pickles as a record of the official code, which is not here."""
 
-    def __init__(self, state: dict[str, Any], name: str = "Precond") -> None:
+    def __init__(self, state: dict[str, Any], name: str) -> None:
         self.state, self.name = state, name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OrderedDict, ({"class_name": self.name, "state": self.state},)
 
 
-def pickled(state: dict[str, Any], path: Path) -> None:
+def pickled(state: dict[str, Any], name: str, path: Path) -> None:
     """Write a pickle of a network's record; the container's name is replaced by that of the official function."""
-    content = pickle.dumps(Made(state), 2)
+    content = pickle.dumps(Made(state, name), 2)
     found, official = b"ccollections\nOrderedDict\n", b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
     assert content.count(found) == 1
     path.write_bytes(content.replace(found, official))
 
 
+@pytest.mark.parametrize(("family", "name"), [("edm2", "Precond"), ("edm", "EDMPrecond")])
 @pytest.mark.parametrize(
     "state",
     [
@@ -220,10 +221,10 @@ def pickled(state: dict[str, Any], path: Path) -> None:
     ],
     ids=lambda state: str(state)[:24],
 )  # fmt: skip
-def test_a_record_of_anything_else_is_refused(state: dict[str, Any], tmp_path: Path) -> None:
+def test_a_record_of_anything_else_is_refused(state: dict[str, Any], family: str, name: str, tmp_path: Path) -> None:
     """State that is no mapping by name, and arguments that are none."""
-    pickled(state, tmp_path / "net.pkl")
-    refused(tmp_path / "net.pkl", "weights: ", load=read_edm2_pickle)
+    pickled(state, name, tmp_path / "net.pkl")
+    refused(f"{family}:{tmp_path / 'net.pkl'}", "weights: ", load=load_model)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 r"""What a network's derivative lacks without its global channels: attention, and the statistics of its norms.
 
-Taken apart are softmode's own attention, torch's `MultiheadAttention`, the self-attention of diffusers and of EDM2, and
-every norm whose statistics are over the field. What is frozen keeps its value at the state at which the derivative is
-taken: the network's answer stays as it is, and its Jacobian lacks what went that way.
+Taken apart are softmode's own attention, torch's `MultiheadAttention`, the self-attention of diffusers, EDM and EDM2,
+and every norm whose statistics are over the field. What is frozen keeps its value at the state at which the derivative
+is taken: the network's answer stays as it is, and its Jacobian lacks what went that way.
 """
 
 import functools
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from softmode.networks import edm2, unet
+from softmode.networks import edm2, edm_layers, unet
 
 # how deep a network may lie inside what makes a denoiser of it
 DEPTH = 6
@@ -107,7 +107,7 @@ def _of_diffusers(module: nn.Module) -> bool:
 
 
 def _attends(module: nn.Module) -> bool:
-    if isinstance(module, edm2.Block):
+    if isinstance(module, edm2.Block | edm_layers.Block):
         return module.heads > 0
     between_sites = _of_diffusers(module) and not getattr(module, "is_cross_attention", False)
     return isinstance(module, unet.Attention | nn.MultiheadAttention) or between_sites
@@ -134,25 +134,32 @@ def _pass_by(module: nn.Module, attention: Attending) -> RemovableHandle:
             past = (args[0] if args else named["hidden_states"]) / module.rescale_output_factor
         return past if attention == "off" else past + (output - past).detach()
 
-    # the rest of a block of EDM2 is no attention
-    place = module.attn_proj if isinstance(module, edm2.Block) else module
-    assert isinstance(place, nn.Module)
+    # the rest of a block of EDM or EDM2 is no attention
+    place = _layers_of(module)[1] if isinstance(module, edm2.Block | edm_layers.Block) else module
     return place.register_forward_hook(hook, with_kwargs=True)
+
+
+def _layers_of(block: edm2.Block | edm_layers.Block) -> tuple[nn.Module, nn.Module]:
+    """Return what makes queries, keys and values in a block with self-attention, and what maps the answer back."""
+    if isinstance(block, edm_layers.Block):
+        return block.qkv, block.proj
+    assert block.attn_qkv is not None
+    assert block.attn_proj is not None
+    return block.attn_qkv, block.attn_proj
 
 
 def _freeze_weights(module: nn.Module) -> list[RemovableHandle]:
     """Keep who attends to whom from responding, by queries and keys that do not, and return what undoes it."""
     if isinstance(module, unet.Attention):
         return [module.enter.register_forward_hook(lambda _m, _a, out: _first_two_frozen(out, 1))]
-    if isinstance(module, edm2.Block):
-        assert module.attn_qkv is not None
+    if isinstance(module, edm2.Block | edm_layers.Block):
         heads = module.heads
 
         def interleaved(_module: nn.Module, _args: Any, out: Tensor) -> Tensor:
             # queries, keys and values alternate along the channels of each head
             return _first_two_frozen(out.reshape(len(out), heads, -1, 3, *out.shape[2:]), 3).reshape(out.shape)
 
-        return [module.attn_qkv.register_forward_hook(interleaved)]
+        return [_layers_of(module)[0].register_forward_hook(interleaved)]
     if isinstance(module, nn.MultiheadAttention):
         return [module.register_forward_pre_hook(_frozen_inputs, with_kwargs=True)]
     queries_and_keys = (getattr(module, name) for name in ("to_q", "to_k"))

@@ -2,18 +2,22 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from softmode.files import DIRECTORY, json_object, kind_of, sha256
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.card import build, check_state, read_tensors, write_tensors
-from softmode.networks.edm2 import EDM2
-from softmode.networks.edm2_pickle import as_config, read_edm2_pickle
+from softmode.networks.edm2 import EDM2, NUMBERS, EDM2Config, check_fields
+from softmode.networks.fields import made
+from softmode.networks.persistent_pickle import read_persistent
 from softmode.process import parse_process
 
 
@@ -91,3 +95,21 @@ def convert_edm2(source: str | Path, target: str | Path) -> None:
         write_tensors(target, state, {"edm2": json.dumps(asdict(config))})
     except OSError as error:
         raise refusal(f"target: cannot write {quote(str(target))} ({first_line(error)}); name another file") from None
+
+
+def read_edm2_pickle(path: str | Path) -> tuple[dict[str, Tensor], EDM2Config]:
+    """Return the weights and the shape of the network in an official EDM2 pickle, without running any of it.
+
+    Raises:
+        ValueError: If the file is missing or truncated, names anything unknown, or holds no EDM2 network.
+    """
+    return read_persistent(path, "edm2", lambda _, given: as_config(given))
+
+
+def as_config(given: Mapping[str, Any]) -> EDM2Config:
+    """Return the shape of which JSON or a pickle gives the fields, lists for tuples.
+
+    Raises:
+        ValueError: If a field is not known, lacks, is of another type or beyond its bounds.
+    """
+    return made(EDM2Config, given, check_fields, NUMBERS)

@@ -1,8 +1,9 @@
 """Checks of the numbers and texts in a foreign file's description of its network, before anything is built of them."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Container, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
 
 from softmode.message import quote, refusal
 
@@ -19,6 +20,8 @@ MOST_LAYERS = 256
 # names of sides of a state, and the longest
 SIDES = ("sample_size", "image_size", "sample_height", "sample_width")
 LONGEST_SIDE = 4096
+
+Config = TypeVar("Config")
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -55,6 +58,35 @@ def check_text(name: str, value: object) -> None:
     """Raise a ValueError unless a value is a text of bounded length."""
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise refusal(f"{name}: got {quote(value)}; expected a text of at most {LONGEST_TEXT} characters")
+
+
+def made(
+    kind: type[Config],
+    given: Mapping[str, Any],
+    check: Callable[[Mapping[str, object]], None],
+    numbers: Container[str],
+) -> Config:
+    """Return a config of which JSON or a pickle gives the fields, lists for tuples and 256 for 256.0.
+
+    Args:
+        kind: Its dataclass.
+        given: Its fields; those with a default may be left out.
+        check: Raises a ValueError if one is of another type or beyond its bounds.
+        numbers: Names of those that are floats.
+
+    Raises:
+        ValueError: If a field is not known, lacks, is of another type or beyond its bounds.
+    """
+    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"arguments of the network that are not known: {quote(unknown)}")
+    if lacking := [name for name, needed in known.items() if needed and name not in given]:
+        raise ValueError(f"lacks {', '.join(lacking)}")
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    check(arguments)
+    return kind(**{name: float(value) if name in numbers else value for name, value in arguments.items()})
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -38,7 +38,9 @@ class Family(NamedTuple):
 SHIPPED = Family("shipped", "load_shipped")
 MODELS = {
     "python": Family("python", "load_function"),
+    "edm": Family("edm_files", "load_edm_model"),
     "edm2": Family("edm2_files", "load_edm2_model"),
+    "score_sde": Family("score_sde", "load_score_sde"),
     DIFFUSERS: Family("diffusers", "load_diffusers", text=True),
 }
 SHIPPED_CLASSIFIER = Family("shipped", "load_shipped_classifier", "shipped_inputs")
@@ -59,8 +61,9 @@ def load_model(
 
     Args:
         source: A name of `softmode models`, the path of a weights file or of a directory of softmode train,
-            `python:module:function`, a function without arguments that returns a Denoiser, `edm2:file`, an official
-            EDM2 pickle or what softmode convert-edm2 made of one, or `diffusers:path-or-hub-id`.
+            `python:module:function`, a function without arguments that returns a Denoiser, `edm:file`, an official EDM
+            pickle, `edm2:file`, the same of EDM2 or what softmode convert-edm2 made of one, `score_sde:file`, a
+            checkpoint with its config beside it, or `diffusers:path-or-hub-id`.
         schedule: Process in which to sample, for example vp:1; the one of its training when left out.
         shape: Shape of a state, channel and sides; the card's when left out.
         device: Device of its weights.

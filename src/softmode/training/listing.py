@@ -10,7 +10,8 @@ from softmode.networks.shipped import find_weights, shipped_names
 from softmode.runs.results import Table
 
 MODEL = (
-    "a MODEL is one of these names, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or "
+    "a MODEL is one of these names, a path made by softmode train, edm:file, edm2:file, score_sde:file, "
+    "diffusers:path-or-hub-id, or "
     "python:module:function (returns a Denoiser or a Model); held out: of a network with labels the share of its "
     "samples that are recognised, and what it knows of its labels"
 )

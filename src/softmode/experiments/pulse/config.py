@@ -14,8 +14,8 @@ class GuidedSampling(Prompts, Compute):
     """What every experiment on guidance needs: a model, its guide, a classifier, and how to sample."""
 
     model: Positional[str]
-    """A name of softmode models, a path made by softmode train, edm2:file, diffusers:path-or-hub-id, or
-    python:module:function (returns a Model); it must know classes."""
+    """A name of softmode models, a path made by softmode train, edm:file, edm2:file,
+    diffusers:path-or-hub-id, or python:module:function (returns a Model); it must know classes."""
     guide: str = "dropped"
     """What guidance pushes away from: dropped (the model itself without its label, or with its negative prompt), or a
     MODEL: unconditional, or a weaker one of the same classes (autoguidance)."""
