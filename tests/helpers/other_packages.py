@@ -104,27 +104,34 @@ def ddp(module: str, kind: str, unet: Callable[[], Any], **settings: Any) -> Any
     return getattr(package(f"{DDP}.{module}"), kind)(unet(), **size, **settings)
 
 
-def ddp_discrete_steps(diffusion: Any, label: int | None, guided: bool = False) -> list[Step]:
-    """Return the steps of a discrete diffusion's own loop; those of guidance have a call for the class and for none."""
-    call: dict[str, Any] = {"classes": torch.full((2,), label or 0), "cond_scale": 2.0} if guided else {"batch_size": 2}
+def ddp_discrete_steps(
+    diffusion: Any, label: int | None, method: str = "model_predictions", place: int = 1
+) -> list[Step]:
+    """Return the steps of a discrete diffusion's own loop; a method's answer has its estimate of x_0 in a place."""
+    torch.manual_seed(1)
+    with fed(diffusion.model) as calls, noted(diffusion, method, calls) as found, silent(diffusion):
+        diffusion.sample(batch_size=2)
+    return [Step(*ddp_state(diffusion, told["x"], told["t"]), out[place], given) for told, out, given in found]
+
+
+def ddp_guided_steps(diffusion: Any, label: int | None) -> list[Step]:
+    """Return the steps of a guided loop, of the two calls of its network in each that of the class or that of none."""
     torch.manual_seed(1)
     with fed(diffusion.model) as calls, noted(diffusion, "model_predictions", calls) as found, silent(diffusion):
-        diffusion.sample(**call)
+        diffusion.sample(torch.full((2,), label or 0), cond_scale=2.0)
     steps = []
-    for arguments, prediction, given in found:
-        place = int(arguments["t"][0])
-        alpha = float(diffusion.alphas_cumprod[place].double().sqrt())
-        sigma = math_level(diffusion.log_one_minus_alphas_cumprod[place])
-        # guided, what it predicts for a class alone is not its estimate
-        own = None if guided else prediction.pred_x_start
-        steps.append(Step(arguments["x"] / alpha, sigma, own, [given[label is None]] if guided else given))
+    for told, _, (of_class, of_none) in found:
+        given = of_none if label is None else of_class
+        with torch.no_grad():
+            own = diffusion.predict_start_from_noise(told["x"], told["t"], diffusion.model(**given))
+        steps.append(Step(*ddp_state(diffusion, told["x"], told["t"]), own, [given]))
     return steps
 
 
-def math_level(log_one_minus: Tensor) -> float:
-    """Return the noise level of a table's log of 1 - alpha^2."""
-    square = -torch.expm1(log_one_minus.double())
-    return float(((1 - square) / square).sqrt())
+def ddp_state(diffusion: Any, x: Tensor, t: Tensor) -> tuple[Tensor, float]:
+    """Return the EDM states and the noise level of states at a timestep."""
+    square = -torch.expm1(diffusion.log_one_minus_alphas_cumprod[int(t[0])].double())
+    return x / float(square.sqrt()), float(((1 - square) / square).sqrt())
 
 
 def elucidated_steps(diffusion: Any, _label: int | None) -> list[Step]:
@@ -271,8 +278,8 @@ OBJECTS: dict[str, Object] = {
     ),
     X + "LearnedGaussianDiffusion": Object(
         lambda: ddp("learned_gaussian_diffusion", "LearnedGaussianDiffusion", partial(ddp_unet, learned_variance=True),
-                    objective="pred_noise", timesteps=8, sampling_timesteps=4),
-        lambda d: d.model, ddp_discrete_steps, clipped=True,
+                    objective="pred_noise", **STEPS),
+        lambda d: d.model, partial(ddp_discrete_steps, method="p_mean_variance", place=3), clipped=True,
     ),
     X + "GaussianDiffusion1D": Object(
         lambda: ddp(f"{DDP}_1d", "GaussianDiffusion1D", partial(ddp_unet, f"{DDP}_1d", "Unet1D"), **STEPS),
@@ -281,7 +288,7 @@ OBJECTS: dict[str, Object] = {
     X + "classifier_free_guidance": Object(
         lambda: ddp("classifier_free_guidance", "GaussianDiffusion",
                     partial(ddp_unet, "classifier_free_guidance", num_classes=CLASSES), **STEPS),
-        lambda d: d.model, partial(ddp_discrete_steps, guided=True), classes=CLASSES,
+        lambda d: d.model, ddp_guided_steps, classes=CLASSES,
     ),
     X + "ElucidatedDiffusion": Object(
         lambda: ddp("elucidated_diffusion", "ElucidatedDiffusion", TIMED, channels=1), lambda d: d.net,

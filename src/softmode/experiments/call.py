@@ -158,6 +158,9 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
             value = _as_model(name, value, settings.get("shape", ()), own, process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
+    if "model" in given and "shape" not in {field.name for field in fields(config)}:
+        # told of the live model, and no setting of its own
+        settings.pop("shape", None)
     return make(config, settings), given
 
 

@@ -46,7 +46,7 @@ def from_object(
     *,
     conditions: Sequence[Mapping[str, Any]] = (),
     null: Mapping[str, Any] | None = None,
-    levels: tuple[float, float] | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Model:
     """Return the model of an object of k-diffusion, denoising-diffusion-pytorch, azula or smalldiffusion.
 
@@ -94,7 +94,7 @@ def from_object(
         shape=_shape(kind, tuple(map(int, shape)), taken.shape),
         bind=of_label,
         classes=len(of_class),
-        levels=levels or taken.levels,
+        levels=taken.levels if levels is None else _range(levels),
     )
 
 
@@ -108,6 +108,13 @@ def _shape(kind: str, asked: tuple[int, ...], known: tuple[int, ...]) -> tuple[i
     if len(found) < 2 or not all(0 < side < math.inf for side in found):
         raise refusal(f"shape: {kind} does not say it; give channels and sides of a state, for example (3, 32, 32)")
     return found
+
+
+def _range(levels: Sequence[float]) -> tuple[float, float]:
+    """Return two noise levels, the lower one first."""
+    if len(levels) != 2 or not 0 < levels[0] < levels[1] < math.inf:
+        raise refusal(f"levels: got {quote(levels)}; expected the lowest and the highest noise level, as (0.01, 80)")
+    return float(levels[0]), float(levels[1])
 
 
 def check_no_network(value: Any, name: str = "model") -> None:
