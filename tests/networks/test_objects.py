@@ -142,6 +142,8 @@ def test_shapes_are_its_own_where_it_knows_them() -> None:
     assert sm.from_object(wide).shape == (1, SIDE, 2 * SIDE)
     assert sm.from_object(wide, schedule="vp:1").process == sm.VP()
     assert sm.from_object(wide).process == sm.VE()
+    # its wrapper would call its loss; nothing is compiled here
+    assert sm.from_object(torch.compile(wide)).shape == (1, SIDE, 2 * SIDE)
 
 
 def test_a_class_of_ones_own_that_extends_one_is_read() -> None:

@@ -51,11 +51,11 @@ def _classes(inner: Any) -> tuple[tuple[Given, ...], Given | None]:
     while not getattr(inner, "num_classes", 0) and isinstance(getattr(inner, "inner_model", None), nn.Module):
         inner = inner.inner_model
     count: Any = getattr(inner, "num_classes", 0) or 0
-    taken = inspect.signature(inner.forward).parameters
-    if count and "class_cond" in taken:
+    taken = inspect.signature(getattr(inner, "forward", inner)).parameters if count else ()
+    if "class_cond" in taken:
         # its own training configuration adds one class, for none
         each: list[Given] = [{"class_cond": torch.tensor([label])} for label in range(count)]
         return tuple(each[:-1]), each[-1]
-    if count and "y" in taken:
+    if "y" in taken:
         return tuple({"y": torch.tensor([label])} for label in range(count)), None
     return (), None

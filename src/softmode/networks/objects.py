@@ -31,12 +31,17 @@ TIMES = ("t", "time", "times", "timestep", "timesteps")
 
 def package_of(value: object) -> str:
     """Return the package whose object a value is, or a class of which it extends; empty for none that is read."""
-    for each in type(value).__mro__:
+    for each in type(_bare(value)).__mro__:
         # a copy inside another package is read too
         found = [part for part in each.__module__.split(".") if part in PACKAGES]
         if found:
             return found[0]
     return ""
+
+
+def _bare(value: Any) -> Any:
+    """Return what torch.compile has wrapped: a wrapper calls its forward alone, which may be a loss."""
+    return getattr(value, "_orig_mod", value) if isinstance(value, nn.Module) else value
 
 
 def from_object(
@@ -66,6 +71,7 @@ def from_object(
     Raises:
         ValueError: If it is of no kind that is read, or does not say what it must.
     """
+    value = _bare(value)
     package, kind = package_of(value), quote(type(value).__name__)[1:-1]
     if not package:
         raise refusal(f"model: got {quote(value)}; expected an object of {', '.join(PACKAGES)}")
