@@ -61,18 +61,19 @@ def test_it_does_as_its_own_sampler(name: str, label: int | None) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_states_of_two_levels_are_each_what_they_are_alone(name: str) -> None:
+def test_states_of_three_levels_are_each_what_they_are_alone(name: str) -> None:
     """Between the steps of its own schedule too, and the derivative is that of the answer."""
     model = model_of(name)
     denoiser = model.denoiser(0 if model.classes else None)
     assert model.classes == OBJECTS[name].classes
     stream = torch.Generator().manual_seed(0)
-    x, v = (torch.randn(2, *model.shape, generator=stream) for _ in range(2))
+    x, v = (torch.randn(3, *model.shape, generator=stream) for _ in range(2))
     low, high = model.levels or (0.1, 10.0)
-    sigma = torch.tensor([min(1.3, 0.9 * high), max(0.4, 1.1 * low)])
+    # in no order that is its own inverse
+    sigma = torch.tensor([1.3, min(3.0, 0.9 * high), max(0.4, 1.1 * low)])
     with torch.no_grad():
         both = denoiser(x, sigma)
-        alone = torch.cat([denoiser(x[i : i + 1], float(sigma[i])) for i in range(2)])
+        alone = torch.cat([denoiser(x[i : i + 1], float(sigma[i])) for i in range(3)])
         step = (denoiser(x + 1e-2 * v, 1.0) - denoiser(x - 1e-2 * v, 1.0)) / 2e-2
         _, slope = torch.func.jvp(lambda state: denoiser(state, 1.0), (x,), (v,))
     torch.testing.assert_close(both, alone, rtol=1e-4, atol=1e-5)
@@ -142,8 +143,10 @@ def test_shapes_are_its_own_where_it_knows_them() -> None:
     assert sm.from_object(wide).shape == (1, SIDE, 2 * SIDE)
     assert sm.from_object(wide, schedule="vp:1").process == sm.VP()
     assert sm.from_object(wide).process == sm.VE()
-    # its wrapper would call its loss; nothing is compiled here
-    assert sm.from_object(torch.compile(wide)).shape == (1, SIDE, 2 * SIDE)
+    # as of torch.compile, whose wrapper would call its loss
+    compiled = nn.Module()
+    compiled._orig_mod = wide
+    assert sm.from_object(compiled).shape == (1, SIDE, 2 * SIDE)
 
 
 def test_a_class_of_ones_own_that_extends_one_is_read() -> None:
@@ -266,12 +269,22 @@ def test_offset_noise_is_told_of() -> None:
         sm.from_object(diffusion(offset_noise_strength=0.1))
 
 
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (
+            Network(),
+            r"model: Network takes \(x, t\): a network, no denoiser D\(x, sigma\); sm.from_discrete.*sm.from_flow",
+        ),
+        (nn.Conv2d(1, 1, 3), r"model: Conv2d takes \(input\) alone: no denoiser .* classifier=sm.Preprocessed"),
+    ],
+    ids=["of a time", "of states alone"],
+)
 @pytest.mark.parametrize("command", ["check", "probe"])
-def test_a_network_of_a_time_is_no_denoiser(command: str) -> None:
-    """Given where a denoiser is wanted, it would be asked at a noise level for a time, without a word."""
-    expected = r"model: Network takes \(x, t\): a network, no denoiser D\(x, sigma\); sm.from_discrete.*sm.from_flow"
+def test_a_network_is_no_denoiser(command: str, network: nn.Module, expected: str) -> None:
+    """Given where a denoiser is wanted, one of a time would be asked at a noise level without a word."""
     with pytest.raises(ValueError, match=expected):
-        getattr(sm, command)(Network(), shape=(1, 8, 8))
+        getattr(sm, command)(network, shape=(1, 8, 8))
 
 
 def test_a_training_that_drops_no_label_has_no_null() -> None:

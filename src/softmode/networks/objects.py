@@ -124,7 +124,7 @@ def _range(levels: Sequence[float]) -> tuple[float, float]:
 
 
 def check_no_network(value: Any, name: str = "model") -> None:
-    """Raise a ValueError if a value is a network that is called with a time, not a denoiser.
+    """Raise a ValueError if a value is a network that is called with a time, or with states alone, no denoiser.
 
     Args:
         value: The value; only of a module of torch can it be told.
@@ -132,10 +132,16 @@ def check_no_network(value: Any, name: str = "model") -> None:
     """
     if not isinstance(value, nn.Module):
         return
-    taken = list(inspect.signature(value.forward).parameters)[:2]
+    parameters = inspect.signature(value.forward).parameters.values()
+    taken, kind = [each.name for each in parameters][:2], quote(type(value).__name__)[1:-1]
+    if len(taken) == 1 and next(iter(parameters)).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise refusal(
+            f"{name}: {kind} takes ({taken[0]}) alone: no denoiser D(x, sigma); a classifier is given as "
+            "classifier=sm.Preprocessed(network, preprocess)"
+        )
     if len(taken) == 2 and taken[1] in TIMES:
         raise refusal(
-            f"{name}: {quote(type(value).__name__)[1:-1]} takes ({', '.join(taken)}): a network, no denoiser D(x, "
+            f"{name}: {kind} takes ({', '.join(taken)}): a network, no denoiser D(x, "
             "sigma); sm.from_discrete(network, alphas_cumprod), sm.from_flow(network) or sm.from_noise(network, "
             f"process) makes one, or lambda x, sigma: ... if {taken[1]} is sigma"
         )
