@@ -179,12 +179,6 @@ def karras(**settings: Any) -> Any:
     return azula("KarrasDenoiser", lambda noise: noise.VPSchedule(**settings))
 
 
-class WantsText(Network):
-    def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:  # type: ignore[override]
-        """Return what its base does."""
-        return super().forward(x, t)
-
-
 def extending_forward() -> Any:
     value = karras()
     own: Callable[..., Any] = type(value).forward
