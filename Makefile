@@ -37,10 +37,12 @@ clean: ## remove the environment, caches and build outputs; runs/ is kept
 
 # The two variables pin the build's own environment too (PIP_CONSTRAINT before pip 25.3, PIP_BUILD_CONSTRAINT since).
 # --no-compile: Python compiles what it imports, a small part of all that is installed.
-$(STAMP): pyproject.toml constraints.txt
+# tests/packages.txt says why those come without what they require.
+$(STAMP): pyproject.toml constraints.txt tests/packages.txt
 	@command -v $(PYTHON) >/dev/null || { echo "softmode: '$(PYTHON)' not found: install Python >= 3.11 (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "softmode: '$(PYTHON)' is no Python >= 3.11: install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "softmode: '$(PYTHON)' cannot make virtual environments: install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=$(PINS) PIP_BUILD_CONSTRAINT=$(PINS) $(BIN)/pip install --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --no-compile --no-deps -r tests/packages.txt
 	@touch $@

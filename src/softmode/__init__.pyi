@@ -63,6 +63,7 @@ from .networks.classifier import ImageClassifier as ImageClassifier
 from .networks.classifier import Preprocessed as Preprocessed
 from .networks.load import load_classifier as load_classifier
 from .networks.load import load_model as load_model
+from .networks.objects import from_object as from_object
 from .networks.pipeline import from_pipeline as from_pipeline
 from .networks.unet import UNet as UNet
 from .observe.alignment import diversity as diversity

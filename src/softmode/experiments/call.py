@@ -18,6 +18,7 @@ from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
 from softmode.model import Model
+from softmode.networks.objects import check_no_network, from_object, package_of
 from softmode.networks.pipeline import from_pipeline, is_pipeline, size_of
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
@@ -45,7 +46,8 @@ Raises:
     ValueError: If a setting or an object is unusable; nothing is written then.
 """
 LIVE_OBJECTS = """A model, a guide or a classifier may be a live object in place of a name: a Model, a classifier, a
-DiffusionPipeline of diffusers, with prompts=[...] where it takes text, or a Denoiser D(x, sigma), with
+DiffusionPipeline of diffusers, with prompts=[...] where it takes text, an object of k-diffusion,
+denoising-diffusion-pytorch, azula or smalldiffusion, or a Denoiser D(x, sigma), with
 shape=(channels, *sides), and process=sm.VP() unless it is sm.VE().
 """
 
@@ -123,7 +125,8 @@ def plan(chosen: Experiment, **settings: Any) -> Plan:
     Args:
         chosen: The experiment.
         **settings: Fields of its config. `model`, `guide` and `classifier` may be live objects: a `Model`, a Denoiser
-            (with `shape`, and `process` unless it is sm.VE()), a classifier.
+            (with `shape`, and `process` unless it is sm.VE()), an object of another package (`from_object`), a
+            classifier. So may the `schedule` of such an object be.
 
     Raises:
         ValueError: If a setting or an object is unusable.
@@ -141,6 +144,10 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
     texts = settings.get("prompts")
     if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts):
         settings["prompt"] = settings.pop("prompts")
+    own = settings.get("schedule", "")
+    if package_of(own) and package_of(settings.get("model")):
+        # read with the model, of which it is a part
+        del settings["schedule"]
     for name in LIVE:
         value = settings.get(name)
         if value is None or isinstance(value, str | Path):
@@ -148,9 +155,12 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
         if is_pipeline(value):
             value = _of_pipeline(value, settings)
         elif name != "classifier":
-            value = _as_model(name, value, settings.get("shape", ()), process)
+            value = _as_model(name, value, settings.get("shape", ()), own, process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
+    if "model" in given and "shape" not in {field.name for field in fields(config)}:
+        # told of the live model, and no setting of its own
+        settings.pop("shape", None)
     return make(config, settings), given
 
 
@@ -158,7 +168,8 @@ def check(model: Any, **settings: Any) -> Results:
     """Return what a model does of all that a posterior mean does, and what experiments on it would cost.
 
     Args:
-        model: A name, a path, a Model, or a Denoiser D(x, sigma) with `shape`, and `process` unless it is sm.VE().
+        model: A name, a path, a Model, a pipeline of diffusers, an object of another package (`from_object`), or a
+            Denoiser D(x, sigma) with `shape`, and `process` unless it is sm.VE().
         **settings: Options of softmode check, for example `labels=(0, 1)`.
 
     Raises:
@@ -194,12 +205,15 @@ def _of_pipeline(pipe: Any, settings: Mapping[str, Any]) -> Model:
     return from_pipeline(pipe, texts, settings.get("negative"), size, schedule)
 
 
-def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | None) -> Model:
-    """Return a live model, or one of a denoiser in a process."""
+def _as_model(name: str, value: Any, shape: Sequence[int], schedule: Any, process: Process | None) -> Model:
+    """Return a live model, that of an object of another package, or one of a denoiser in a process."""
+    if package_of(value):
+        value = from_object(value, shape, schedule)
     if isinstance(value, Model):
         return value if process is None else replace(value, process=process)
     if not callable(value):
         raise refusal(f"{name}: got {quote(value)}; expected a name, a Model or a callable D(x, sigma)")
+    check_no_network(value, name)
     if not isinstance(shape, Sequence) or len(shape) < 2:
         raise refusal(f"shape: got {quote(shape)}; expected channels and sides of a state, for example (1, 28, 28)")
     # those of from_discrete know theirs

@@ -15,13 +15,16 @@ from softmode.files import FILE, kind_of, sha256
 from softmode.message import first_line, quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier, as_classifier
+from softmode.networks.objects import check_no_network, from_object, package_of
 from softmode.process import parse_process
 
 
 def load_function(
     source: str, schedule: str, shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
 ) -> Model:
-    """Return the model that a function without arguments makes: it returns a Denoiser or a `Model`.
+    """Return the model that a function without arguments makes.
+
+    It returns a Denoiser, a `Model`, or an object of another package that `from_object` reads.
 
     Args:
         source: python:module:function; the module may lie in the user's own directory.
@@ -36,6 +39,8 @@ def load_function(
     name = quote(source)
     made, module = _made(source, "model", "a Denoiser or a softmode.Model")
     inputs = _source(module)
+    if package_of(made):
+        made, shape = from_object(made, shape), ()
     if isinstance(made, Model):
         if shape and shape != made.shape:
             raise refusal(f"shape: got {shape}; {name} makes a model of {quote(made.shape)}: leave it out")
@@ -43,6 +48,7 @@ def load_function(
         return replace(made, name=source, process=process, inputs={**made.inputs, **inputs})
     if not callable(made):
         raise refusal(f"model: {name} returned {type(made).__name__}; expected a Denoiser, D(x, sigma)")
+    check_no_network(made)
     if len(shape) < 2:
         raise refusal(f"shape: got {shape}; expected channels and sides of a state of {name}, for example 1,28,28")
     denoiser: Denoiser = made

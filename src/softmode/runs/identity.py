@@ -33,10 +33,11 @@ def fingerprint(
 def fingerprints(
     denoisers: Mapping[Label, Denoiser], model: Model, device: torch.device, dtype: torch.dtype
 ) -> dict[str, list[float]]:
-    """Return the fingerprints of a model's denoiser of each label, at several noise levels."""
+    """Return the fingerprints of a model's denoiser of each label, at several of the noise levels that it knows."""
+    lowest, highest = model.levels or (0.0, math.inf)
     return {
         "all" if label is None else str(label): [
-            fingerprint(_at(denoiser, sigma), model.shape, device, dtype) for sigma in LEVELS
+            fingerprint(_at(denoiser, min(max(sigma, lowest), highest)), model.shape, device, dtype) for sigma in LEVELS
         ]
         for label, denoiser in denoisers.items()
     }
