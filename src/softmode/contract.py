@@ -108,30 +108,39 @@ def check_batched(
     """
     if model.batched is None or len(labels) < 2:
         return
-    few = [*labels[:: -(-len(labels) // MIXED)], labels[0]]
-    x = _states(len(few), model, dtype, device) * sigma
+    few = labels[:: -(-len(labels) // MIXED)]
+    # one state for all labels: which of them an answer is of can be told
+    x = (_states(1, model, dtype, device) * sigma).expand(len(few) + 1, *model.shape).clone()
     level = torch.tensor(sigma, dtype=torch.float64)
     where = f"model: {quote(model.name)}"
     with torch.no_grad():
         try:
-            together = model.of_states(few)(x, level)
+            together = model.of_states([*few, few[0]])(x, level)
         # whatever the user's code raises
         except Exception as error:
             raise refusal(
                 f"{where} failed for several labels in one call ({first_line(error)}); `batched` maps the labels of a "
-                "batch's states to its denoiser: leave it out, or mend it"
+                "batch's states to its denoiser: mend it, or leave it out"
             ) from error
         if not isinstance(together, Tensor) or together.shape != x.shape:
             got = _kind(together) if isinstance(together, Tensor) else type(together).__name__
             raise refusal(f"{where} returned {got} for several labels in one call, of states {_kind(x)}")
-        rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
-        for i, label in enumerate(few):
-            alone = model.denoiser(label)(x[i : i + 1], level)
-            if not _apart(together[i : i + 1], alone, rounding) <= SAME_STATE:
-                raise refusal(
-                    f"{where} answers a state of label {label} otherwise among others in one call than label by label "
-                    f"at sigma = {sigma:.4g}; `batched` is to keep the order of the labels: leave it out, or mend it"
-                )
+        alone = torch.cat([model.denoiser(label)(x[:1], level) for label in few])
+    rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
+    for answer, label in zip(together, [*few, few[0]], strict=True):
+        off, *others = [_apart(answer, alone[place], rounding) for place in _first(few, label)]
+        # not beyond the rounding of batches, nor nearer to what another label answers
+        if not off <= SAME_STATE or (off > SAME_CALL and any(3 * other < off for other in others)):
+            raise refusal(
+                f"{where} answers a state of label {label} otherwise among others in one call than label by label "
+                f"at sigma = {sigma:.4g}; `batched` is to keep the order of the labels: mend it, or leave it out"
+            )
+
+
+def _first(labels: Sequence[Label], label: Label) -> list[int]:
+    """Return the places of labels, that of one label first."""
+    place = labels.index(label)
+    return [place, *(other for other in range(len(labels)) if other != place)]
 
 
 def check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:
