@@ -14,7 +14,7 @@ from helpers.guidance import nearest
 from helpers.models import by_sign
 from helpers.random import normal, pixels
 from softmode.data import Images
-from softmode.denoiser import Denoiser, Guided, per_sample
+from softmode.denoiser import Denoiser, Guided, from_flow, per_sample
 from softmode.experiments.call import experiment, plan
 from softmode.experiments.instability.growth import growth
 from softmode.model import Model
@@ -175,3 +175,26 @@ def test_one_label_needs_no_batch_of_several() -> None:
     with refused("takes one label at a time"):
         replace(model, batched=None).of_states((0, 1))
     assert isinstance(three_labels().of_states((0, 1)), PerState)
+
+
+def test_a_checked_denoiser_is_checked_once_for_each_label() -> None:
+    """What a flow's velocity is read as is looked at for each label alone, not again for every batch."""
+    sizes = list[int]()
+
+    def network(labels: Sequence[int]) -> Any:
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            sizes.append(len(x))
+            s = t.reshape(-1, 1, 1, 1)
+            mean = (x + torch.tensor(labels, dtype=x.dtype).reshape(-1, 1, 1, 1)) / 2
+            return (x - mean) / s.clamp(min=0.01)
+
+        return velocity
+
+    model = Model(
+        "flow", VE(), (1, 8, 8), lambda label: from_flow(network([label]), check=False), classes=3,
+        batched=lambda labels: from_flow(network(labels)),
+    )  # fmt: skip
+    batch = model.of_states([0, 2, 1])
+    for sigma in (70.0, 3.0):
+        batch(normal(3, 1, 8, 8), sigma)
+    assert sizes == [3, 3]

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.nn import Module, ModuleDict
 
+from helpers.models import assert_takes_labels_together
 from softmode.cli import main
 from softmode.networks.edm2 import EDM2, EDM2Config
 from softmode.networks.edm2_files import convert_edm2, load_edm2
@@ -109,6 +110,16 @@ def test_a_pickle_gives_its_weights_and_shape(network: EDM2, tmp_path: Path, mon
     assert torch.equal(model.denoiser()(x, 0.7), network(x, 0.7))
     with pytest.raises(ValueError, match="label: got 5; expected 0 to 4"):
         model.denoiser(5)
+
+
+def test_classes_go_through_the_network_together(
+    network: EDM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none beside them, which is told by zeros."""
+    for parameter in network.parameters():  # what starts at zero must show
+        torch.nn.init.normal_(parameter)
+    (tmp_path / "net.pkl").write_bytes(official(network, monkeypatch))
+    assert_takes_labels_together(load_model(f"edm2:{tmp_path / 'net.pkl'}"), [2, None, 4, 2])
 
 
 class Call:
