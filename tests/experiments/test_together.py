@@ -20,12 +20,18 @@ from softmode.experiments.instability.growth import growth
 from softmode.model import Model
 from softmode.per_state import PerState, of_rows
 from softmode.process import VE
+from softmode.runs.classes import own_images
 
 LABELS = (0, 1, 2)
 BASES = [torch.linalg.qr(normal(64, 64, seed=seed)).Q for seed in range(4)]
 CENTRES = 0.7 * normal(4, 1, 8, 8)
-SHARED: dict[str, Any] = {"labels": LABELS, "block": 4, "trajectories": 7, "dtype": "float64"}
+SHARED: dict[str, Any] = {"model": "three", "labels": LABELS, "block": 4, "trajectories": 7, "dtype": "float64"}
 PROBE = SHARED | {"steps": 4, "shells": 3, "measure_every": 2, "snapshots": (5.0, 1.0), "sampler": "heun"}
+# a block of five trials is of three classes
+GUIDED: dict[str, Any] = {
+    "model": "three", "labels": LABELS, "trials": 2, "block": 5, "steps": 8, "sigma_c": 3.0, "dtype": "float64",
+    "classifier": nearest(),
+}  # fmt: skip
 # what is left of a difference of nearly equal numbers
 ROUNDING = {"quartic_error", "stiffness_error", "uneven"}
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -42,6 +48,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("anneal", SHARED | {"classifier": nearest(), "window": "0.5:5", "steps": 7, "correctors": (0, 2)}),
     ("anneal", SHARED | {"classifier": nearest(), "window": "0.5:5", "steps": 7, "correctors": (1,),
                          "precision": "bfloat16"}),
+    ("pulse", GUIDED | {"half_width": 2.0}),
+    ("pulse", GUIDED | {"half_width": 2.0, "guide": "weaker", "precision": "bfloat16"}),
+    ("susceptibility", GUIDED | {"centres": 3, "highest": 20.0, "lowest": 0.5, "width": 3.0}),
     ("information", SHARED | {"levels": 8, "states": "samples"}),
 ]  # fmt: skip
 
@@ -87,21 +96,25 @@ def three_labels() -> Model:
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=[name for name, _ in CASES])
 def test_an_experiment_is_what_it_is_label_by_label(name: str, settings: dict[str, Any]) -> None:
-    """Every array to 1e-6, from a block in which labels alternate; and it is one batch."""
+    """Every array to 1e-6, from a block of several labels; it is one batch, and its work is counted as such."""
     together, apart = (
-        plan(experiment(name), model=model, **settings)
+        plan(experiment(name), **settings | {each: replace(model) for each in ("model", "guide") if each in settings})
         for model in (three_labels(), replace(three_labels(), batched=None))
     )
-    block = together.blocks()[0]
-    found, expected = together.measure(block), apart.measure(block)
-    assert found.keys() == expected.keys()
-    for array in expected.keys() - ROUNDING:
-        values = expected[array]
-        # what is 0 but for rounding has no digits
-        scale = max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-6)
-        np.testing.assert_allclose(found[array], values, rtol=1e-6, atol=1e-6 * scale, err_msg=array)
+    first, *rest = together.blocks()
+    blocks = [first, *(block for block in rest if block.trajectories == first.trajectories)]
+    advanced = list[int]()
+    for block in blocks:
+        found, expected = together.measure(block, lambda: advanced.append(1)), apart.measure(block)
+        assert found.keys() == expected.keys()
+        for array in expected.keys() - ROUNDING:
+            values = expected[array]
+            # what is 0 but for rounding has no digits
+            scale = max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-6)
+            np.testing.assert_allclose(found[array], values, rtol=1e-6, atol=1e-6 * scale, err_msg=array)
+    assert len(advanced) == together.steps(blocks)
     if name != "information":
-        assert apart.steps([block]) == len(LABELS) * together.steps([block])
+        assert len(advanced) < apart.steps(blocks)
 
 
 def test_a_batch_is_of_its_own_states_alone() -> None:
@@ -150,7 +163,7 @@ def test_a_model_that_mixes_its_labels_is_refused(batched: Any, message: str) ->
     """Before anything is computed."""
     model = replace(three_labels(), batched=batched)
     with refused(f"model: 'three' {message}"):
-        plan(experiment("probe"), model=model, **PROBE)
+        plan(experiment("probe"), **PROBE | {"model": model})
 
 
 def test_labels_that_hardly_differ_are_not_mistaken_for_one_another() -> None:
@@ -164,13 +177,13 @@ def test_labels_that_hardly_differ_are_not_mistaken_for_one_another() -> None:
 
     model = Model("near", VE(), (1, 8, 8), near, classes=3, batched=backwards)
     with refused("answers a state of label"):
-        plan(experiment("clones"), model=model, **SHARED, classifier="none")
+        plan(experiment("clones"), **SHARED | {"model": model, "classifier": "none"})
 
 
 def test_one_label_needs_no_batch_of_several() -> None:
     """Nor does a model without `batched` take one."""
     model = replace(three_labels(), batched=lambda labels: pytest.fail("asked for several labels"))
-    one = plan(experiment("probe"), model=model, **PROBE | {"labels": (1,)})
+    one = plan(experiment("probe"), **PROBE | {"model": model, "labels": (1,)})
     one.measure(one.blocks()[0])
     with refused("takes one label at a time"):
         replace(model, batched=None).of_states((0, 1))
@@ -198,3 +211,9 @@ def test_a_checked_denoiser_is_checked_once_for_each_label() -> None:
     for sigma in (70.0, 3.0):
         batch(normal(3, 1, 8, 8), sigma)
     assert sizes == [3, 3]
+
+
+def test_each_trajectory_has_an_image_of_its_own_label() -> None:
+    """Dealt out in turn: the first of label 5, the first of label 2, the second of label 5, ..."""
+    images = {5: torch.arange(3.0).reshape(3, 1), 2: 10 + torch.arange(3.0).reshape(3, 1)}
+    assert own_images(images, [0, 3, 4, 1]).flatten().tolist() == [0.0, 11.0, 2.0, 10.0]
