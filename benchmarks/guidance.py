@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 
 from softmode.denoiser import Guided
-from softmode.experiments.pulse.sampling import guided, trial_noise, unguided
+from softmode.experiments.pulse.sampling import Trials, guided, trial_noise, unguided
 from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, find_guidance
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.measure import build
@@ -31,16 +31,16 @@ Work = Callable[[Guidance, list[Condition]], list[torch.Tensor]]
 
 def from_twins(guidance: Guidance, conditions: list[Condition]) -> list[torch.Tensor]:
     """Return the samples of every condition, each begun from the states of the unguided twins."""
-    trials = range(guidance.config.trials)
-    twins = unguided(guidance, LABEL, trials)
-    return [guided(guidance, LABEL, trials, condition, twins).final for condition in conditions]
+    trials = Trials.of(LABEL, range(guidance.config.trials))
+    twins = unguided(guidance, trials)
+    return [guided(guidance, trials, condition, twins).final for condition in conditions]
 
 
 def from_the_start(guidance: Guidance, conditions: list[Condition]) -> list[torch.Tensor]:
     """Return the samples of every condition, each sampled whole."""
     trials, samples = range(guidance.config.trials), []
     for condition in conditions:
-        noise = trial_noise(guidance, LABEL, trials)
+        noise = trial_noise(guidance, Trials.of(LABEL, trials))
         x = initial_state(EDM, float(guidance.levels[0]), noise, guidance.model.shape, guidance.dtype)
         denoiser, guide = guidance.denoisers[LABEL]
         if condition.weight is not None:

@@ -2,6 +2,7 @@
 
 python benchmarks/trained_networks.py gains      # evaluations for one standard error: multiplexed or one by one
 python benchmarks/trained_networks.py probe      # a whole probe against plain sampling of its trajectories
+python benchmarks/trained_networks.py labels     # trajectories of ten labels in one call against label by label
 python benchmarks/trained_networks.py training   # a training step against the plain float32 loop
 
 With --small each takes a few seconds, to see that it works.
@@ -12,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +26,8 @@ from softmode.estimate import bootstrap
 from softmode.experiments.call import experiment
 from softmode.experiments.probe.config import Config
 from softmode.experiments.probe.measure import ProbePlan, prepare
+from softmode.networks.ablation import networks_in
+from softmode.networks.load import load_model
 from softmode.networks.unet import UNet
 from softmode.observe.gains import evaluations
 from softmode.runs.engine import execute
@@ -41,6 +45,7 @@ RECIPES: tuple[Literal["edm", "paper"], ...] = ("edm", "paper")
 SMALL = {"t_max": 2.0, "shells": 3, "snapshots": (1.0,)}
 # noise levels between which the errors of gains are compared: beyond, they hardly fluctuate or vanish
 LEVELS = (0.5, 50.0)
+TEN = tuple(range(10))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -110,6 +115,42 @@ def whole_probe(model: str, trajectories: int, steps: int, turns: int, small: bo
     print(f"ratio, median of {turns} turn(s): {statistics.median(ratios):.3f}")
 
 
+def labels_together(model: str, trajectories: int, steps: int, turns: int, small: bool, device: str) -> None:
+    """Probe the same number of trajectories of one label, of ten in one call, and of ten label by label, in turns."""
+    options = SMALL | {"steps": 6, "measure_every": 6} if small else {"steps": steps, "measure_every": 20}
+    many, clock = TEN[: 3 if small else 10], time.process_time if device == "cpu" else time.perf_counter
+    known = load_model(model, device=device)
+    apart, (network,) = replace(known, batched=None), networks_in(known.denoiser(0))
+    ways = {"one label": (known, (3,)), "ten, one call": (known, many), "ten, label by label": (apart, many)}
+    plans = {
+        name: prepare(
+            Config(model=model, labels=labels, trajectories=trajectories, device=device, **options), {"model": of}
+        )
+        for name, (of, labels) in ways.items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    found = dict[str, list[np.ndarray]]()
+    for turn in range(turns):
+        for name, plan in plans.items():
+            sizes = list[int]()
+            handle = network.register_forward_pre_hook(lambda _module, args, sizes=sizes: sizes.append(len(args[0])))
+            start = clock()
+            found[name] = [plan.measure(block)["gain"] for block in plan.blocks()]
+            times[name].append(clock() - start)
+            handle.remove()
+            if not turn:
+                print(f"{name}: {len(sizes)} calls of the network, {sum(sizes)} states in all", flush=True)
+    kind = "of the processor" if device == "cpu" else "by the clock"
+    one, together, by_label = times.values()
+    for name, taken in times.items():
+        ratio = statistics.median(b / a for a, b in zip(one, taken, strict=True))
+        print(f"{name}: {statistics.median(taken):.2f} s {kind}, {ratio:.3f} times that of one label")
+    faster = statistics.median(b / a for a, b in zip(together, by_label, strict=True))
+    print(f"label by label takes {faster:.2f} times as long as one call, median of {turns} turn(s)")
+    off = max(np.abs(a - b).max() for a, b in zip(*(found[name] for name in list(ways)[1:]), strict=True))
+    print(f"largest difference of a gain: {off:.1e}")
+
+
 def training_step(turns: int, batch: int) -> None:
     """Take optimiser steps by both recipes and in the plain way in turns; time per image."""
     images = fashion_mnist("train", "binary")
@@ -156,10 +197,14 @@ class Plain:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("gains", "probe", "training"))
+    parser.add_argument("what", choices=("gains", "probe", "labels", "training"))
     parser.add_argument("--model", default="fashion-mnist-binary")
+    parser.add_argument("--labelled", default="fashion-mnist", help="of labels: a model of ten classes")
+    parser.add_argument("--device", default="cpu", help="of labels")
     parser.add_argument("--states", default="forward", choices=("forward", "reverse"), help="of gains")
-    parser.add_argument("--trajectories", type=int, default=0, help="default: 64 for gains, 16 for probe")
+    parser.add_argument(
+        "--trajectories", type=int, default=0, help="default: 64 for gains, 16 for probe, 32 for labels"
+    )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="few steps and one turn, to see that it works")
@@ -171,5 +216,8 @@ if __name__ == "__main__":
         gains(model, chosen.states, chosen.trajectories or (4 if chosen.small else 64), chosen.small)
     elif chosen.what == "probe":
         whole_probe(chosen.model, chosen.trajectories or (2 if chosen.small else 16), chosen.steps, turns, chosen.small)
+    elif chosen.what == "labels":
+        many = chosen.trajectories or (3 if chosen.small else 32)
+        labels_together(chosen.labelled, many, min(chosen.steps, 100), turns, chosen.small, chosen.device)
     else:
         training_step(turns, 16 if chosen.small else 256)

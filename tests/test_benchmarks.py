@@ -55,6 +55,10 @@ BENCHMARKS = {
     "trained_networks.py": [
         ("gains", ("largest |mean difference|", "  sigma", "median over shells and noise levels")),
         ("probe", ("sampling", "ratio, median of")),
+        (
+            "labels",
+            ("one label:", "ten, one call:", "ten, label by label:", "label by label takes", "largest difference"),
+        ),
         ("training", ("plain float32 loop of F.4:", "recipe edm:", "recipe paper:", "bfloat16:")),
     ],
     "landau_langevin.py": [("", ("40.00 | ", "1.50 | "))],

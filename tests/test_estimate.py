@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,3 +211,24 @@ def test_shares_have_exact_intervals():
         assert (found.value, found.samples) == (hits / count, count)
         assert (found.low, found.high) == (pytest.approx(ends.low, abs=1e-12), pytest.approx(ends.high, abs=1e-12))
     assert math.isnan(of_share(0, 0).value)
+
+
+def test_what_does_not_vary_counts_no_standard_errors():
+    """An error of rounding alone would print as 3769634993232524.0 of them."""
+    assert Estimate(1.3, 0.1).errors_from(1.0) == pytest.approx(3.0)
+    assert Estimate(0.0, 0.1).errors_from(0.2) == pytest.approx(-2.0)
+    for estimate, other in (
+        (Estimate(0.3, 8e-17), 0.0), (Estimate.exact(2.0), 1.0), (Estimate(0.0, 0.0), 0.0), (Estimate(0.0, 1e-17), 1.0),
+        (Estimate(1.0, math.nan), 0.0), (Estimate.missing(3, "none"), 0.0),
+    ):  # fmt: skip
+        assert math.isnan(estimate.errors_from(other))
+
+
+def test_distances_in_standard_errors_have_one_definition():
+    """No text or table divides by an error that may be rounding's."""
+    source = Path(__file__).parents[1] / "src"
+    found = [
+        f"{path.name}: {line.strip()}" for path in sorted(source.rglob("*.py"))
+        for line in path.read_text().splitlines() if re.search(r'f".*/ [\w.\[\]]*stderr\b', line)
+    ]  # fmt: skip
+    assert not found

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src"
 LAYERS = (
     ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels"),
     ("process", "lattice"),
-    ("misreading", "denoiser", "streams", "counter_noise"),
+    ("misreading", "per_state", "denoiser", "streams", "counter_noise"),
     (
         "samplers",
         "simulate",

@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.labels import Label
 from softmode.message import first_line, quote, refusal
 from softmode.misreading import Checked
 from softmode.model import Model
@@ -19,6 +20,8 @@ STATES = 3
 # largest differences between two equal calls, and of a state alone and in a batch, in units of the largest value; the
 # second beyond the last bit of bfloat16, 2^-8, which a sum in another order turns over
 SAME_CALL, SAME_STATE = 1e-5, 1e-2
+# labels that are asked for in one call for trial
+MIXED = 7
 
 
 def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device: torch.device, sigma: float) -> float:
@@ -89,6 +92,55 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
                 "its largest value: it mixes its batch, as BatchNorm does in training mode: call .eval() on its network"
             )
     return seconds
+
+
+def check_batched(
+    model: Model, labels: Sequence[Label], dtype: torch.dtype, device: torch.device, sigma: float
+) -> None:
+    """Raise a ValueError if states with a label each are answered otherwise in one call than label by label.
+
+    Args:
+        model: The model; nothing is asked of one that takes one label at a time.
+        labels: Labels that are dealt out, of which a few are asked for, the first of them twice.
+        dtype: Floating type of the states.
+        device: Device of the states.
+        sigma: Noise level.
+    """
+    if model.batched is None or len(labels) < 2:
+        return
+    few = labels[:: -(-len(labels) // MIXED)]
+    # one state for all labels: which of them an answer is of can be told
+    x = (_states(1, model, dtype, device) * sigma).expand(len(few) + 1, *model.shape).clone()
+    level = torch.tensor(sigma, dtype=torch.float64)
+    where = f"model: {quote(model.name)}"
+    with torch.no_grad():
+        try:
+            together = model.of_states([*few, few[0]])(x, level)
+        # whatever the user's code raises
+        except Exception as error:
+            raise refusal(
+                f"{where} failed for several labels in one call ({first_line(error)}); `batched` maps the labels of a "
+                "batch's states to its denoiser: mend it, or leave it out"
+            ) from error
+        if not isinstance(together, Tensor) or together.shape != x.shape:
+            got = _kind(together) if isinstance(together, Tensor) else type(together).__name__
+            raise refusal(f"{where} returned {got} for several labels in one call, of states {_kind(x)}")
+        alone = torch.cat([model.denoiser(label)(x[:1], level) for label in few])
+    rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
+    for answer, label in zip(together, [*few, few[0]], strict=True):
+        off, *others = [_apart(answer, alone[place], rounding) for place in _first(few, label)]
+        # not beyond the rounding of batches, nor nearer to what another label answers
+        if not off <= SAME_STATE or (off > SAME_CALL and any(3 * other < off for other in others)):
+            raise refusal(
+                f"{where} answers a state of label {label} otherwise among others in one call than label by label "
+                f"at sigma = {sigma:.4g}; `batched` is to keep the order of the labels: mend it, or leave it out"
+            )
+
+
+def _first(labels: Sequence[Label], label: Label) -> list[int]:
+    """Return the places of labels, that of one label first."""
+    place = labels.index(label)
+    return [place, *(other for other in range(len(labels)) if other != place)]
 
 
 def check_classifier(classify: Classify, model: Model, dtype: torch.dtype, device: torch.device) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softmode.message import quote, refusal
 from softmode.misreading import Checked
+from softmode.per_state import of_rows
 from softmode.process import Process
 from softmode.rounding import rounding_at, within
 
@@ -285,6 +286,10 @@ class Autocast:
         with torch.autocast(x.device.type, self.precision):
             return self.denoiser(x, sigma).to(x.dtype)
 
+    def of_rows(self, rows: Tensor) -> Denoiser:
+        """Return the denoiser of a batch with state rows[i] in place i, see `softmode.per_state`."""
+        return Autocast(of_rows(self.denoiser, rows), self.precision)
+
 
 @dataclass(frozen=True)
 class Guided:
@@ -318,5 +323,7 @@ class Guided:
             return denoised + weight * (denoised - self.guide(x, sigma))
         rows = guided.nonzero().flatten()
         level = level[rows.to(level.device)] if level.ndim and len(level) > 1 else level
-        push = weight.expand(len(x), *weight.shape[1:])[rows] * (denoised[rows] - self.guide(x[rows], level))
+        push = weight.expand(len(x), *weight.shape[1:])[rows] * (
+            denoised[rows] - of_rows(self.guide, rows)(x[rows], level)
+        )
         return denoised.index_add(0, rows, push)

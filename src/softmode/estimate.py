@@ -13,6 +13,8 @@ Array = np.ndarray
 RESAMPLES = 1000
 # half the width of a normal 95 % interval, in standard deviations
 NORMAL_95 = 1.96
+# relative standard error below which it is not one of sampling: what does not vary counts no standard errors
+LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Estimate:
     def plain(self) -> dict[str, Any]:
         """Return the estimate as JSON's own types; NaN and infinity become null."""
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    def errors_from(self, other: float) -> float:
+        """Return the distance from a known value in standard errors; NaN where the error is only rounding's."""
+        apart = self.value - other
+        return apart / self.stderr if self.stderr > LEAST_ERROR * max(abs(self.value), abs(other)) else math.nan
 
     @property
     def interval(self) -> str:

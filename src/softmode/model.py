@@ -1,16 +1,18 @@
 """What can be probed: a denoiser for each class, with its process, its states and its data."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from softmode.data import Images
-from softmode.denoiser import Denoiser
+from softmode.denoiser import Autocast, Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.labels import Label, Shown, read_label
+from softmode.message import quote, refusal
+from softmode.per_state import PerState
 from softmode.process import Process
 
 
@@ -36,6 +38,9 @@ class Model:
         dropped: Maps a class to the denoiser that guidance pushes it away from, where that is none of all samples
             together, as a negative prompt's is not: None has no denoiser then, and the classes are dealt out where none
             is named.
+        batched: Maps what `bind` takes for each of several states, one after the other, to a denoiser of a batch of
+            these states, in one call of the network; None where states of different labels are to go one label at a
+            time.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Model:
     inputs: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: Callable[[int], Denoiser] | None = None
+    batched: Callable[[Sequence[Any]], Denoiser] | None = None
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""
@@ -65,6 +71,28 @@ class Model:
             ValueError: If the model lacks the class, an attribute or a value.
         """
         return self.bind(self.shown(label))
+
+    def of_states(self, labels: Sequence[Label]) -> PerState:
+        """Return the denoiser of a batch of states with a label each, of a model that takes several in one call.
+
+        Raises:
+            ValueError: If it does not, or lacks a class, an attribute or a value.
+        """
+        if self.batched is None:
+            raise refusal(f"labels: {quote(self.name)} takes one label at a time; give it `batched`")
+        return PerState(self.batched, tuple(map(self.shown, labels)))
+
+    def computing_in(self, precision: str) -> "Model":
+        """Return the model with its networks in a lower floating type, such as bfloat16; itself for full."""
+        if precision == "full":
+            return self
+        dtype, bind, batched, dropped = getattr(torch, precision), self.bind, self.batched, self.dropped
+        return replace(
+            self,
+            bind=lambda label: Autocast(bind(label), dtype),
+            batched=batched and (lambda labels: Autocast(batched(labels), dtype)),
+            dropped=dropped and (lambda label: Autocast(dropped(label), dtype)),
+        )
 
     def shown(self, label: Label, name: str = "label") -> Shown:
         """Return what the network is told of a label, which messages call `name`.

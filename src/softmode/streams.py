@@ -62,15 +62,21 @@ class TrajectoryNoise:
         seed: Seed of the run.
         trajectories: Global index of each trajectory of the batch.
         device: Device on which to draw.
-        key: Key of a copy or of a class, beside the trajectory's index; empty for the trajectories themselves.
+        key: Key of a copy or of a class, beside the trajectory's index; empty for the trajectories themselves; a list
+            has one for each.
     """
 
     def __init__(
-        self, seed: int, trajectories: Sequence[int], device: torch.device | str = "cpu", key: tuple[int, ...] = ()
+        self,
+        seed: int,
+        trajectories: Sequence[int],
+        device: torch.device | str = "cpu",
+        key: tuple[int, ...] | list[tuple[int, ...]] = (),
     ) -> None:
         self.trajectories = list(trajectories)
+        keys = key if isinstance(key, list) else [key] * len(self.trajectories)
         self.device = torch.device(device)
-        self.seeds = [stream_seed(seed, index, *key) for index in self.trajectories]
+        self.seeds = [stream_seed(seed, i, *own) for i, own in zip(self.trajectories, keys, strict=True)]
         self._generators = [torch.Generator(device).manual_seed(each) for each in self.seeds]
 
     def fill_(self, out: Tensor) -> Tensor:

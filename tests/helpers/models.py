@@ -1,7 +1,7 @@
 """Small models with known answers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from softmode.exact.dictionary import PatchDictionary, paper_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.mixture import GaussianMixture
 from softmode.exact.patch import PatchDenoiser
+from softmode.labels import Label
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
 from softmode.networks.unet import UNet
@@ -138,3 +139,20 @@ def small_network(attention: tuple[int, ...] = (4,), rms: bool = True, side: int
 
     images = Images(pixels(30, 1, side, side), torch.arange(30) % 3, "grey")
     return Model("small", VE(), (1, side, side), lambda label: denoise, classes=3, images=images)
+
+
+def assert_takes_labels_together(model: Model, labels: Sequence[Label], dtype: torch.dtype = torch.float32) -> None:
+    """Check that a model answers states with a label each in one call as it does each under its own, and no other."""
+    x = normal(len(labels), *model.shape, seed=11).to(dtype)
+    sigma = torch.linspace(0.5, 2.0, len(labels), dtype=torch.float64)
+    with torch.no_grad():
+        found = model.of_states(labels)(x, sigma)
+        alone = {label: model.denoiser(label) for label in labels}
+        expected, other = (
+            torch.cat([alone[label](x[[i]], sigma[[i]]) for i, label in enumerate(order)])
+            for order in (labels, [*labels[1:], labels[0]])
+        )
+    apart, rounding = (float((each - expected).abs().max()) for each in (other, found))
+    near = 1e3 * torch.finfo(dtype).eps * float(expected.abs().max())
+    assert rounding < near < 0.5 * apart, (rounding, near, apart)
+    assert found.dtype == dtype

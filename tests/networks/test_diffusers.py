@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from helpers import resamples
+from helpers.models import assert_takes_labels_together
 from helpers.runs import run
 from softmode.networks.diffusers import load_diffusers
 from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
@@ -175,7 +176,9 @@ def test_classes(saved: Path) -> None:
     assert float((outs[0] - outs[1]).abs().max()) > 1e-4
     with pytest.raises(ValueError, match="labels: this model has no class for all of them; name some of 0 to 2"):
         model.denoiser()
+    assert_takes_labels_together(model, [2, 0, 1])
     transformer = load_model(f"diffusers:{saved / 'dit'}")
+    assert_takes_labels_together(transformer, [4, None, 0])
     assert (transformer.classes, transformer.shape) == (5, (2, 8, 8))
     x = torch.randn(2, 2, 8, 8)
     outs = [transformer.denoiser(label)(x, 1.0) for label in (None, 0)]
@@ -198,6 +201,7 @@ def test_several_prompts_are_classes(saved: Path, tmp_path: Path) -> None:
     for label, prompt in enumerate(prompts):
         alone = load_model(f"diffusers:{saved / 'text'}", prompt=[prompt]).denoiser()
         torch.testing.assert_close(model.denoiser(label)(x, 1.0), alone(x, 1.0))
+    assert_takes_labels_together(model, [1, 0, 1])
     with pytest.raises(ValueError, match="2 prompts have no sample of all of them; name theirs: --labels 0,1"):
         model.denoiser()
     with pytest.raises(ValueError, match=r"prompt: got one of .* twice; name each once"):

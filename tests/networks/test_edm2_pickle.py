@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.models import assert_takes_labels_together
 from helpers.pickles import official
 from softmode.cli import main
 from softmode.networks.edm2 import EDM2, EDM2Config
@@ -52,6 +53,16 @@ def test_a_pickle_gives_its_weights_and_shape(network: EDM2, tmp_path: Path, mon
     assert torch.equal(model.denoiser()(x, 0.7), network(x, 0.7))
     with pytest.raises(ValueError, match="label: got 5; expected 0 to 4"):
         model.denoiser(5)
+
+
+def test_classes_go_through_the_network_together(
+    network: EDM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none beside them, which is told by zeros."""
+    for parameter in network.parameters():  # what starts at zero must show
+        torch.nn.init.normal_(parameter)
+    (tmp_path / "net.pkl").write_bytes(official(network, "Precond", ARGUMENTS, monkeypatch))
+    assert_takes_labels_together(load_model(f"edm2:{tmp_path / 'net.pkl'}"), [2, None, 4, 2])
 
 
 def test_weights_of_another_shape_are_not_converted(

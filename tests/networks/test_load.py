@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.models import assert_takes_labels_together
 from softmode.data import Images
 from softmode.networks.card import Card, read_tensors, save_weights, write_tensors
 from softmode.networks.classifier import Classifier
@@ -191,6 +192,14 @@ def test_a_name_of_before_names_the_network_that_took_its_place() -> None:
         assert find_weights(alias) == find_weights(name)
         assert alias not in shipped_names()
     assert load_model("fashion-mnist-labelled").classes == 10
+
+
+def test_labels_go_through_a_shipped_network_together(tmp_path: Path) -> None:
+    """Classes and none, attributes and some left open, in one call, by either recipe."""
+    unet_file(tmp_path / "weights.safetensors", classes=4)
+    paper = load_model(str(tmp_path), dtype=torch.float64)
+    assert_takes_labels_together(paper, [3, None, 0, 3, 1], torch.float64)
+    assert_takes_labels_together(load_model("avatars"), ["hat=1", None, "hat=0+glasses=1", "skin=2"])
 
 
 def test_networks_of_the_other_kind_are_refused() -> None:

@@ -5,13 +5,16 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.models import assert_takes_labels_together
 from helpers.pipelines import FAMILIES
 from softmode.networks.pipeline import Opened, open_pipeline
+from softmode.networks.pipeline_bind import bound_of, stacked
 from softmode.networks.pipeline_live import SCALE, TRUE_SCALE
 from softmode.networks.pipeline_record import Recording, network_of, record
 from softmode.networks.pipeline_same import difference
@@ -166,3 +169,29 @@ def test_d_is_what_its_scheduler_makes_of_it(name: str) -> None:
         x = gather(last.sample) / alpha
         out = denoiser.network(alpha * x, torch.tensor([last.timestep]))
     torch.testing.assert_close(denoiser.estimate(x, sigma, out), gather(last.following), rtol=CLOSE, atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].text or name == "DiT"])
+def test_conditions_go_through_the_network_together(name: str) -> None:
+    """States with prompts or classes of their own, in one call of the network, are what they are under each alone."""
+    model, module = opened(name).model, network_of(opened(name).live.pipe)[1]
+    assert_takes_labels_together(model, [1, 0, 1])
+    with fed(module) as calls, torch.no_grad():
+        model.of_states([1, 0, 1])(torch.randn(3, *model.shape), 1.3)
+    assert len(calls) == 1
+
+
+def test_conditions_of_other_shapes_stay_apart() -> None:
+    """Prompts that fill another number of tokens, or whose shared arguments differ, are no batch."""
+    first = bound_of(opened("SD 3").model.denoiser(0))
+    longer = {name: torch.cat([value, value], 1) for name, value in first.others.items() if is_tokens(value)}
+    assert longer
+    assert stacked([first, replace(first, others={**first.others, **longer})]) is None
+    shared = {name: f"{value} too" for name, value in first.others.items() if not first.batched[name]}
+    assert shared
+    assert stacked([first, replace(first, others={**first.others, **shared})]) is None
+    assert stacked([first, first]) is not None
+
+
+def is_tokens(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 3

@@ -3,17 +3,17 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from softmode.denoiser import Denoiser
 from softmode.files import sha256
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import LONGEST_SIDE, MOST_CHANNELS, read_tensors
-from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
+from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser, alike, bind_each
 from softmode.networks.diffusers_files import digests, find_parts, import_diffusers, load_part
 from softmode.networks.diffusers_scheduler import NoiseTable, noise_table
 from softmode.networks.fields import check_whole, check_wholes
@@ -82,11 +82,16 @@ def load_diffusers(
     many = len(texts) > 1
     if many and _classes(network):
         raise refusal(f"prompt: got {len(texts)}; {quote(source)} has classes beside: give one prompt")
+
+    def bind(label: int | None) -> DiffusersDenoiser:
+        return _bind_text(network, table, texts, label) if many else _bind(network, table, texts[0], label)
+
     return Model(
         name=f"diffusers:{source}",
         process=parse_process(schedule or "ve"),
         shape=trained,
-        bind=lambda label: _bind_text(network, table, texts, label) if many else _bind(network, table, texts[0], label),
+        bind=bind,
+        batched=partial(bind_each, bind) if alike(texts) else None,
         classes=len(texts) if many else _classes(network),
         levels=table.range,
         inputs=inputs | told,
@@ -151,7 +156,7 @@ def _classes(network: nn.Module) -> int:
     return int(config.get("num_class_embeds") or config.get("num_embeds_ada_norm") or 0)
 
 
-def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], label: int | None) -> Denoiser:
+def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], label: int | None) -> DiffusersDenoiser:
     """Return the denoiser of a class, or of the null class that a transformer was trained with."""
     classes, config = _classes(network), getattr(network, "config", {})
     if not classes:
@@ -167,7 +172,7 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
 
 def _bind_text(
     network: nn.Module, table: NoiseTable, texts: Sequence[Mapping[str, Tensor]], label: int | None
-) -> Denoiser:
+) -> DiffusersDenoiser:
     """Return the denoiser of one of several prompts."""
     if label is None:
         few = ",".join(map(str, range(len(texts))))

@@ -1,10 +1,11 @@
 """A network of diffusers and its scheduler's noise levels as a denoiser."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -70,7 +71,8 @@ class Conditioned:
 
     Args:
         module: Called with (states, timesteps [batch], **condition); returns an object with `sample`.
-        condition: Further arguments by name, of one trajectory [1, ...]; they are repeated for every state.
+        condition: Further arguments by name, of one trajectory [1, ...], which are repeated for every state, or of
+            each state of one batch.
     """
 
     module: Callable[..., Any]
@@ -81,6 +83,34 @@ class Conditioned:
         out = self.module(x_t, timesteps, **_repeated(self.condition, len(x_t))).sample
         # a network that has learned its variance too returns it after the mean
         return out[:, : x_t.shape[1]]
+
+
+def bind_each(bind: Callable[[Any], DiffusersDenoiser], labels: Sequence[Any]) -> DiffusersDenoiser:
+    """Return the denoiser of a batch of states with a label each.
+
+    Args:
+        bind: Maps a label to the denoiser of it alone, of a `Conditioned` network.
+        labels: The label of each state.
+    """
+    bound = {label: bind(label) for label in dict.fromkeys(labels)}
+    networks: list[Any] = [bound[label].network for label in labels]
+    condition = _stacked([network.condition for network in networks])
+    return replace(bound[labels[0]], network=Conditioned(networks[0].module, condition))
+
+
+def alike(conditions: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether conditions have the same names and shapes, so that a batch takes one of them for each state."""
+    return all(_shapes(condition) == _shapes(conditions[0]) for condition in conditions)
+
+
+def _shapes(condition: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v.shape) if isinstance(v, Tensor) else _shapes(v) for name, v in condition.items()}
+
+
+def _stacked(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the conditions of several states, one after the other."""
+    each = {name: [condition[name] for condition in conditions] for name in conditions[0]}
+    return {name: torch.cat(v) if isinstance(v[0], Tensor) else _stacked(v) for name, v in each.items()}
 
 
 def _repeated(condition: Mapping[str, Any], count: int) -> dict[str, Any]:

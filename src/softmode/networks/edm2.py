@@ -8,7 +8,7 @@ Source: karras2024 (equation numbers below are its); the paper's App. G probes t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -283,13 +283,18 @@ class EDM2(nn.Module):
         self.logvar_fourier = Fourier(config.logvar_channels)
         self.logvar_linear = MPLayer(config.logvar_channels, 1)
 
-    def forward(self, x: Tensor, sigma: Tensor | float, label: int | None = None) -> Tensor:
+    def one_hot(self, labels: Sequence[int | None]) -> Tensor:
+        """Return what the network is told of classes, [batch, class]: zeros for none."""
+        rows = torch.tensor([-1 if label is None else label for label in labels], device=self.unet.out_gain.device)
+        return functional.one_hot(rows.clamp(min=0), self.config.label_dim) * (rows >= 0)[:, None]
+
+    def forward(self, x: Tensor, sigma: Tensor | float, label: int | Tensor | None = None) -> Tensor:
         r"""Return $D = c_{skip} x + c_{out} F(c_{in} x, \log\sigma / 4)$, of the shape of x.
 
         Args:
             x: States [batch, channel, y, x].
             sigma: Noise levels, a scalar or [batch].
-            label: Class of every state; none when left out.
+            label: Class of all states, or what `one_hot` makes of one for each; none when left out.
 
         Source: karras2022, Table 1; paper G.1.
         """
@@ -298,10 +303,6 @@ class EDM2(nn.Module):
         total = level.square() + data**2
         skip, out = (data**2 / total).to(x.dtype), (level * data * total.rsqrt()).to(x.dtype)
         c_noise = (level.flatten().log() / 4).expand(len(x)).to(x.dtype)
-        classes = None
-        if label is not None:
-            classes = functional.one_hot(torch.tensor([label], device=x.device), self.config.label_dim).expand(
-                len(x), -1
-            )
+        classes = self.one_hot([label]).expand(len(x), -1) if isinstance(label, int) else label
         scaled = total.rsqrt().to(x.dtype) * x
         return skip * x + out * self.unet(scaled, c_noise, classes).to(x.dtype)

@@ -48,6 +48,7 @@ def load_edm2_model(
         process=parse_process(schedule or "ve"),
         shape=trained,
         bind=lambda label: partial(network, label=label),
+        batched=lambda labels: partial(network, label=network.one_hot(labels)),
         classes=config.label_dim,
         inputs={"weights": sha256(path)},
     )

@@ -2,12 +2,16 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from softmode.denoiser import Denoiser
 from softmode.message import refusal
 from softmode.model import Model
-from softmode.networks.pipeline_check import Checked
+from softmode.networks.diffusers_denoiser import DiffusersDenoiser
+from softmode.networks.pipeline_bind import bound_of, stacked
+from softmode.networks.pipeline_check import Checked, fit_together
 from softmode.networks.pipeline_live import LivePipeline, sized
 from softmode.process import parse_process
 
@@ -76,7 +80,8 @@ def open_pipeline(
     for prompt in text[1:]:
         live.denoiser(prompt)
 
-    def of_label(label: int | None) -> Denoiser:
+    @cache
+    def of_label(label: int | None) -> DiffusersDenoiser:
         if label is None and text:
             few = ",".join(map(str, range(len(text))))
             raise refusal(f"labels: {len(text)} prompts have no sample of all of them; name theirs: --labels {few}")
@@ -84,11 +89,20 @@ def open_pipeline(
             return live.other_branch(0)
         return live.denoiser(text[label] if text and label is not None else label)
 
+    def of_each(labels: Sequence[int | None]) -> Denoiser:
+        made = [of_label(label) for label in labels]
+        network = stacked([bound_of(each) for each in made])
+        if network is None:
+            raise refusal(f"labels: the conditions of {live.name} do not fit into one batch; name one label at a time")
+        return replace(made[0], network=network)
+
+    together = not text or fit_together([bound_of(live.denoiser(prompt)) for prompt in text], live.guidance.without)
     model = Model(
         name=live.name,
         process=parse_process(schedule or "ve"),
         shape=live.first.layouts.network.field,
         bind=of_label,
+        batched=of_each if together else None,
         classes=len(text) or live.classes,
         levels=live.table.range,
         dropped=(lambda label: live.other_branch(text[label])) if text else None,

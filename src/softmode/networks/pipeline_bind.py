@@ -1,6 +1,6 @@
 """One condition of a recorded pipeline as a network of a state and a time: everything else is bound."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softmode.message import refusal
+from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.pipeline_layout import Layouts, layouts
 from softmode.networks.pipeline_record import Call, Recording, Step
 from softmode.networks.pipeline_same import difference, same, tolerance
@@ -40,6 +41,7 @@ class BoundNetwork:
         layouts: How fields are laid out.
         dtype: Floating type of the network's states.
         device: Their device: the weights of a network that is kept elsewhere are moved when it is called.
+        rows: Of how many states the further arguments are, in whose order states come then.
     """
 
     network: Any
@@ -54,6 +56,7 @@ class BoundNetwork:
     layouts: Layouts
     dtype: torch.dtype
     device: torch.device
+    rows: int = 1
 
     def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Return the prediction for states [batch, channel, *space] of the scheduler's kind at timesteps [batch]."""
@@ -66,7 +69,8 @@ class BoundNetwork:
         rows = self.layouts.network.lay(x_t).to(self.device, self.dtype)
         if self.bound is not None:
             rows = torch.cat([rows, self.bound.expand(len(rows), *self.bound.shape[1:])], 1)
-        others = {name: _repeated(value, self.batched[name], len(x_t)) for name, value in self.others.items()}
+        times = len(x_t) // self.rows
+        others = {name: _repeated(value, self.batched[name], times) for name, value in self.others.items()}
         return {**others, self.state: rows, self.time: self.to_time(timesteps.to(self.device)).to(self.time_dtype)}
 
     def prediction(self, output: Tensor, channels: int) -> Tensor:
@@ -146,6 +150,30 @@ def rebound(bound: BoundNetwork, recording: Recording, name: str) -> BoundNetwor
     fed, channels = first[bound.state], bound.layouts.network.field[0]
     further = None if bound.bound is None else fed[:, channels:]
     return replace(bound, others={a: first[a] for a in bound.others}, bound=further)
+
+
+def bound_of(denoiser: DiffusersDenoiser) -> BoundNetwork:
+    """Return the bound network of a pipeline's denoiser."""
+    assert isinstance(denoiser.network, BoundNetwork)
+    return denoiser.network
+
+
+def stacked(networks: Sequence[BoundNetwork]) -> BoundNetwork | None:
+    """Return the network of a batch with a condition for each state; None where the conditions do not fit together.
+
+    Args:
+        networks: The network of each state's condition, of one pipeline.
+    """
+    first, further = networks[0], [each.bound for each in networks]
+    try:
+        others = {
+            name: _together([each.others[name] for each in networks], first.batched[name]) for name in first.others
+        }
+        bound = None if first.bound is None else torch.cat([each for each in further if each is not None])
+    # rows of another shape, or what all states share is another for each condition
+    except (RuntimeError, ValueError):
+        return None
+    return replace(first, others=others, bound=bound, rows=len(networks))
 
 
 def unguided_branch(bound: BoundNetwork, guided: Recording, name: str) -> BoundNetwork:
@@ -256,6 +284,25 @@ def _repeated(value: Any, batched: Any, count: int) -> Any:
         return value
     # rows of their own in memory: some networks look at them in another shape
     return value.repeat(count, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value * count
+
+
+def _together(values: list[Any], batched: Any) -> Any:
+    """Return an argument of several conditions, their rows one after the other.
+
+    Raises:
+        ValueError: If what has no rows is not the same for all, or tensors do not fit together (RuntimeError).
+    """
+    first = values[0]
+    if isinstance(batched, dict):
+        return {name: _together([each[name] for each in values], own) for name, own in batched.items()}
+    if isinstance(batched, list):
+        parts = zip(*values, strict=True)
+        return type(first)(_together(list(each), own) for each, own in zip(parts, batched, strict=True))
+    if batched:
+        return torch.cat(values) if isinstance(first, Tensor) else type(first)(each for v in values for each in v)
+    if not all(same(each, first) for each in values):
+        raise ValueError("conditions differ in what all states share")
+    return first
 
 
 def _row(value: Any, batched: Any, row: int, rows: int) -> Any:

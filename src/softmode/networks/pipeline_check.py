@@ -1,6 +1,7 @@
 """A bound network against the loop that it was recorded of: what the network is given, and what its scheduler makes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,12 +12,14 @@ from softmode.message import refusal
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_files import import_diffusers
 from softmode.networks.diffusers_scheduler import HIGHEST, NoiseTable, is_flow, noise_table, step_levels
-from softmode.networks.pipeline_bind import BoundNetwork, predicted
+from softmode.networks.pipeline_bind import BoundNetwork, predicted, stacked
 from softmode.networks.pipeline_record import Recording, Step
 from softmode.networks.pipeline_same import difference, same, tolerance
 
 # by how much a scheduler that cuts its timesteps to whole numbers is off
 ROUNDED = 1.0
+# conditions that are asked for in one batch for trial, and how far a batch's rounding is from that of one state
+ASKED, BATCHED = 4, 10
 
 
 class Checked(NamedTuple):
@@ -157,6 +160,25 @@ def check_branches(own: BoundNetwork, other: BoundNetwork, recording: Recording,
             "pipeline is not known"
         )
     return worst
+
+
+@torch.no_grad()
+def fit_together(networks: Sequence[BoundNetwork], recording: Recording) -> bool:
+    """Return whether conditions of a pipeline can be asked for in one batch, with the answers that each has alone.
+
+    Args:
+        networks: Of each condition; the answers of the first few are compared.
+        recording: Of one state, without guidance.
+    """
+    if stacked(networks) is None:
+        return False
+    some, step = networks[:ASKED], recording.steps[0]
+    fed, time = _fed(step, some[0]), torch.tensor([step.timestep], dtype=torch.float64)
+    together = stacked(some)
+    assert together is not None
+    answers = together(fed.repeat(len(some), *[1] * (fed.ndim - 1)), time.expand(len(some)))
+    near = BATCHED * tolerance(some[0].dtype)
+    return all(difference(answer[None], each(fed, time)) <= near for answer, each in zip(answers, some, strict=True))
 
 
 def _fed(step: Step, network: BoundNetwork) -> Tensor:

@@ -1,8 +1,9 @@
 """Weights of softmode's own networks: those in the package by name, and what softmode train makes by path."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,15 +64,15 @@ def load_shipped(
     network.to(device, dtype)
     kept = statistics.get("images")
 
-    def bind(label: Shown) -> Denoiser:
-        labelled = _labelled(network, label)
+    def of(labelled: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
         return Preconditioned(labelled, null, card.sigma_data, card.log_odds) if null else from_noise(labelled, process)
 
     return Model(
         name=source,
         process=parse_process(schedule) if schedule else process,
         shape=shape or trained,
-        bind=bind,
+        bind=lambda label: of(_labelled(network, label)),
+        batched=lambda labels: of(_each_labelled(network, labels)),
         levels=(card.levels[0], card.levels[1]) if card.levels else None,
         classes=card.classes,
         attributes=card.attributes,
@@ -175,6 +176,14 @@ def _labelled(network: nn.Module, label: Shown) -> Callable[[Tensor, Tensor], Te
     return lambda x, t: network(
         x, t, torch.tensor(label, device=x.device).expand(len(x), *[-1] * isinstance(label, tuple))
     )
+
+
+def _each_labelled(network: nn.Module, labels: Sequence[Shown]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a network with the class or the attributes of every state bound, for one batch of these."""
+    counts: Any = network.labels
+    rows = [counts if label is None else label if isinstance(label, tuple) else (label,) for label in labels]
+    told = torch.tensor(rows, device=next(network.parameters()).device)
+    return lambda x, t: network(x, t, told)
 
 
 def _check_statistics(statistics: Mapping[str, Tensor], card: Card, path: Path) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from scipy.linalg import qr, svdvals
 from torch import Tensor
@@ -11,7 +12,7 @@ from softmode.estimate import Array
 
 
 class Alignment(NamedTuple):
-    """What a classifier says of samples of one class, [batch] each.
+    """What a classifier says of samples, [batch] each.
 
     Attributes:
         logit: Logit of the target class.
@@ -24,13 +25,15 @@ class Alignment(NamedTuple):
     predicted: Int[Tensor, " batch"]
 
 
-def alignment(logits: Float[Tensor, "batch class"], target: int) -> Alignment:
-    """Return how a classifier's logits speak for a class, in float64.
+def alignment(logits: Float[Tensor, "batch class"], target: int | Int[Tensor, " batch"]) -> Alignment:
+    """Return how a classifier's logits speak for a class, one for all samples or one for each, in float64.
 
     Source: paper H.6.
     """
     logits = logits.double()
-    return Alignment(logits[:, target], logits.softmax(1)[:, target], logits.argmax(1))
+    own = torch.as_tensor(target, device=logits.device).expand(len(logits))[:, None]
+    probability = logits.softmax(1)
+    return Alignment(logits.gather(1, own)[:, 0], probability.gather(1, own)[:, 0], logits.argmax(1))
 
 
 def change(x: Float[Tensor, "batch channel *space"], twin: Float[Tensor, "batch channel *space"]) -> Tensor:

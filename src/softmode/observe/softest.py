@@ -14,6 +14,7 @@ from torch import Tensor
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
 from softmode.observe.lanczos import Products, Vectors, generic, lanczos, lanczos_all, unit
+from softmode.per_state import of_rows
 
 
 class Softest(NamedTuple):
@@ -61,7 +62,7 @@ def softest_modes(
 
     def of_those(left: Int[Tensor, " left"]) -> Products:
         noise = sigma[left] if isinstance(sigma, Tensor) and sigma.ndim else sigma
-        return jacobians(denoiser, x[left], noise)
+        return jacobians(of_rows(denoiser, left), x[left], noise)
 
     first = start.flatten(1)
     # a guess that is a mode itself, but not the softest, would find no other

@@ -29,7 +29,7 @@ from softmode.experiments.call import experiment
 from softmode.experiments.pulse.config import Config
 from softmode.experiments.pulse.critical import Critical, check_same_model, level_of
 from softmode.experiments.pulse.measure import TrialsPlan, prepare
-from softmode.experiments.pulse.sampling import path_places, weight_table
+from softmode.experiments.pulse.sampling import Trials, path_places, weight_table
 from softmode.model import Model
 from softmode.process import VE
 from softmode.runs.engine import execute
@@ -107,7 +107,7 @@ def test_the_time_is_that_of_every_network_call() -> None:
         counted.measure(block)
     # D(x) along the way of the first trial comes on top
     levels = counted.guidance.levels
-    tables = [weight_table(counted.guidance, 1, [0], condition)[0] for condition in counted.conditions]
+    tables = [weight_table(counted.guidance, Trials.of(1, [0]), condition)[0] for condition in counted.conditions]
     path = sum(1 + int(table[place] != 0) for table in tables for place in path_places(levels))
     assert sum(calls) - path == counted.seconds(blocks)
 

@@ -23,6 +23,7 @@ from softmode.samplers import Heun, initial_state
 from softmode.simulate import simulate
 
 SHAPE, SPREAD, NORM = (1, 4, 4), 0.5, 3.0
+SIX = sampling.Trials.of(0, range(6))
 MU = torch.full(SHAPE, NORM / 4, dtype=torch.float64)
 
 
@@ -57,13 +58,13 @@ def condition(weight: Weight | None) -> Condition:
 
 
 def run(guidance: Guidance, weight: Weight | None, label: int = 0) -> sampling.Twins:
-    trials = list(range(guidance.config.trials))
-    return sampling.guided(guidance, label, trials, condition(weight), sampling.unguided(guidance, label, trials))
+    trials = sampling.Trials.of(label, range(guidance.config.trials))
+    return sampling.guided(guidance, trials, condition(weight), sampling.unguided(guidance, trials))
 
 
 def from_the_start(guidance: Guidance, weight: Weight, label: int = 0) -> Tensor:
     """Return samples of a whole guided trajectory, written out."""
-    noise = sampling.trial_noise(guidance, label, range(guidance.config.trials))
+    noise = sampling.trial_noise(guidance, sampling.Trials.of(label, range(guidance.config.trials)))
     x = initial_state(VE(), float(guidance.levels[0]), noise, SHAPE, guidance.dtype)
     return simulate(Guided(*guidance.denoisers[label], weight), VE(), x, guidance.times, sampler=Heun()).state
 
@@ -76,7 +77,7 @@ def test_beginning_at_the_pulse_changes_no_bit(weight: Interval) -> None:
 
 def test_no_weight_is_no_guidance_and_all_of_them_are_constant_guidance() -> None:
     guidance = setup()
-    plain = sampling.unguided(guidance, 0, range(6)).final
+    plain = sampling.unguided(guidance, SIX).final
     for weight in (Interval(1.0, 5.0, 0.0), Interval(0.0, math.inf, 0.0), AtLevels(torch.tensor([7.7]), 3.0)):
         assert torch.equal(run(guidance, weight).final, plain)
         assert torch.equal(from_the_start(guidance, weight), plain)
@@ -110,7 +111,7 @@ def test_a_pulse_of_its_own_for_every_trial_is_that_pulse() -> None:
         [[1.0, 9.0], [0.1, 0.5], [np.nan, np.nan], [0.0, 99.0], [50.0, 90.0], [2.0, 4.0]]
     ).T.double()
     cond = Condition("tested", "", "", lambda _l, trials: Pulses(low[trials], high[trials], 2.0))
-    found = sampling.guided(guidance, 0, range(6), cond, sampling.unguided(guidance, 0, range(6))).final
+    found = sampling.guided(guidance, SIX, cond, sampling.unguided(guidance, SIX)).final
     for i in range(6):
         weight = Interval(float(low[i]), float(high[i]), 2.0) if i != 2 else Interval(0.0, 1.0, 0.0)
         torch.testing.assert_close(found[i], run(guidance, weight).final[i], rtol=1e-12, atol=1e-12)
@@ -118,7 +119,7 @@ def test_a_pulse_of_its_own_for_every_trial_is_that_pulse() -> None:
 
 def test_results_do_not_depend_on_blocks_or_on_other_trials_and_classes() -> None:
     whole, part = setup(), setup(labels=(1,), trials=4)
-    starts = [sampling.unguided(whole, label, range(6)).states[:, 0] for label in (0, 1)]
+    starts = [sampling.unguided(whole, sampling.Trials.of(label, range(6))).states[:, 0] for label in (0, 1)]
     assert len(torch.cat(starts).flatten(1).unique(dim=0)) == 12, "every trial of every class has noise of its own"
     conditions = build(replace(whole.config, half_width=1.5), whole.levels, (1.0, 6.0))
     assert [c.name for c in conditions] == [
@@ -141,7 +142,7 @@ def test_autoguidance_meets_its_closed_form() -> None:
     errors = []
     for steps in (100, 200, 400):
         guidance = setup(mixture_model(two_gaussians(MU, wide)), steps=steps)
-        ratio = (run(guidance, pulse).final - MU) / (sampling.unguided(guidance, 0, range(6)).final - MU)
+        ratio = (run(guidance, pulse).final - MU) / (sampling.unguided(guidance, SIX).final - MU)
         torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-6, atol=0)
         errors.append(abs(float(ratio.mean().log()) / math.log(factor) - 1))
     assert errors[-1] < 0.012

@@ -15,7 +15,7 @@ from helpers.guidance import SUSCEPTIBILITY, guide
 from helpers.models import Classifier, mixture_model, two_gaussians
 from softmode.estimate import Estimate
 from softmode.experiments.pulse.critical import Critical
-from softmode.experiments.pulse.sampling import trial_noise
+from softmode.experiments.pulse.sampling import Trials, trial_noise
 from softmode.experiments.pulse.trials import find_guidance
 from softmode.experiments.susceptibility.analyse import Contained, _answer, contains, distance
 from softmode.experiments.susceptibility.config import Config
@@ -46,7 +46,7 @@ def test_susceptibility_is_the_exact_one(tmp_path: Path) -> None:
     stored = guide("susceptibility", config, tmp_path / "chi", model, classifier)
     results, logit = stored.results, stored.dataset["logit"].to_numpy()
     guidance = find_guidance(config, {"model": model, "classifier": classifier})
-    noise = trial_noise(guidance, 0, range(100))
+    noise = trial_noise(guidance, Trials.of(0, range(100)))
     start = initial_state(VE(), 80.0, noise, SHAPE, torch.float64).flatten(1) @ MU.flatten() / NORM
     for place, centre in enumerate(np.geomspace(20.0, 2.0, 6)):
         # a weight at a level acts, by Heun's steps, from the middle of the step before to the middle of the one after

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_denoiser
 from softmode.data import read_images
-from softmode.denoiser import Autocast, Denoiser
+from softmode.denoiser import Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.anneal.conditions import Condition, conditions
@@ -29,7 +28,7 @@ from softmode.networks.load import load_model
 from softmode.observe.correlation import first_moment_length, sign_correlation
 from softmode.observe.state import Variable
 from softmode.process import VE, rho_grid
-from softmode.runs.classes import by_label, dealt_labels, label_of
+from softmode.runs.classes import batches, check_dealt, dealt_labels, in_batches, label_of
 from softmode.runs.classifier import judge
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, fingerprint, identity_of, inputs_of, state_bytes
@@ -68,11 +67,9 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AnnealPl
     made = conditions(config.correctors, levels.numpy(), window)
     labels = dealt_labels(config.labels or tuple(range(model.classes)), model, config.trajectories)
     classifier, files = judge(config.classifier, given.get("classifier"), model, range(model.classes), device)
+    model = model.computing_in(config.precision)
     denoisers = {label: model.denoiser(label) for label in labels}
-    if config.precision != "full":
-        precision = getattr(torch, config.precision)
-        denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
-    seconds = max(check_denoiser(each, model, dtype, device, 1.0) for each in denoisers.values())
+    seconds = check_dealt(denoisers, model, dtype, device, 1.0)
     real = _real(config, model)
     return AnnealPlan(
         config, model, denoisers, classifier, window, made, real, inputs_of(classifier=files), dtype, device, seconds
@@ -162,9 +159,10 @@ class AnnealPlan(Plan):
         return layout(sizes, {name: each.along("condition") for name, each in described.items()}, self.config.dtype)
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the sampler's steps of every class of a block."""
-        labels = len(self.denoisers)
-        return sum(self.conditions[block.part].levels * min(labels, len(block.trajectories)) for block in pending)
+        """Return the sampler's steps of every batch of a block."""
+        labels = tuple(self.denoisers)
+        counts = (len(batches(self.model, labels, block.trajectories)) for block in pending)
+        return sum(self.conditions[block.part].levels * count for block, count in zip(pending, counts, strict=True))
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
@@ -172,23 +170,24 @@ class AnnealPlan(Plan):
         return self.call_seconds * calls
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
-        """Return every array of the samples of a block under one condition, each class sampled apart."""
+        """Return every array of the samples of a block under one condition."""
         condition = self.conditions[block.part]
-        return by_label(
-            tuple(self.denoisers),
+        return in_batches(
+            self.model,
+            self.denoisers,
             block.trajectories,
-            lambda label, group: self._measure(condition, label, group, advance),
+            lambda denoiser, group: self._measure(condition, denoiser, group, advance),
         )
 
     def _measure(
-        self, condition: Condition, label: Label, trajectories: list[int], advance: Callable[[], None]
+        self, condition: Condition, denoiser: Denoiser, trajectories: list[int], advance: Callable[[], None]
     ) -> dict[str, Array]:
         levels = rho_grid(*flow_levels(self.model), condition.levels)
         times = torch.cat([levels, levels.new_zeros(1)])
         noise = TrajectoryNoise(self.config.seed, trajectories, self.device, (tag("anneal"),))
         x = initial_state(EDM, float(levels[0]), noise, self.model.shape, self.dtype)
         sampler = Corrected(correctors=condition.correctors, length=self.config.length)
-        final = simulate(self.denoisers[label], EDM, x, times, noise, sampler=sampler, on_step=advance).state
+        final = simulate(denoiser, EDM, x, times, noise, sampler=sampler, on_step=advance).state
         features = features_of(final, self.classifier, self.device)
         with torch.no_grad():
             predicted = self.classifier.head(torch.from_numpy(features).to(self.device)).argmax(1).cpu()

@@ -27,7 +27,7 @@ from softmode.networks.ablation import GlobalParts
 from softmode.observe.derivatives import check_derivatives
 from softmode.observe.nonlocality import ROWS, Matrix, dense_jacobian, symmetrised
 from softmode.observe.state import Variable
-from softmode.runs.classes import by_label, dealt_labels
+from softmode.runs.classes import dealt_labels, label_of
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
@@ -188,12 +188,8 @@ class AttentionPlan(Plan):
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
         """Return every array of a block, each state measured apart."""
-        labels = tuple(self.denoisers)
-        return by_label(labels, block.trajectories, lambda label, group: self._measure(label, group, advance))
-
-    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
-        """Take the Jacobians at states of one class apart."""
-        rows = [[self._at(label, i, place, advance) for place in range(len(self.levels))] for i in trajectories]
+        labels, places = tuple(self.denoisers), range(len(self.levels))
+        rows = [[self._at(label_of(labels, i), i, place, advance) for place in places] for i in block.trajectories]
         return {
             name: np.stack([np.stack([level[name].detach().cpu().numpy() for level in row]) for row in rows])
             for name in rows[0][0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import Classify, check_classifier, check_denoiser
+from softmode.contract import Classify, check_classifier
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.clones.config import Config
@@ -22,7 +22,7 @@ from softmode.model import Model
 from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.observe.state import Variable
 from softmode.process import Process, process_name
-from softmode.runs.classes import by_label, dealt_labels
+from softmode.runs.classes import batches, check_dealt, dealt_labels, in_batches
 from softmode.runs.classifier import named_classifier, named_inputs
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprint, fingerprints, inputs_of, state_bytes
@@ -69,7 +69,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ClonesPl
     starts = nearest_steps("times", config.times or _default_times(model.process, times), times)
     denoisers = {label: model.denoiser(label) for label in labels}
     middle = float(model.process.noise_level(times[len(times) // 2]))
-    seconds = max(check_denoiser(denoiser, model, dtype, device, middle) for denoiser in denoisers.values())
+    seconds = check_dealt(denoisers, model, dtype, device, middle)
     told = _told(config, model, given.get("classifier"), device)
     if told.classify is not None:
         check_classifier(told.classify, model, dtype, device)
@@ -212,10 +212,10 @@ class ClonesPlan(Plan):
         return layout(sizes, variables, self.config.dtype)
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the sampler's steps: the trajectories of each class move together, and so do their copies."""
-        batches = sum(min(len(self.denoisers), len(block.trajectories)) for block in pending)
-        last = len(self.times) - 1
-        return batches * (last + self.config.copies * sum(last - k for k in self.starts))
+        """Return the sampler's steps: trajectories of a batch move together, and so do their copies."""
+        labels, last = tuple(self.denoisers), len(self.times) - 1
+        count = sum(len(batches(self.model, labels, block.trajectories)) for block in pending)
+        return count * (last + self.config.copies * sum(last - k for k in self.starts))
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
@@ -224,15 +224,19 @@ class ClonesPlan(Plan):
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> dict[str, Array]:
         """Return every array of a block's trajectories and their copies."""
-        labels = tuple(self.denoisers)
-        return by_label(labels, block.trajectories, lambda label, group: self._measure(label, group, advance))
+        return in_batches(
+            self.model,
+            self.denoisers,
+            block.trajectories,
+            lambda denoiser, group: self._measure(denoiser, group, advance),
+        )
 
-    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
-        """Run trajectories of one class and their copies."""
+    def _measure(self, denoiser: Denoiser, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        """Run trajectories and their copies."""
         seed, process = self.config.seed, self.process
         noise = TrajectoryNoise(seed, trajectories, self.device)
         parent, copies = clone(
-            self.denoisers[label],
+            denoiser,
             process,
             initial_state(process, float(self.times[0]), noise, self.model.shape, self.dtype),
             self.times,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from softmode.estimate import Array, Estimate
+from softmode.estimate import LEAST_ERROR, Array, Estimate
 from softmode.experiments.equilibrium.lattice_balance import Balance
 from softmode.experiments.equilibrium.lattice_found import COEXISTENCE, FITS, ISING, ISING_SOURCE, Found
 from softmode.experiments.equilibrium.lattice_stages import CUT
@@ -134,11 +134,13 @@ def _answer(found: Found, tree: float) -> str:
     reference, values = ISING[found.dimensions], found.universal()
     three = ("U4", "xi/L", "nu")
     said = ", ".join(f"{name}{'' if name == 'nu' else '*'} = {values[name]} ({reference[name]:.4g})" for name in three)
-    away = max(abs(values[name].value - reference[name]) / values[name].stderr for name in three)
+    away = float(np.max([abs(values[name].errors_from(reference[name])) for name in three]))
     if any(values[name].stderr > SHARP * reference[name] for name in three):
         word = "too coarse for a verdict"
     elif found.fit.p_value < FITS:
         word = "no verdict, as no fit describes all sides"
+    elif math.isnan(away):
+        word = "no verdict, as a number without an error of its own is far from none"
     elif away <= AGREE:
         word = f"as the Ising model's in {found.dimensions} dimensions, within {away:.1f} standard errors"
     else:
@@ -173,8 +175,9 @@ def _class(found: Found) -> Table:
     reference, rows = ISING.get(found.dimensions, {}), list[tuple[Cell, ...]]()
     for name, estimate in found.universal().items():
         known = reference.get(name, math.nan)
-        away = (estimate.value - known) / estimate.stderr
-        known_text, away_text = (f"{known:.5g}", f"{away:+.1f}") if math.isfinite(known) else ("", "")
+        away = estimate.errors_from(known)
+        known_text, away_text = (f"{each:{form}}" if math.isfinite(each) else "" for each, form in
+                                 ((known, ".5g"), (away, "+.1f")))  # fmt: skip
         label = f"{name} at t_c" if name in ("U4", "xi/L") else name
         rows.append((label, estimate, estimate.interval, known_text, away_text))
     fit = found.fit
@@ -195,7 +198,7 @@ def _sides(found: Found) -> Table:
         first = seen.cut[s, middle]
         rows.append((side, float(seen.times[s, middle]), known["U4"], known["xi/L"], known["|m|"],
                      f"{step * seen.tau[s, middle]:.3g}", f"{step * first:.3g}", f"{seen.lengths[s].min():.0f}",
-                     f"{_largest(seen.starts[s]):.1f}"))  # fmt: skip
+                     _largest(seen.starts[s])))  # fmt: skip
     columns = ("L", "t", "U4", "xi/L", "|m|", "tau", "cut", "series/tau", "apart")
     note = (
         "at the middle of each side's points; tau: autocorrelation time of m^2, cut: what is left out at the start "
@@ -206,8 +209,10 @@ def _sides(found: Found) -> Table:
     return Table("Sides of the lattice", columns, tuple(rows), note)
 
 
-def _largest(starts: Sequence[Thermalised]) -> float:
-    return max(max(abs(each.apart), abs(each.drift)) for each in starts)
+def _largest(starts: Sequence[Thermalised]) -> str:
+    found = max(max(abs(each.apart), abs(each.drift)) for each in starts)
+    # replicas that do not vary have an error of rounding alone
+    return f"{found:.1f}" if found < 1 / LEAST_ERROR else f"> {1 / LEAST_ERROR:.0g}"
 
 
 def _fits(found: Found) -> Table:

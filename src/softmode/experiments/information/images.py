@@ -53,17 +53,18 @@ class Noised:
         return images.to(self.device, self.dtype), self.truth[trajectories]
 
     def _sampled(self, trajectories: list[int]) -> Tensor:
-        """Return samples of the model, those of each label together."""
+        """Return samples of the model."""
         first, last = flow_levels(self.model)
         times = Heun().grid(VE(), first, last, STEPS)
-        found = torch.empty(len(trajectories), *self.model.shape, dtype=self.dtype)
-        for label in dict.fromkeys(self.labels[i] for i in trajectories):
-            own = [place for place, i in enumerate(trajectories) if self.labels[i] == label]
-            noise = TrajectoryNoise(
-                self.seed, [trajectories[place] for place in own], self.device, (tag("samples to noise"),)
-            )
-            x = noise.fill_(torch.empty(len(own), *self.model.shape, dtype=self.dtype, device=self.device)) * first
-            found[own] = simulate(self.model.denoiser(label), VE(), x, times, sampler=Heun()).state.cpu()
+        noise = TrajectoryNoise(self.seed, trajectories, self.device, (tag("samples to noise"),))
+        x = noise.fill_(torch.empty(len(trajectories), *self.model.shape, dtype=self.dtype, device=self.device)) * first
+        labels = [self.labels[i] for i in trajectories]
+        if self.model.batched is not None and len(set(labels)) > 1:
+            return simulate(self.model.of_states(labels), VE(), x, times, sampler=Heun()).state
+        found = torch.empty_like(x, device="cpu")
+        for label in dict.fromkeys(labels):
+            own = [place for place, each in enumerate(labels) if each == label]
+            found[own] = simulate(self.model.denoiser(label), VE(), x[own], times, sampler=Heun()).state
         return found
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_denoiser
 from softmode.data import CLASSES, read_images
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
@@ -23,7 +22,7 @@ from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.observe.state import Variable
 from softmode.posterior import error_power, first_log_likelihood, noising_path, path_log_likelihood, wave_bands
-from softmode.runs.classes import dealt_labels
+from softmode.runs.classes import check_dealt, dealt_labels
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import constant, layout
@@ -71,7 +70,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     labels = dict.fromkeys(label for target in asked for label in target.labels)
     denoisers = _without(model, asked) | {label: model.denoiser(label) for label in labels}
     middle = float(levels[len(levels) // 2])
-    seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
+    seconds = check_dealt(denoisers, model, dtype, device, middle)
     return InformationPlan(
         config, model, asked, denoisers, images, _null(config, model), levels, dtype, device, seconds
     )

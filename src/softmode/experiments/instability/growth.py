@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softmode.denoiser import Denoiser
+from softmode.per_state import of_rows, twice
 from softmode.process import VE
 from softmode.samplers import FLOW_LEVELS, Heun
 from softmode.simulate import simulate
@@ -34,6 +35,6 @@ def growth(denoiser: Denoiser, x: States, sigma: float, modes: States) -> Float[
     both = torch.cat([x + push, x - push])
     last = min(FLOW_LEVELS[1], sigma / 10)
     times = Heun().grid(VE(), sigma, last, STEPS)
-    ends = simulate(denoiser, VE(), both, times, sampler=Heun()).state.to(x.device)
+    ends = simulate(of_rows(denoiser, twice(len(x))), VE(), both, times, sampler=Heun()).state.to(x.device)
     apart = (ends[: len(x)] - ends[len(x) :]).flatten(1)
     return torch.linalg.vector_norm(apart, dim=1) / (2 * PUSH * sigma)

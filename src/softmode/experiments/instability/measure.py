@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_denoiser
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.instability import growth as pushes
@@ -25,7 +24,7 @@ from softmode.observe.derivatives import check_derivatives
 from softmode.observe.softest import gain_along, overlap, participation, softest_modes, wavenumber
 from softmode.observe.state import Variable
 from softmode.observe.wave_gains import wave_gains
-from softmode.runs.classes import by_label, dealt_labels
+from softmode.runs.classes import batches, check_dealt, dealt_labels, in_batches, own_images
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
@@ -78,7 +77,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Instabil
     denoisers = {label: model.denoiser(label) for label in labels}
     levels = torch.from_numpy(np.geomspace(highest, lowest, config.levels))
     middle = float(levels[len(levels) // 2])
-    seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
+    seconds = check_dealt(denoisers, model, dtype, device, middle)
     for each in denoisers.values():
         check_derivatives(each, model.name, model.shape, levels.to(device, dtype))
     return InstabilityPlan(config, model, denoisers, images, levels, dtype, device, seconds)
@@ -162,9 +161,9 @@ class InstabilityPlan(Plan):
         )
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the levels of every class of a block."""
-        batches = sum(min(len(self.denoisers), len(block.trajectories)) for block in pending)
-        return batches * len(self.levels)
+        """Return the levels of every batch of a block."""
+        labels = tuple(self.denoisers)
+        return len(self.levels) * sum(len(batches(self.model, labels, block.trajectories)) for block in pending)
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
@@ -175,14 +174,17 @@ class InstabilityPlan(Plan):
         return each * self.call_seconds * sum(len(block.trajectories) for block in pending)
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
-        """Return every array of a block, each class measured apart."""
-        labels = tuple(self.denoisers)
-        return by_label(labels, block.trajectories, lambda label, group: self._measure(label, group, advance))
+        """Return every array of a block."""
+        return in_batches(
+            self.model,
+            self.denoisers,
+            block.trajectories,
+            lambda denoiser, group: self._measure(denoiser, group, advance),
+        )
 
-    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
-        """Follow states of one class down the noise levels."""
-        denoiser, columns = self.denoisers[label], dict[str, list[Tensor]]()
-        states = self._states(label, trajectories)
+    def _measure(self, denoiser: Denoiser, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        """Follow states down the noise levels."""
+        columns, states = dict[str, list[Tensor]](), self._states(denoiser, trajectories)
         random = self._noise(trajectories, "instability directions")
         direction = random / torch.linalg.vector_norm(random.flatten(1), dim=1).reshape(-1, *[1] * (random.ndim - 1))
         before = None
@@ -216,20 +218,19 @@ class InstabilityPlan(Plan):
     @cached_property
     def _first_modes(self) -> list[Tensor]:
         """The softest mode of the first state at every level, found from there on whatever block is measured."""
-        label = next(iter(self.denoisers))
+        denoiser = next(iter(self.denoisers.values()))
         found, mode = list[Tensor](), self._noise([0], "instability directions")
-        for sigma, x in zip(self.levels.tolist(), self._states(label, [0]), strict=True):
-            mode = softest_modes(self.denoisers[label], x, sigma, mode).modes[:, 0]
+        for sigma, x in zip(self.levels.tolist(), self._states(denoiser, [0]), strict=True):
+            mode = softest_modes(denoiser, x, sigma, mode).modes[:, 0]
             found.append(mode[0])
         return found
 
-    def _states(self, label: Label, trajectories: list[int]) -> list[Tensor]:
-        """Return states of one class at every level."""
+    def _states(self, denoiser: Denoiser, trajectories: list[int]) -> list[Tensor]:
+        """Return states at every level."""
         noise = self._noise(trajectories)
         if not self.images:
-            return sampled_states(self.model, self.denoisers[label], self.levels, noise)
-        places = [i // len(self.denoisers) for i in trajectories]
-        return noised_states(self.images[label][places], self.levels, noise)
+            return sampled_states(self.model, denoiser, self.levels, noise)
+        return noised_states(own_images(self.images, trajectories), self.levels, noise)
 
     def _growth(self, place: int, denoiser: Denoiser, x: Tensor, modes: Tensor) -> Tensor:
         """Return how much pushes have grown in the end, at every third level, as it takes the flow to the end."""

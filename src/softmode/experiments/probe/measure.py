@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import Classify, check_denoiser
+from softmode.contract import Classify
 from softmode.denoiser import Autocast, Denoiser
 from softmode.estimate import Array
 from softmode.experiments.probe.config import Config
@@ -18,7 +18,7 @@ from softmode.experiments.probe.cost import evaluations_each
 from softmode.experiments.probe.prepare import (
     OfClass,
     bind_classes,
-    data_of,
+    denoisers_of,
     file_inputs,
     find_classify,
     grid,
@@ -35,7 +35,7 @@ from softmode.observe.order import ClassEntropy
 from softmode.observe.response import Denoised, Response
 from softmode.observe.state import Observable, State, Variable, along
 from softmode.process import Process, process_name
-from softmode.runs.classes import by_label, dealt_labels, label_of
+from softmode.runs.classes import batches, by_label, check_dealt, dealt_labels, in_batches, label_of, own_images
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import fingerprint, fingerprints, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
@@ -68,7 +68,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     classes = bind_classes(config, model, dealt_labels(config.labels, model, config.trajectories))
     classify, classifier_digests = find_classify(config, model, given, device, dtype)
     middle = float(model.process.noise_level(times[len(times) // 2]))
-    speeds = [check_denoiser(of_class.denoiser, model, dtype, device, middle) for of_class in classes.values()]
+    speed = check_dealt(denoisers_of(classes), model, dtype, device, middle)
     warn_if_unsound(next(iter(classes.values())).denoiser, model, dtype, device)
     sampler = sampler_for(config.sampler, model.process)
     if config.states == "reverse":
@@ -76,7 +76,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ProbePla
     return ProbePlan(
         config=config, model=model, inputs=file_inputs(config, model) | classifier_digests,
         classes=classes, classify=classify, lattice=lattice, sampler=sampler, times=times, measured=measured,
-        snapshots=snapshots, dtype=dtype, device=device, speed=max(speeds),
+        snapshots=snapshots, dtype=dtype, device=device, speed=speed,
     )  # fmt: skip
 
 
@@ -109,6 +109,11 @@ class ProbePlan(Plan):
         return tuple(self.classes)
 
     @property
+    def denoisers(self) -> Mapping[Label, Denoiser]:
+        """The denoiser of each class."""
+        return denoisers_of(self.classes)
+
+    @property
     def has_null(self) -> bool:
         """Whether the null model is known."""
         return all(of_class.null is not None for of_class in self.classes.values())
@@ -128,14 +133,13 @@ class ProbePlan(Plan):
         """The model with fingerprints of all that it is called for, and digests of every file."""
         made = self.model.shape, self.device, self.dtype
         nulls = [of_class.null for of_class in self.classes.values()]
-        denoisers = {label: of_class.denoiser for label, of_class in self.classes.items()}
         return {
             "inputs": dict(self.inputs),
             "model": {
                 "name": self.model.name, "shape": list(self.model.shape), "xi": self.xi,
                 "process": type(self.process).__name__, "schedule": process_name(self.process),
                 "convention": self.sampler.convention,
-                "fingerprints": fingerprints(denoisers, self.model, self.device, self.dtype),
+                "fingerprints": fingerprints(self.denoisers, self.model, self.device, self.dtype),
                 "null": [null and fingerprint(partial(null, sigma=1.0), *made) for null in nulls],
                 "classifier": self.classify and fingerprint(self.classify, *made),
             },
@@ -190,9 +194,9 @@ class ProbePlan(Plan):
         )
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the sampler's steps, of every class of a block."""
-        batches = sum(min(len(self.labels), len(block.trajectories)) for block in pending)
-        return batches * (len(self.times) - 1)
+        """Return the sampler's steps, of every batch of a block."""
+        count = sum(len(batches(self.model, self.labels, block.trajectories)) for block in pending)
+        return count * (len(self.times) - 1)
 
     def seconds(self, pending: list[Block]) -> float:
         """Return how long the network's evaluations will take."""
@@ -203,8 +207,13 @@ class ProbePlan(Plan):
         return sum(len(block.trajectories) for block in pending) * sum(each.values()) * self.speed
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
-        """Return every array of a block, each class measured apart."""
-        return by_label(self.labels, block.trajectories, lambda label, group: self._measure(label, group, advance))
+        """Return every array of a block."""
+        return in_batches(
+            self.model,
+            self.denoisers,
+            block.trajectories,
+            lambda denoiser, group: self._measure(denoiser, group, advance),
+        )
 
     @property
     def _space(self) -> tuple[str, ...]:
@@ -237,11 +246,11 @@ class ProbePlan(Plan):
         }
         return torch.stack([gains[label_of(self.labels, i)] for i in range(self.config.trajectories)]).mean(0)
 
-    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
-        """Follow trajectories of one class."""
-        config, of_class = self.config, self.classes[label]
-        denoiser, noised = of_class.denoiser, config.states == "forward"
-        data = data_of(of_class.images, self.labels, trajectories) if noised and of_class.images is not None else None
+    def _measure(self, denoiser: Denoiser, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        """Follow trajectories."""
+        config = self.config
+        images = {label: of_class.images for label, of_class in self.classes.items()}
+        data = own_images(images, trajectories) if config.states == "forward" else None
         moved_by = denoiser if config.precision == "full" else Autocast(denoiser, getattr(torch, config.precision))
         observables = [*self._lengths, self._gains, *self._entropy]
         trajectory = self._follow(trajectories, moved_by, denoiser, data, observables, advance)
@@ -253,12 +262,22 @@ class ProbePlan(Plan):
         values |= critical_curves(
             self.process, trajectory.times, k, values[self.xi], gain["gain"], self.sampler.convention
         )
-        if self.has_null and (null := of_class.null) is not None:
-            stream = torch.Generator().manual_seed(null_data_seed(config.seed))
-            drawn = null.sample(config.trajectories, stream, self.model.shape[0])[trajectories] if noised else None
-            follower = self._follow(trajectories, null, null, drawn, self._lengths, lambda: None)
-            values["null_xi_x"] = follower.values[self.xi].double().numpy()
+        if self.has_null:
+            values["null_xi_x"] = self._of_null(trajectories)
         return values | self._look(denoiser, trajectories, trajectory.snapshots)
+
+    def _of_null(self, trajectories: list[int]) -> Array:
+        """Return the correlation lengths of the null models' trajectories, [trajectory, time]."""
+        found = np.empty((len(trajectories), len(self.measured)))
+        for label, group in by_label(self.labels, trajectories):
+            null, drawn = self.classes[label].null, None
+            assert null is not None
+            if self.config.states == "forward":
+                stream = torch.Generator().manual_seed(null_data_seed(self.config.seed))
+                drawn = null.sample(self.config.trajectories, stream, self.model.shape[0])[group]
+            follower = self._follow(group, null, null, drawn, self._lengths, lambda: None)
+            found[[trajectories.index(i) for i in group]] = follower.values[self.xi].double().numpy()
+        return found
 
     def _follow(
         self,

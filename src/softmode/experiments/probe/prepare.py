@@ -95,9 +95,9 @@ def bind_classes(config: Config, model: Model, labels: Sequence[Label]) -> dict[
     return classes
 
 
-def data_of(images: Tensor, labels: Sequence[Label], trajectories: Sequence[int]) -> Tensor:
-    """Return each trajectory's datum among those of its class."""
-    return images[[i // len(labels) for i in trajectories]]
+def denoisers_of(classes: Mapping[Label, OfClass]) -> dict[Label, Denoiser]:
+    """Return the denoiser of each class."""
+    return {label: of_class.denoiser for label, of_class in classes.items()}
 
 
 def find_classify(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_denoiser
+from softmode.contract import check_batched, check_denoiser
 from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
@@ -38,6 +38,8 @@ DROPPED = "dropped"
 # images of which a classifier takes the features at once
 AT_ONCE = 50
 
+# a denoiser, and what guidance pushes it away from
+Pair = tuple[Denoiser, Denoiser]
 # maps noise levels to weights, scalar or one per trial
 Weight = Callable[[Tensor], Tensor]
 
@@ -72,6 +74,8 @@ class Guidance:
         config: The config.
         model: The model.
         denoisers: (denoiser, guide) by class, in the precision asked for.
+        together: Maps the class of each of several states to their (denoiser, guide) in one call; None where the
+            networks take one class at a time.
         classifier: Tells the classes of samples.
         levels: Falling noise levels of the sampler, float64 [level].
         real: Features of real images [image, feature], and their classes [image], -1 where unknown; empty without any.
@@ -83,7 +87,7 @@ class Guidance:
 
     config: GuidedSampling
     model: Model
-    denoisers: Mapping[int, tuple[Denoiser, Denoiser]]
+    denoisers: Mapping[int, Pair]
     classifier: ImageClassifier
     levels: Float[Tensor, " level"]
     real: tuple[Float[Array, "image feature"], Int[Array, " image"]]
@@ -91,6 +95,7 @@ class Guidance:
     dtype: torch.dtype
     device: torch.device
     call_seconds: float = 0.0
+    together: Callable[[Sequence[int]], Pair] | None = None
 
     @property
     def labels(self) -> list[int]:
@@ -101,6 +106,13 @@ class Guidance:
     def times(self) -> Float[Tensor, " time"]:
         """The sampler's grid: its levels, and no noise at the end."""
         return torch.cat([self.levels, self.levels.new_zeros(1)])
+
+    def pair(self, labels: Sequence[int]) -> Pair:
+        """Return the denoiser and the guide of a batch of states with a class each."""
+        if len(set(labels)) == 1:
+            return self.denoisers[labels[0]]
+        assert self.together is not None
+        return self.together(labels)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the name and shape of the model, its classes, and numbers that other networks would not give."""
@@ -152,6 +164,10 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     middle = float(levels[len(levels) // 2])
     seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
     seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
+    together = _together(model, guide, _distinct(guides), config.precision)
+    if together is not None:
+        check_batched(model, labels, dtype, device, middle)
+        check_batched(guide, labels if guide.classes else (), dtype, device, middle)
     warn_if_unsound(denoisers[labels[0]], model, dtype, device)
     if config.precision != "full":
         precision = getattr(torch, config.precision)
@@ -171,6 +187,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         dtype=dtype,
         device=device,
         call_seconds=max(seconds),
+        together=together,
     )
 
 
@@ -212,6 +229,17 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
     if not guide.classes:
         return dict.fromkeys(labels, guide.denoiser(None))
     return {label: guide.denoiser(label) for label in labels}
+
+
+def _together(
+    model: Model, guide: Model, guides: Sequence[Denoiser], precision: str
+) -> Callable[[Sequence[int]], Pair] | None:
+    """Return what gives the denoiser and the guide of a batch of several classes; None where either takes one alone."""
+    several, others = model.computing_in(precision), guide.computing_in(precision)
+    if model.batched is None or (len(guides) > 1 and (guide is model or guide.batched is None)):
+        return None
+    one = guides[0] if precision == "full" else Autocast(guides[0], getattr(torch, precision))
+    return lambda labels: (several.of_states(labels), one if len(guides) == 1 else others.of_states(labels))
 
 
 def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:

@@ -156,7 +156,8 @@ def _exponents(theory: Theory, scans: Mapping[str, list[list[Exponent]]]) -> Tab
             if (each := chosen(scan)) is None:
                 continue
             misfit = round(each.chi_square / each.freedom, 2) if each.freedom else math.nan
-            off = [f"{(each.estimate.value - other) / each.estimate.stderr:+.1f}" for other in theory.both]
+            away = [each.estimate.errors_from(other) for other in theory.both]
+            off = [f"{number:+.1f}" if math.isfinite(number) else "" for number in away]
             rows.append((name, estimator, each.estimate, f"{each.first:g} to {each.last:g}",
                          misfit, *off, theory.verdict(each.estimate)))  # fmt: skip
     note = "the widest range of R on a power law (chi^2 probability above 5 %), else the last; distances in its errors"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from softmode.bounds import check
-from softmode.contract import check_denoiser
 from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.sector.config import Config
@@ -23,7 +22,7 @@ from softmode.observe.sector import evaluations, sector
 from softmode.observe.softest import participation, softest_modes, star
 from softmode.observe.spectrum import spectrum
 from softmode.observe.state import Variable
-from softmode.runs.classes import by_label, dealt_labels
+from softmode.runs.classes import batches, check_dealt, dealt_labels, in_batches, own_images
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
@@ -66,7 +65,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "SectorPl
     images = images_of(config.data, config.trajectories, model, labels) if config.states == "forward" else {}
     denoisers = {label: model.denoiser(label) for label in labels}
     level = torch.tensor([config.sigma], dtype=torch.float64)
-    seconds = max(check_denoiser(each, model, dtype, device, config.sigma) for each in denoisers.values())
+    seconds = check_dealt(denoisers, model, dtype, device, config.sigma)
     for each in denoisers.values():
         check_derivatives(each, model.name, model.shape, level.to(device, dtype))
     return SectorPlan(config, model, denoisers, images, dtype, device, seconds)
@@ -142,8 +141,8 @@ class SectorPlan(Plan):
         return layout(sizes, found, self.config.dtype)
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the classes of all blocks."""
-        return sum(min(len(self.denoisers), len(block.trajectories)) for block in pending)
+        """Return the batches of all blocks."""
+        return sum(len(batches(self.model, tuple(self.denoisers), block.trajectories)) for block in pending)
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the network takes."""
@@ -152,19 +151,22 @@ class SectorPlan(Plan):
         return each * self.call_seconds * sum(len(block.trajectories) for block in pending)
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
-        """Return every array of a block, each class measured apart."""
-        return by_label(
-            tuple(self.denoisers), block.trajectories, lambda label, group: self._measure(label, group, advance)
+        """Return every array of a block."""
+        return in_batches(
+            self.model,
+            self.denoisers,
+            block.trajectories,
+            lambda denoiser, group: self._measure(denoiser, group, advance),
         )
 
-    def _measure(self, label: Label, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
-        """Measure states of one class.
+    def _measure(self, denoiser: Denoiser, trajectories: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        """Measure states.
 
         Raises:
             ArithmeticError: If the softest modes of a state do not converge.
         """
-        denoiser, sigma, count = self.denoisers[label], self.config.sigma, self.config.modes
-        x = self._states(label, trajectories)
+        sigma, count = self.config.sigma, self.config.modes
+        x = self._states(denoiser, trajectories)
         start = self._noise(trajectories, "sector directions")
         found = softest_modes(denoiser, x, sigma, start, count, MOST, TOLERANCE, multiple=True)
         wrong = found.residuals / found.values.abs().clamp(min=1)
@@ -201,15 +203,14 @@ class SectorPlan(Plan):
         advance()
         return {name: value.cpu().numpy() for name, value in values.items()}
 
-    def _states(self, label: Label, trajectories: list[int]) -> Tensor:
-        """Return states of one class at the noise level."""
+    def _states(self, denoiser: Denoiser, trajectories: list[int]) -> Tensor:
+        """Return states at the noise level."""
         noise, level = self._noise(trajectories), torch.tensor([self.config.sigma], dtype=torch.float64)
         if self.config.states == "symmetric":
             return torch.zeros_like(noise)
         if self.config.states == "reverse":
-            return sampled_states(self.model, self.denoisers[label], level, noise)[0]
-        places = [i // len(self.denoisers) for i in trajectories]
-        return noised_states(self.images[label][places], level, noise)[0]
+            return sampled_states(self.model, denoiser, level, noise)[0]
+        return noised_states(own_images(self.images, trajectories), level, noise)[0]
 
     def _noise(self, trajectories: list[int], name: str = "sector") -> Tensor:
         noise = TrajectoryNoise(self.config.seed, trajectories, self.device, (tag(name),))

@@ -211,9 +211,8 @@ def _disagrees(criterion: Criterion, found: Decided) -> bool:
 def _disagreement(criterion: Criterion, window: Window) -> str:
     sigma, distance = criterion.sigma.value, criterion.distance(window.sigma_c)
     side = "above" if sigma > window.high.value else "below"
-    # an error of nearly nothing counts no standard errors
-    known = distance.stderr > 1e-6 * abs(distance.value)
-    errors = f", {abs(distance.value) / distance.stderr:.1f} standard errors" if known else ""
+    away = abs(distance.errors_from(0.0))
+    errors = f", {away:.1f} standard errors" if math.isfinite(away) else ""
     return (
         f"{criterion.title} disagrees: sigma = {sigma:.3g} is {side} the window, "
         f"a factor {math.exp(abs(distance.value)):.3g} from sigma_c{errors}"
