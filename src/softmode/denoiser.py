@@ -17,7 +17,7 @@ from softmode.misreading import Checked
 from softmode.process import Process
 from softmode.rounding import rounding_at, within
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor], Any]
 
 
 @runtime_checkable
@@ -58,6 +58,12 @@ def score(denoiser: Denoiser, x: Tensor, sigma: Tensor | float) -> Tensor:
     return (denoiser(x, sigma) - x) / per_sample(sigma, x).square().to(x.dtype)
 
 
+def predicted(out: Any) -> Any:
+    """Return a network's prediction, which those of diffusers return as the `sample` of an object or in a tuple."""
+    alone = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    return getattr(alone, "sample", alone)
+
+
 @dataclass(frozen=True)
 class _Converted:
     """A network in a process's own coordinates, seen as a denoiser: from_output(network(x_t, t), x_t, alpha, sigma)."""
@@ -70,7 +76,7 @@ class _Converted:
         level = per_sample(sigma, x)
         t = self.process.time(level)
         alpha, noise = self.process.alpha(t).to(x.dtype), self.process.sigma(t).to(x.dtype)
-        output = self.network(alpha * x, t.flatten().expand(x.shape[0]).to(x.dtype))
+        output = predicted(self.network(alpha * x, t.flatten().expand(x.shape[0]).to(x.dtype)))
         return self.from_output(output, alpha * x, alpha, noise)
 
 
@@ -134,7 +140,7 @@ class _Flow:
         alpha, noise = 1 / (1 + level), level / (1 + level)
         x_t = alpha.to(x.dtype) * x
         t = alpha if self.data_at else noise
-        velocity = self.network(x_t, t.flatten().expand(x.shape[0]).to(x.dtype))
+        velocity = predicted(self.network(x_t, t.flatten().expand(x.shape[0]).to(x.dtype)))
         return x_t + (noise if self.data_at else -noise).to(x.dtype) * velocity
 
 
@@ -197,7 +203,7 @@ class _Discrete:
         level = per_sample(sigma, x)
         alpha, noise = (1 + level.square()).rsqrt(), level * (1 + level.square()).rsqrt()
         alpha, noise, t = alpha.to(x.dtype), noise.to(x.dtype), self._timestep(level.flatten()).to(x.dtype)
-        out = self.network(alpha * x, t.expand(x.shape[0]))
+        out = predicted(self.network(alpha * x, t.expand(x.shape[0])))
         # one that has learned its variance too returns it after the mean
         out = out[:, : x.shape[1]]
         match self.prediction:

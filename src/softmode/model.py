@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softmode.adapted import adapted
 from softmode.data import Images
 from softmode.denoiser import Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
@@ -64,7 +65,7 @@ class Model:
         Raises:
             ValueError: If the model lacks the class, an attribute or a value.
         """
-        return self.bind(self.shown(label))
+        return adapted(self.bind(self.shown(label)))
 
     def shown(self, label: Label, name: str = "label") -> Shown:
         """Return what the network is told of a label, which messages call `name`.

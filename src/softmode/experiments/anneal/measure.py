@@ -72,7 +72,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AnnealPl
     if config.precision != "full":
         precision = getattr(torch, config.precision)
         denoisers = {label: Autocast(each, precision) for label, each in denoisers.items()}
-    seconds = max(check_denoiser(each, model, dtype, device, 1.0) for each in denoisers.values())
+    seconds = max(check_denoiser(each, model, dtype, device, 1.0, True) for each in denoisers.values())
     real = _real(config, model)
     return AnnealPlan(
         config, model, denoisers, classifier, window, made, real, inputs_of(classifier=files), dtype, device, seconds

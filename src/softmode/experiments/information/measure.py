@@ -71,7 +71,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     labels = dict.fromkeys(label for target in asked for label in target.labels)
     denoisers = _without(model, asked) | {label: model.denoiser(label) for label in labels}
     middle = float(levels[len(levels) // 2])
-    seconds = max(check_denoiser(each, model, dtype, device, middle) for each in denoisers.values())
+    seconds = max(check_denoiser(each, model, dtype, device, middle, True) for each in denoisers.values())
     return InformationPlan(
         config, model, asked, denoisers, images, _null(config, model), levels, dtype, device, seconds
     )

@@ -150,8 +150,8 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device)
     denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
     middle = float(levels[len(levels) // 2])
-    seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
-    seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
+    seconds = [check_denoiser(each, model, dtype, device, middle, True) for each in denoisers.values()]
+    seconds += [check_denoiser(each, guide, dtype, device, middle, True) for each in _distinct(guides)]
     warn_if_unsound(denoisers[labels[0]], model, dtype, device)
     if config.precision != "full":
         precision = getattr(torch, config.precision)
