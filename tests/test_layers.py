@@ -16,7 +16,7 @@ SOURCE = ROOT / "src"
 LAYERS = (
     ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels", "inside"),
     ("process", "lattice"),
-    ("misreading", "denoiser", "adapted", "streams", "counter_noise"),
+    ("misreading", "of_classes", "denoiser", "adapted", "streams", "counter_noise"),
     (
         "samplers",
         "simulate",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softmode.message import quote, refusal
 from softmode.misreading import Checked
+from softmode.of_classes import of_classes
 from softmode.process import Process
 from softmode.rounding import rounding_at, within
 
@@ -144,7 +145,14 @@ class _Flow:
         return x_t + (noise if self.data_at else -noise).to(x.dtype) * velocity
 
 
-def from_flow(network: Network, data_at: int = 0, check: bool = True) -> Denoiser:
+def from_flow(
+    network: Callable[..., Any],
+    data_at: int = 0,
+    check: bool = True,
+    *,
+    classes: int = 0,
+    null_label: int | None = None,
+) -> Any:
     r"""Return the denoiser of a network that predicts the velocity $v = dx_t/dt$ of a straight flow.
 
     | data_at | state | velocity | denoiser |
@@ -160,17 +168,23 @@ def from_flow(network: Network, data_at: int = 0, check: bool = True) -> Denoise
             is wrapped, `lambda x, t: network(x, 1000 * t)`.
         data_at: Time at which there is no noise: 0 as in Stable Diffusion 3 and Flux, 1 as in Lipman's flow matching.
         check: Whether to compare what it answers to noise with what a posterior mean can.
+        classes: Number of classes of a network that is called with a class [batch] as its third argument; 0 for none.
+        null_label: The one of them that stands for all samples together; None for none.
 
     Raises:
-        ValueError: If data_at is neither 0 nor 1.
+        ValueError: If data_at is neither 0 nor 1, or there is no such class.
 
     Source: lipman2023.
     """
     if data_at not in (0, 1):
         raise refusal(f"data_at: got {quote(data_at)}; expected 0 or 1, the time at which there is no noise")
-    made = _Flow(network, int(data_at))
     meant = f"read as a flow's velocity with data_at={data_at} it is no denoiser: use data_at={1 - data_at}"
-    return Checked(made, f"{meant}, or sm.from_velocity for alpha eps - sigma x_0") if check else made
+
+    def make(network: Network) -> Denoiser:
+        made = _Flow(network, int(data_at))
+        return Checked(made, f"{meant}, or sm.from_velocity for alpha eps - sigma x_0") if check else made
+
+    return of_classes(network, make, classes, null_label)
 
 
 # fraction of a timestep that is taken for rounding: levels of 1e-6 where they rise by 1e-3 from one to the next
@@ -231,7 +245,12 @@ class _Discrete:
 
 
 def from_discrete(
-    network: Network, alphas_cumprod: Tensor | np.ndarray | Sequence[float], prediction: Prediction = "epsilon"
+    network: Callable[..., Any],
+    alphas_cumprod: Tensor | np.ndarray | Sequence[float],
+    prediction: Prediction = "epsilon",
+    *,
+    classes: int = 0,
+    null_label: int | None = None,
 ) -> Any:
     r"""Return the denoiser of a network of N timesteps 0, 1, ..., as of DDPM, with the levels that it knows.
 
@@ -250,12 +269,14 @@ def from_discrete(
         alphas_cumprod: $\bar\alpha_t$ of every timestep, falling from near 1 to near 0. One without any signal or
             noise is left out, as nothing is known there.
         prediction: What the network returns.
+        classes: Number of classes of a network that is called with a class [batch] as its third argument; 0 for none.
+        null_label: The one of them that stands for all samples together; None for none.
 
     Returns:
         The denoiser; its `levels` are the lowest and highest noise level at which it can be asked.
 
     Raises:
-        ValueError: If the numbers do not fall between 1 and 0, or the prediction is none of the three.
+        ValueError: If the numbers do not fall between 1 and 0, the prediction is none, or there is no such class.
 
     Source: ho2020; salimans2022.
     """
@@ -271,7 +292,8 @@ def from_discrete(
         )
     kept = (squares > 0) & (squares < 1)
     squares, timesteps = squares[kept], torch.arange(len(squares), dtype=torch.float64)[kept]
-    return _Discrete(network, prediction, timesteps, 0.5 * ((1 - squares) / squares).log())
+    logs = 0.5 * ((1 - squares) / squares).log()
+    return of_classes(network, lambda each: _Discrete(each, prediction, timesteps, logs), classes, null_label)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What can be probed: a denoiser for each class, with its process, its states and its data."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from softmode.data import Images
 from softmode.denoiser import Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.labels import Label, Shown, read_label
+from softmode.message import quote, refusal
+from softmode.of_classes import OfClasses, check_null
 from softmode.process import Process
 
 
@@ -37,6 +39,7 @@ class Model:
         dropped: Maps a class to the denoiser that guidance pushes it away from, where that is none of all samples
             together, as a negative prompt's is not: None has no denoiser then, and the classes are dealt out where none
             is named.
+        null_label: The class that stands for all samples together, where one of `classes` does; it is no label then.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Model:
     inputs: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: Callable[[int], Denoiser] | None = None
+    null_label: int | None = None
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""
@@ -65,7 +69,30 @@ class Model:
         Raises:
             ValueError: If the model lacks the class, an attribute or a value.
         """
-        return adapted(self.bind(self.shown(label)))
+        shown = self.shown(label)
+        return adapted(self.bind(self.null_label if shown is None else shown))
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Its classes, without the one that stands for all samples together."""
+        return tuple(label for label in range(self.classes) if label != self.null_label)
+
+    def with_null(self, label: int | None) -> "Model":
+        """Return the model with one of its classes for all samples together; itself for None.
+
+        Args:
+            label: The class.
+
+        Raises:
+            ValueError: If the model has no such class, or its classes are prompts or attributes.
+        """
+        if label is None:
+            return self
+        if self.dropped is not None or self.attributes:
+            kind = "prompts, of which a negative one is dropped" if self.dropped else "attributes"
+            raise refusal(f"null_label: got {label}; the labels of {quote(self.name)} are {kind}: leave it out")
+        check_null("null_label", label, self.classes, quote(self.name))
+        return replace(self, null_label=label)
 
     def shown(self, label: Label, name: str = "label") -> Shown:
         """Return what the network is told of a label, which messages call `name`.
@@ -73,7 +100,10 @@ class Model:
         Raises:
             ValueError: If the model lacks the class, an attribute or a value.
         """
-        return read_label(label, self.classes, self.attributes, name)
+        found = read_label(label, self.classes, self.attributes, name)
+        if found is not None and found == self.null_label:
+            raise refusal(f"{name}: got {found}, the null label, which stands for all samples together: leave it out")
+        return found
 
     def held_out(self, label: Label = None) -> Tensor | None:
         """Return the held-out data [image, channel, *space] of a label, or None where none came with the model."""
@@ -95,3 +125,20 @@ class Model:
             return None
         group = -1 if shown is None else shown
         return GaussianDenoiser(self.spectrum[group].double(), self.mean[group])
+
+
+def as_model(name: str, denoiser: Any, process: Process, shape: tuple[int, ...], **more: Any) -> Model:
+    """Return the model of a denoiser that comes alone, with the classes and the noise levels that it knows of.
+
+    Args:
+        name: How the user named it.
+        denoiser: The denoiser.
+        process: The process in which to sample.
+        shape: Shape of a state.
+        **more: Further fields of the model.
+    """
+    levels = getattr(denoiser, "levels", None)
+    if not isinstance(denoiser, OfClasses):
+        return Model(name, process, shape, lambda _label: denoiser, levels=levels, **more)
+    null = denoiser.null_label
+    return Model(name, process, shape, denoiser.of, denoiser.classes, levels=levels, null_label=null, **more)

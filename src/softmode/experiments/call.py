@@ -17,7 +17,7 @@ from softmode.experiments.check.config import Config as CheckConfig
 from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
-from softmode.model import Model
+from softmode.model import Model, as_model
 from softmode.networks.pipeline import from_pipeline, is_pipeline, size_of
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
@@ -151,6 +151,9 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
             value = _as_model(name, value, settings.get("shape", ()), process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
+    # what guides takes the shape of a denoiser that comes alone, and has no option for that of a model
+    if given and "shape" not in {field.name for field in fields(config)}:
+        settings.pop("shape", None)
     return make(config, settings), given
 
 
@@ -202,9 +205,7 @@ def _as_model(name: str, value: Any, shape: Sequence[int], process: Process | No
         raise refusal(f"{name}: got {quote(value)}; expected a name, a Model or a callable D(x, sigma)")
     if not isinstance(shape, Sequence) or len(shape) < 2:
         raise refusal(f"shape: got {quote(shape)}; expected channels and sides of a state, for example (1, 28, 28)")
-    # those of from_discrete know theirs
-    levels = getattr(value, "levels", None)
-    return Model(_name(value), process or EDM, tuple(map(int, shape)), lambda _label: value, levels=levels)
+    return as_model(_name(value), value, process or EDM, tuple(map(int, shape)))
 
 
 def _name(value: Any) -> str:

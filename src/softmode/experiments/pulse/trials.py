@@ -139,6 +139,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         negative=config.negative,
     )
     check_state_fits(model, dtype)
+    model = model.with_null(config.null_label)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
     labels = _labels(config, model)
@@ -179,9 +180,10 @@ def _labels(config: GuidedSampling, model: Model) -> list[int]:
         return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
     if model.dropped is not None:
         return list(range(model.classes))
-    if config.classes > model.classes:
-        raise refusal(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
-    return [i * model.classes // config.classes for i in range(config.classes)]
+    own = model.labels
+    if config.classes > len(own):
+        raise refusal(f"classes: got {config.classes}; expected at most {len(own)}, those of the model")
+    return [own[i * len(own) // config.classes] for i in range(config.classes)]
 
 
 def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
