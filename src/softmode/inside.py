@@ -32,6 +32,14 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else module
 
 
+def without_numbers(module: nn.Module) -> bool:
+    """Return whether weights of a module are on the meta device, and nothing will move numbers there for a call."""
+    # accelerate keeps weights that it offloads so, and hooks that fetch them
+    if any(hasattr(each, "_hf_hook") for each in module.modules()):
+        return False
+    return any(weight.is_meta for weight in (*module.parameters(), *module.buffers()))
+
+
 def _held(thing: object) -> Iterable[object]:
     """Return what something that can be called, or a collection, holds."""
     if isinstance(thing, type):

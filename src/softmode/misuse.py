@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from softmode.adapted import Adapted
 from softmode.denoiser import Denoiser
-from softmode.inside import networks_in, uncompiled
+from softmode.inside import networks_in, uncompiled, without_numbers
 from softmode.message import quote, refusal
 
 META_REMEDY = "weights of its network are on the meta device, without numbers: load them first"
@@ -82,9 +82,11 @@ def why_it_failed(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> str:
     """Return the remedy where a call of a denoiser failed; empty where it is not known."""
     for network in networks_in(denoiser):
         kind = quote(type(network).__name__)[1:-1]
+        if without_numbers(network):
+            return META_REMEDY
         for weight in (*network.parameters(), *network.buffers()):
             if weight.is_meta:
-                return META_REMEDY
+                continue
             if weight.device != x.device:
                 return f"its {kind} is on {weight.device}: give device='{weight.device}', or move it"
             if weight.dtype in LOW:
