@@ -75,9 +75,9 @@ def test_levels_of_each_state_never_spread_over_its_sites() -> None:
 
 def test_what_fails_in_every_form_says_what_it_said_first() -> None:
     def fails(x: Tensor, sigma: Any) -> Tensor:
-        raise RuntimeError(f"level {sigma}")
+        raise RuntimeError(f"{type(sigma).__name__} {sigma}")
 
-    with pytest.raises(RuntimeError, match=r"level 0\.5"):
+    with pytest.raises(RuntimeError, match=r"Tensor 0\.5"):
         Adapted(fails)(torch.zeros(1, 1, 4, 4), 0.5)
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softmode.adapted import adapted
 from softmode.bounds import check
 from softmode.contract import check_denoiser
 from softmode.data import read_images
@@ -201,7 +202,7 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
     if guide is model:
         try:
             if guide.dropped is not None:
-                return {label: guide.dropped(label) for label in labels}
+                return {label: adapted(guide.dropped(label)) for label in labels}
             return dict.fromkeys(labels, guide.denoiser(None))
         except ValueError as error:
             raise refusal(f"guide: {quote(model.name)} cannot drop its label ({error}); name another model") from None
