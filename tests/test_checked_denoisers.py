@@ -1,7 +1,8 @@
 """A denoiser that is none is refused by what is wrong with it, before anything is computed."""
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -42,7 +43,37 @@ def overwrites_level(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def swapped(sigma: float, x: Tensor) -> Tensor:
-    return x.reshape(-1, 2) / 2 if x.ndim else x.item_of_none()
+    return x / (1 + sigma)
+
+
+def unnamed(a: float, b: Tensor) -> Tensor:
+    return b[:, :1] / 2 if b.shape[1] == 1 else b / (1 + a)
+
+
+class Answer(NamedTuple):
+    mean: Tensor
+    variance: Tensor
+
+
+class Last:
+    """What answers as it was last called with something else."""
+
+    def __init__(self) -> None:
+        self.seen = self.before = torch.zeros(1)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        if not torch.equal(x, self.seen):
+            self.seen, self.before = x.clone(), self.seen
+        return x / 2 + 0.01 * self.before.mean()
+
+
+def second_size(x: Tensor, sigma: Tensor) -> Tensor:
+    if len(x) != 3:
+        raise RuntimeError("captured for 3 states")
+    return x / 2
+
+
+HALF, META, WIDE = nn.Conv2d(2, 2, 1).half(), nn.Conv2d(2, 2, 1, device="meta"), nn.Conv2d(2, 2, 1).double()
 
 
 def keyword(x: Tensor, sigma: Tensor, *, prompt: str) -> Tensor:
@@ -63,13 +94,37 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "random": (lambda x, sigma: x + 1e-3 * torch.randn_like(x), "it is random or in training mode"),
     "another type": (lambda x, sigma: x.double(), "returned .* torch.float64 for states .* torch.float32"),
     "another shape": (lambda x, sigma: x.flatten(2), r"returned \(3, 2, 16\)"),
-    "a tuple": (lambda x, sigma: (x, x), "returned tuple"),
+    "a tuple": (lambda x, sigma: (x, x), r"returned tuple, .* give lambda x, sigma: D\(x, sigma\)\[0\], or if that"),
     "another device": (lambda x, sigma: torch.empty_like(x, device="meta"), "returned .* on meta"),
     "nan": (lambda x, sigma: x / 0 * 0, "NaN or infinite values at sigma = 0.5"),
     "overwrites its input": (overwrites, "overwrites the states"),
     "overwrites the level": (overwrites_level, "overwrites the states or the noise level"),
-    "swapped arguments": (swapped, r"failed at sigma = 0\.5 \(AttributeError: "),
-    "a keyword": (keyword, r"failed at sigma = 0\.5 \(TypeError: keyword\(\) missing 1 required keyword-only"),
+    "swapped arguments": (swapped, r"takes \(sigma, x\); expected the states first: lambda x, sigma: D\(sigma, x\)"),
+    "swapped, without names": (unnamed, "takes the noise level first: give lambda x, sigma: D.sigma, x"),
+    "a keyword": (
+        keyword,
+        r"wants prompt besides .* functools.partial\(D, prompt=...\), or if it is the class, sm",
+    ),
+    "named parts": (lambda x, sigma: Answer(x, x), r"returned Answer, which holds states in \.mean; give lambda"),
+    "a dict": (
+        lambda x, sigma: {"x0": x},
+        r"returned dict, .* give lambda x, sigma: D\(x, sigma\)\['x0'\], or if",
+    ),
+    "an object": (lambda x, sigma: SimpleNamespace(sample=x), r"D\(x, sigma\)\.sample, or .* sm.from_discrete or"),
+    "a variance too": (lambda x, sigma: torch.cat([x, x], 1), r"returned \(3, 4, 4, 4\) .*D\(x, sigma\)\[:, :2\]"),
+    "half precision": (lambda x, sigma: HALF(x), r"computes in float16.* give its network in float32, \.float"),
+    "half precision returned": (lambda x, sigma: x.bfloat16(), r"returned .* torch.bfloat16: it computes in bfloat16"),
+    "half precision within": (
+        lambda x, sigma: x.half().float(),
+        "rounds: it computes in float16, whose ",
+    ),
+    "no weights": (
+        lambda x, sigma: META(x),
+        "are on the meta device, without numbers: load them",
+    ),
+    "wider weights": (lambda x, sigma: WIDE(x), "its Conv2d is in float64: give dtype='float64', or convert it"),
+    "one batch alone": (second_size, r"captured for 3 states.* with states \(1, 2, 4, 4\)"),
+    "what was asked before": (Last(), "only until it is called with other states .* depend on x and sigma alone"),
     "too few arguments": (lambda x: x, r"failed at sigma = 0\.5 \(TypeError: "),
     "many lines": (loud, r"failed at sigma = 0\.5 \(RuntimeError: Expected all tensors\)"),
 }
@@ -79,7 +134,7 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
 def test_each_fault_is_named(kind: str) -> None:
     """In one line that begins with the model's name."""
     denoiser, message = WRONG[kind]
-    with pytest.raises(ValueError, match=f"^model: 'mine' .*{message}") as error:
+    with pytest.raises(ValueError, match=f"^model: 'mine'.*{message}") as error:
         check(denoiser)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) <= 300

@@ -14,9 +14,9 @@ SOURCE = ROOT / "src"
 # From low to high. A group is a module of softmode or a package with all that is in it; it may import from its own
 # layer and from every lower one. A new module belongs in one of them.
 LAYERS = (
-    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels"),
+    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels", "inside"),
     ("process", "lattice"),
-    ("misreading", "per_state", "denoiser", "streams", "counter_noise"),
+    ("misreading", "of_classes", "per_state", "denoiser", "timesteps", "adapted", "streams", "counter_noise"),
     (
         "samplers",
         "simulate",
@@ -31,7 +31,7 @@ LAYERS = (
         "observe",
         "comparison",
     ),
-    ("data", "model", "levels", "contract", "soundness", "networks", "targets"),
+    ("data", "model", "levels", "misuse", "contract", "soundness", "networks", "targets"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
     ("arguments", "cli", "__main__", "__init__"),

@@ -11,7 +11,6 @@ from .data import Images as Images
 from .data import fashion_mnist as fashion_mnist
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Guided as Guided
-from .denoiser import from_discrete as from_discrete
 from .denoiser import from_flow as from_flow
 from .denoiser import from_noise as from_noise
 from .denoiser import from_score as from_score
@@ -120,5 +119,6 @@ from .schedule import Custom as Custom
 from .schedule import Linear as Linear
 from .simulate import simulate as simulate
 from .streams import TrajectoryNoise as TrajectoryNoise
+from .timesteps import from_discrete as from_discrete
 from .training.config import TrainConfig as TrainConfig
 from .training.train import train as train

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from softmode.denoiser import Denoiser
 from softmode.labels import Label
 from softmode.message import first_line, quote, refusal
 from softmode.misreading import Checked
+from softmode.misuse import META_REMEDY, check_arguments, described, half_remedy, watch, what_it_returned, why_it_failed
 from softmode.model import Model
 
 # maps states [batch, channel, *space], at no noise, to logits [batch, class]
@@ -24,19 +26,23 @@ SAME_CALL, SAME_STATE = 1e-5, 1e-2
 MIXED = 7
 
 
-def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device: torch.device, sigma: float) -> float:
+def check_denoiser(
+    denoiser: Denoiser, model: Model, dtype: torch.dtype, device: torch.device, sigma: float, rounded: bool = False
+) -> float:
     """Raise a ValueError unless a denoiser is one at a noise level; return how long it takes.
 
     It must return finite states of the shape, type and device that it is given, leave these as they are, answer two
-    equal calls alike, and treat the states of a batch apart.
+    equal calls alike, also after other ones, and treat the states of a batch apart. Nothing in it may be computed in
+    half precision, as a difference of rounded numbers is noise.
 
     Args:
-        denoiser: Called five times, on three states of pure noise and on single ones of them; of `from_velocity` and
+        denoiser: Called six times, on three states of pure noise and on single ones of them; of `from_velocity` and
             `from_flow` more often.
         model: The model that it is of, for its shape and name.
         dtype: Floating type of the states.
         device: Device of the states.
         sigma: Noise level.
+        rounded: Whether it may compute in half precision inside, where no differences are taken.
 
     Returns:
         Seconds per state of the second call (s).
@@ -48,32 +54,34 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
     level = torch.tensor(sigma, dtype=torch.float64)
     where = f"model: {quote(model.name)}"
     at = f"at sigma = {sigma:.4g}"
+    check_arguments(denoiser, where)
 
-    def call(states: Tensor) -> Tensor:
+    def asked(states: Tensor, level: Tensor) -> Any:
+        with torch.no_grad():
+            return denoiser(states, level)
+
+    def call(states: Tensor, watched: bool = False) -> Tensor:
         given, given_level = states.clone(), level.clone()
         try:
-            with torch.no_grad():
-                out = denoiser(given, given_level)
+            out, seen = watch(denoiser, given, given_level) if watched else (asked(given, given_level), None)
         # whatever the user's code raises
         except Exception as error:
-            raise refusal(
-                f"{where} failed {at} ({first_line(error)}); it is called as D(x, sigma) "
-                f"with states {_kind(states)} and a noise level"
-            ) from error
+            remedy = why_it_failed(denoiser, states, level)
+            called = f"it is called as D(x, sigma) with states {described(states)} and a noise level"
+            raise refusal(f"{where} failed {at} ({first_line(error)}); {remedy or called}") from error
+        if seen is not None and seen.meta:
+            raise refusal(f"{where}: {META_REMEDY}")
         if not isinstance(out, Tensor) or (out.shape, out.dtype, out.device) != (states.shape, dtype, states.device):
-            got = _kind(out) if isinstance(out, Tensor) else type(out).__name__
-            wide = isinstance(out, Tensor) and out.shape == states.shape and out.dtype != dtype
-            remedy = ": sigma comes in float64, convert it with sigma.to(x.dtype)" if wide else ""
-            raise refusal(
-                f"{where} returned {got} for states {_kind(states)}; expected one of the same for each{remedy}"
-            )
+            raise refusal(f"{where} returned {what_it_returned(out, states)}")
+        if seen is not None and seen.half is not None and not rounded:
+            raise refusal(f"{where} rounds: {half_remedy(seen.half)}")
         if not bool(torch.isfinite(out).all()):
             raise refusal(f"{where} returned NaN or infinite values {at}; check it there")
         if not torch.equal(given, states) or not torch.equal(given_level, level):
             raise refusal(f"{where} overwrites the states or the noise level that it is given; let it copy them first")
         return out
 
-    first = call(x).clone()
+    first = call(x, watched=True).clone()
     began = time.perf_counter()
     second = call(x)
     seconds = (time.perf_counter() - began) / STATES
@@ -82,7 +90,7 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
     if (apart := _apart(second, first, rounding)) > SAME_CALL:
         raise refusal(
             f"{where} answers two equal calls {at} differently, by {apart:.2g} of its largest value: it is random or "
-            "in training mode: call .eval() on its network"
+            "in training mode (call .eval() on its network), or keeps something between calls"
         )
     # the ends of the batch: a batch in reverse order has the middle one in its place
     for i in (0, STATES - 1):
@@ -91,6 +99,11 @@ def check_denoiser(denoiser: Denoiser, model: Model, dtype: torch.dtype, device:
                 f"{where} returns another answer for a state alone than in a batch of {STATES} {at}, by {apart:.2g} of "
                 "its largest value: it mixes its batch, as BatchNorm does in training mode: call .eval() on its network"
             )
+    if (apart := _apart(call(x), first, rounding)) > SAME_CALL:
+        raise refusal(
+            f"{where} answers as before only until it is called with other states {at}, by {apart:.2g} of its largest "
+            "value: it keeps something between calls; make its answer depend on x and sigma alone"
+        )
     return seconds
 
 
@@ -123,8 +136,8 @@ def check_batched(
                 "batch's states to its denoiser: mend it, or leave it out"
             ) from error
         if not isinstance(together, Tensor) or together.shape != x.shape:
-            got = _kind(together) if isinstance(together, Tensor) else type(together).__name__
-            raise refusal(f"{where} returned {got} for several labels in one call, of states {_kind(x)}")
+            got = described(together) if isinstance(together, Tensor) else type(together).__name__
+            raise refusal(f"{where} returned {got} for several labels in one call, of states {described(x)}")
         alone = torch.cat([model.denoiser(label)(x[:1], level) for label in few])
     rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
     for answer, label in zip(together, [*few, few[0]], strict=True):
@@ -171,11 +184,6 @@ def _states(count: int, model: Model, dtype: torch.dtype, device: torch.device) 
     """Return normal numbers of the shape of some states, the same for every type and device."""
     stream = torch.Generator().manual_seed(0)
     return torch.randn(count, *model.shape, generator=stream, dtype=torch.float64).to(device, dtype)
-
-
-def _kind(x: Tensor) -> str:
-    on = "" if x.device.type == "cpu" else f" on {x.device}"
-    return f"{quote(tuple(x.shape))} {x.dtype}{on}"
 
 
 def _apart(a: Tensor, b: Tensor, rounding: float) -> float:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softmode.adapted import adapted
 from softmode.data import Images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.labels import Label, Shown, read_label
 from softmode.message import quote, refusal
+from softmode.of_classes import OfClasses, check_null
 from softmode.per_state import PerState
 from softmode.process import Process
 
@@ -41,6 +43,7 @@ class Model:
         batched: Maps what `bind` takes for each of several states, one after the other, to a denoiser of a batch of
             these states, in one call of the network; None where states of different labels are to go one label at a
             time.
+        null_label: The class that stands for all samples together, where one of `classes` does; it is no label then.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Model:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: Callable[[int], Denoiser] | None = None
     batched: Callable[[Sequence[Any]], Denoiser] | None = None
+    null_label: int | None = None
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""
@@ -70,7 +74,29 @@ class Model:
         Raises:
             ValueError: If the model lacks the class, an attribute or a value.
         """
-        return self.bind(self.shown(label))
+        return adapted(self.bind(self._told(label)))
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Its classes, without the one that stands for all samples together."""
+        return tuple(label for label in range(self.classes) if label != self.null_label)
+
+    def with_null(self, label: int | None) -> "Model":
+        """Return the model with one of its classes for all samples together; itself for None.
+
+        Args:
+            label: The class.
+
+        Raises:
+            ValueError: If the model has no such class, or its classes are prompts or attributes.
+        """
+        if label is None:
+            return self
+        if self.dropped is not None or self.attributes:
+            kind = "prompts, of which a negative one is dropped" if self.dropped else "attributes"
+            raise refusal(f"null_label: got {label}; the labels of {quote(self.name)} are {kind}: leave it out")
+        check_null("null_label", label, self.classes, quote(self.name))
+        return replace(self, null_label=label)
 
     def of_states(self, labels: Sequence[Label]) -> PerState:
         """Return the denoiser of a batch of states with a label each, of a model that takes several in one call.
@@ -80,7 +106,13 @@ class Model:
         """
         if self.batched is None:
             raise refusal(f"labels: {quote(self.name)} takes one label at a time; give it `batched`")
-        return PerState(self.batched, tuple(map(self.shown, labels)))
+        batched = self.batched
+        return PerState(lambda told: adapted(batched(told)), tuple(map(self._told, labels)))
+
+    def _told(self, label: Label) -> Shown:
+        """Return what the network is told of a label, or of none."""
+        shown = self.shown(label)
+        return self.null_label if shown is None else shown
 
     def computing_in(self, precision: str) -> "Model":
         """Return the model with its networks in a lower floating type, such as bfloat16; itself for full."""
@@ -89,9 +121,9 @@ class Model:
         dtype, bind, batched, dropped = getattr(torch, precision), self.bind, self.batched, self.dropped
         return replace(
             self,
-            bind=lambda label: Autocast(bind(label), dtype),
-            batched=batched and (lambda labels: Autocast(batched(labels), dtype)),
-            dropped=dropped and (lambda label: Autocast(dropped(label), dtype)),
+            bind=lambda label: Autocast(adapted(bind(label)), dtype),
+            batched=batched and (lambda labels: Autocast(adapted(batched(labels)), dtype)),
+            dropped=dropped and (lambda label: Autocast(adapted(dropped(label)), dtype)),
         )
 
     def shown(self, label: Label, name: str = "label") -> Shown:
@@ -100,7 +132,10 @@ class Model:
         Raises:
             ValueError: If the model lacks the class, an attribute or a value.
         """
-        return read_label(label, self.classes, self.attributes, name)
+        found = read_label(label, self.classes, self.attributes, name)
+        if found is not None and found == self.null_label:
+            raise refusal(f"{name}: got {found}, the null label, which stands for all samples together: leave it out")
+        return found
 
     def held_out(self, label: Label = None) -> Tensor | None:
         """Return the held-out data [image, channel, *space] of a label, or None where none came with the model."""
@@ -122,3 +157,22 @@ class Model:
             return None
         group = -1 if shown is None else shown
         return GaussianDenoiser(self.spectrum[group].double(), self.mean[group])
+
+
+def as_model(name: str, denoiser: Any, process: Process, shape: tuple[int, ...], **more: Any) -> Model:
+    """Return the model of a denoiser that comes alone, with the classes and the noise levels that it knows of.
+
+    Args:
+        name: How the user named it.
+        denoiser: The denoiser.
+        process: The process in which to sample.
+        shape: Shape of a state.
+        **more: Further fields of the model.
+    """
+    levels = getattr(denoiser, "levels", None)
+    if not isinstance(denoiser, OfClasses):
+        return Model(name, process, shape, lambda _label: denoiser, levels=levels, **more)
+    null, several = denoiser.null_label, denoiser.batched
+    return Model(
+        name, process, shape, denoiser.of, denoiser.classes, levels=levels, null_label=null, batched=several, **more
+    )

@@ -57,8 +57,8 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
-    """What a model of text is asked for."""
+class Asked:
+    """What a model is asked for beside its labels, and what stands for none of them."""
 
     prompt: tuple[str, ...] = ()
     """Prompt of every trajectory, for a model of text; several are its classes 0, 1, ..., which --labels takes; all are
@@ -68,10 +68,13 @@ class Prompts:
     negative: str | None = None
     """Negative prompt, which guidance pushes away from (--guide dropped); the pipeline's own when left out, mostly the
     empty one."""
+    null_label: Label | None = None
+    """Class that stands for all samples together, of a network that was trained with one as such: 10, for example, of
+    eleven. Guidance pushes away from it (--guide dropped); the model's own, if it has one, when left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyModel(Prompts):
+class AnyModel(Asked):
     """Which model, and as what."""
 
     model: Positional[str]

@@ -42,4 +42,4 @@ def targets(model: Model, chosen: Sequence[Label] = ()) -> tuple[Target, ...]:
             Target(name, tuple(f"{name}={value}" for value in range(len(values))), column)
             for column, (name, values) in enumerate(model.attributes.items())
         )
-    return (Target("class", tuple(range(model.classes))),) if model.classes else ()
+    return (Target("class", model.labels),) if model.classes else ()

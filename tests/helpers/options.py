@@ -5,8 +5,8 @@ from typing import Any
 REQUIRED = object()
 # what a run is computed with
 COMPUTE: dict[str, Any] = {"seed": 0, "dtype": "float32", "device": "cpu"}
-# what a model of text is asked for
-TEXT: dict[str, Any] = {"prompt": (), "prompts": "", "negative": None}
+# what a model is asked for beside its labels
+TEXT: dict[str, Any] = {"prompt": (), "prompts": "", "negative": None, "null_label": None}
 OPTIONS: dict[str, dict[str, Any]] = {
     "patch": COMPUTE | {
         "size": 80, "dimensions": 2, "receptive_field": "box:5", "dictionary": "paper", "schedule": "vp:1",

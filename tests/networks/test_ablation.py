@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from helpers import dense
 from helpers.random import normal
 from softmode.denoiser import Autocast, Guided
-from softmode.networks.ablation import GlobalParts, networks_in
+from softmode.inside import networks_in
+from softmode.networks.ablation import GlobalParts
 from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import noise_table
 from softmode.networks.edm import EDM, as_config

@@ -9,10 +9,10 @@ import diffusers
 import pytest
 import torch
 
-from softmode.denoiser import from_discrete
 from softmode.networks.diffusers_scheduler import noise_table, step_at, step_levels
 from softmode.process import VP
 from softmode.rounding import rounding_at, within
+from softmode.timesteps import from_discrete
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

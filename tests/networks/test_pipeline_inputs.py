@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import diffusers
 import pytest
 import torch
@@ -44,6 +45,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "prompts.txt").write_text("a b\n\n  c\n")
     (home / "empty.txt").write_text("\n  \n")
     return home
+
+
+@pytest.mark.filterwarnings("ignore:model. DDPMScheduler clips")
+def test_a_network_without_numbers_is_refused_and_one_that_is_offloaded_is_not() -> None:
+    """One that was built on the meta device; accelerate keeps weights there too, with hooks that fetch them."""
+    pipe = ddpm()
+    pipe.unet = pipe.unet.to("meta")
+    with refused("model: DDPMPipeline: weights of its network are on the meta device, without numbers: load them"):
+        plan(experiment("probe"), model=pipe, shells=3, steps=4)
+    pipe = ddpm()
+    x, expected = torch.randn(2, 3, 8, 8), plan(experiment("probe"), model=pipe, shells=3, steps=4).model.denoiser()
+    found = expected(x, 1.0)
+    accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
+    assert next(pipe.unet.parameters()).is_meta
+    again = plan(experiment("probe"), model=pipe, shells=3, steps=4).model.denoiser()
+    assert torch.equal(again(x, 1.0), found)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from softmode.experiments.check.config import Config as CheckConfig
 from softmode.experiments.theory.analyse import theory as _theory
 from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
-from softmode.model import Model
+from softmode.model import Model, as_model
 from softmode.networks.objects import check_no_network, from_object, package_of
 from softmode.networks.pipeline import from_pipeline, is_pipeline, size_of
 from softmode.process import VE, Process
@@ -158,8 +158,8 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
             value = _as_model(name, value, settings.get("shape", ()), own, process)
         given[name] = value
         settings[name] = value.name if isinstance(value, Model) else _name(value)
-    if "model" in given and "shape" not in {field.name for field in fields(config)}:
-        # told of the live model, and no setting of its own
+    # what guides takes the shape of a denoiser that comes alone, and has no option for that of a model
+    if given and "shape" not in {field.name for field in fields(config)}:
         settings.pop("shape", None)
     return make(config, settings), given
 
@@ -216,9 +216,7 @@ def _as_model(name: str, value: Any, shape: Sequence[int], schedule: Any, proces
     check_no_network(value, name)
     if not isinstance(shape, Sequence) or len(shape) < 2:
         raise refusal(f"shape: got {quote(shape)}; expected channels and sides of a state, for example (1, 28, 28)")
-    # those of from_discrete know theirs
-    levels = getattr(value, "levels", None)
-    return Model(_name(value), process or EDM, tuple(map(int, shape)), lambda _label: value, levels=levels)
+    return as_model(_name(value), value, process or EDM, tuple(map(int, shape)))
 
 
 def _name(value: Any) -> str:

@@ -5,21 +5,17 @@ and every norm whose statistics are over the field. What is frozen keeps its val
 is taken: the network's answer stays as it is, and its Jacobian lacks what went that way.
 """
 
-import functools
-import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from softmode.inside import networks_in
 from softmode.networks import edm2, edm_layers, unet
-
-# how deep a network may lie inside what makes a denoiser of it
-DEPTH = 6
 
 Attending = Literal["kept", "off", "frozen", "weights frozen"]
 Norming = Literal["kept", "frozen"]
@@ -60,46 +56,6 @@ class GlobalParts:
             for module in self.norms if norms == "frozen" else ():
                 stack.callback(module.register_forward_hook(_frozen_norm, with_kwargs=True).remove)
             yield
-
-
-def networks_in(denoiser: object) -> list[nn.Module]:
-    """Return the torch modules that a denoiser holds: itself, in its attributes, or in what a function closes over."""
-    found, seen, layer = dict[int, nn.Module](), set[int](), [denoiser]
-    for _ in range(DEPTH):
-        layer = [each for each in layer if id(each) not in seen]
-        seen |= {id(each) for each in layer}
-        found |= {id(each): each for each in layer if isinstance(each, nn.Module)}
-        layer = [held for each in layer if not isinstance(each, nn.Module) for held in _held(each)]
-    return list(found.values())
-
-
-def _held(thing: object) -> Iterable[object]:
-    """Return what something that can be called, or a collection, holds."""
-    if isinstance(thing, type):
-        return []
-    if isinstance(thing, functools.partial):
-        return [thing.func, *thing.args, *thing.keywords.values()]
-    if isinstance(thing, types.MethodType):
-        return [thing.__self__]
-    if isinstance(thing, types.FunctionType):
-        cells = [cell.cell_contents for cell in thing.__closure__ or () if _filled(cell)]
-        named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        return cells + [each for each in named if isinstance(each, nn.Module)]
-    if isinstance(thing, dict):
-        return list(thing.values())
-    if isinstance(thing, list | tuple):
-        return list(thing)
-    if is_dataclass(thing):
-        return [getattr(thing, field.name, None) for field in fields(thing)]
-    return list(vars(thing).values()) if callable(thing) and hasattr(thing, "__dict__") else []
-
-
-def _filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 def _of_diffusers(module: nn.Module) -> bool:

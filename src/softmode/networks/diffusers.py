@@ -163,7 +163,10 @@ def _bind(network: nn.Module, table: NoiseTable, text: Mapping[str, Tensor], lab
         return DiffusersDenoiser(Conditioned(network, text), table, network)
     if label is None:
         if not config.get("num_embeds_ada_norm"):
-            raise refusal(f"labels: this model has no class for all of them; name some of 0 to {classes - 1}")
+            raise refusal(
+                f"labels: this model has no class for all of them; name some of 0 to {classes - 1}, or with "
+                "--null-label the one that stands for all"
+            )
         label = classes
     device = next(network.parameters()).device
     condition = {**text, "class_labels": torch.tensor([label], device=device)}

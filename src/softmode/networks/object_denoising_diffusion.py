@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softmode.denoiser import Denoiser, Prediction, from_discrete
+from softmode.denoiser import Denoiser
 from softmode.message import quote, refusal
 from softmode.networks.taken import Called, Given, OfLevels, Taken, kind_in, unknown, wide
+from softmode.timesteps import Prediction, from_discrete
 
 GUIDED = "classifier_free_guidance.GaussianDiffusion"
 LEARNED = "learned_gaussian_diffusion.LearnedGaussianDiffusion"

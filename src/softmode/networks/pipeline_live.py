@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from softmode.inside import without_numbers
 from softmode.message import quote, refusal
+from softmode.misuse import META_REMEDY
 from softmode.networks.card import read_tensors
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import NoiseTable
@@ -82,7 +84,8 @@ class LivePipeline:
 
     def __post_init__(self) -> None:
         """Raise a ValueError unless the call of the pipeline takes what it is to be given."""
-        network_of(self.pipe)
+        if without_numbers(network_of(self.pipe)[1]):
+            raise refusal(f"model: {self.name}: {META_REMEDY}")
         if any(each in self.taken for each in AUDIO) or getattr(self.pipe, "vocoder", None) is not None:
             raise refusal(f"model: {self.name} makes audio; which axes of its states are space is not known")
         if any(not isinstance(prompt, str) for prompt in self.prompts):

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from softmode.denoiser import Denoiser
 from softmode.files import FILE, kind_of, sha256
 from softmode.message import first_line, quote, refusal
-from softmode.model import Model
+from softmode.model import Model, as_model
 from softmode.networks.classifier import ImageClassifier, as_classifier
 from softmode.networks.objects import check_no_network, from_object, package_of
 from softmode.process import parse_process
@@ -51,8 +50,7 @@ def load_function(
     check_no_network(made)
     if len(shape) < 2:
         raise refusal(f"shape: got {shape}; expected channels and sides of a state of {name}, for example 1,28,28")
-    denoiser: Denoiser = made
-    return Model(source, parse_process(schedule or "vp:1"), shape, lambda _label: denoiser, inputs=inputs)
+    return as_model(source, made, parse_process(schedule or "vp:1"), shape, inputs=inputs)
 
 
 def load_classifier_function(source: str, shape: tuple[int, ...], device: torch.device | str) -> ImageClassifier:

@@ -46,7 +46,7 @@ def check_derivatives(denoiser: Denoiser, name: str, shape: Sequence[int], level
         except Exception as error:
             raise refusal(
                 f"model: {quote(name)} cannot be differentiated ({first_line(error)}); its Jacobian is needed, "
-                "forward and backward: leave out torch.no_grad and what has no derivative"
+                "forward and backward: leave out torch.no_grad, inference_mode and what has no derivative"
             ) from error
         with torch.no_grad():
             moved = denoiser(torch.cat([x + h * sigma * v for h in (*STEPS, *(-h for h in STEPS))]), sigma)

@@ -37,7 +37,12 @@ def label_of(labels: Sequence[Label], trajectory: int) -> Label:
 
 
 def check_dealt(
-    denoisers: Mapping[Label, Denoiser], model: Model, dtype: torch.dtype, device: torch.device, sigma: float
+    denoisers: Mapping[Label, Denoiser],
+    model: Model,
+    dtype: torch.dtype,
+    device: torch.device,
+    sigma: float,
+    rounded: bool = False,
 ) -> float:
     """Raise a ValueError unless each label's denoiser is one, and all of them are the same in one call.
 
@@ -47,11 +52,12 @@ def check_dealt(
         dtype: Floating type of the states.
         device: Device of the states.
         sigma: Noise level.
+        rounded: As for `check_denoiser`.
 
     Returns:
         Seconds per state of the slowest (s).
     """
-    seconds = [check_denoiser(denoiser, model, dtype, device, sigma) for denoiser in denoisers.values()]
+    seconds = [check_denoiser(denoiser, model, dtype, device, sigma, rounded) for denoiser in denoisers.values()]
     check_batched(model, list(denoisers), dtype, device, sigma)
     return max(seconds)
 

@@ -35,9 +35,10 @@ def fingerprints(
 ) -> dict[str, list[float]]:
     """Return the fingerprints of a model's denoiser of each label, at several of the noise levels that it knows."""
     lowest, highest = model.levels or (0.0, math.inf)
+    levels = [min(max(level, lowest), highest) for level in LEVELS]
     return {
         "all" if label is None else str(label): [
-            fingerprint(_at(denoiser, min(max(sigma, lowest), highest)), model.shape, device, dtype) for sigma in LEVELS
+            fingerprint(_at(denoiser, sigma), model.shape, device, dtype) for sigma in levels
         ]
         for label, denoiser in denoisers.items()
     }

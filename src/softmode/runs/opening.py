@@ -48,7 +48,7 @@ def open_model(config: Any, given: Mapping[str, Any]) -> Opened:
         negative=config.negative,
     )
     check_state_fits(model, dtype)
-    return Opened(model, device, dtype)
+    return Opened(model.with_null(config.null_label), device, dtype)
 
 
 def prompts_of(prompt: tuple[str, ...], prompts: str) -> tuple[str, ...]:

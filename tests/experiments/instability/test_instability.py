@@ -195,7 +195,7 @@ def test_a_model_whose_derivative_is_not_that_of_its_values_is_refused(how: str)
             found = (exact(x, sigma) + exact(x.detach(), sigma)) / 2
         return found
 
-    with refused("model: 'cut' answers .* to a unit push at sigma = .*; leave out torch.no_grad, inference_mode"):
+    with refused("model: 'cut' (answers .* to a unit push|cannot be diff).* leave out torch.no_grad, inference_mode"):
         softest(cut, shape=(1, SIDE, SIDE))
     assert softest(exact, shape=(1, SIDE, SIDE), trajectories=2, levels=3).results["sigma_first"]
 

@@ -119,7 +119,7 @@ def test_the_evaluations_that_were_spent_are_stated(
 
     found = run("probe", tmp_path / "run", model=replace(exact, bind=lambda _label: counting), **TINY | settings)
     spent = found.results.values["evaluations"]
-    checks = 2 * 3 + 2  # of the denoiser's contract
+    checks = 3 * 3 + 2  # of the denoiser's contract
     prints = 3  # of its identity
     assert spent["total"] == sum(seen) - checks - prints
     # every fourth time with two steps

@@ -65,11 +65,11 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AnnealPl
     levels = rho_grid(*flow_levels(model), config.steps)
     window = find_window(config.window, model)
     made = conditions(config.correctors, levels.numpy(), window)
-    labels = dealt_labels(config.labels or tuple(range(model.classes)), model, config.trajectories)
-    classifier, files = judge(config.classifier, given.get("classifier"), model, range(model.classes), device)
+    labels = dealt_labels(config.labels or model.labels, model, config.trajectories)
+    classifier, files = judge(config.classifier, given.get("classifier"), model, model.labels, device)
     model = model.computing_in(config.precision)
     denoisers = {label: model.denoiser(label) for label in labels}
-    seconds = check_dealt(denoisers, model, dtype, device, 1.0)
+    seconds = check_dealt(denoisers, model, dtype, device, 1.0, rounded=True)
     real = _real(config, model)
     return AnnealPlan(
         config, model, denoisers, classifier, window, made, real, inputs_of(classifier=files), dtype, device, seconds

@@ -69,7 +69,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "ClonesPl
     starts = nearest_steps("times", config.times or _default_times(model.process, times), times)
     denoisers = {label: model.denoiser(label) for label in labels}
     middle = float(model.process.noise_level(times[len(times) // 2]))
-    seconds = check_dealt(denoisers, model, dtype, device, middle)
+    seconds = check_dealt(denoisers, model, dtype, device, middle, rounded=True)
     told = _told(config, model, given.get("classifier"), device)
     if told.classify is not None:
         check_classifier(told.classify, model, dtype, device)

@@ -70,7 +70,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Informat
     labels = dict.fromkeys(label for target in asked for label in target.labels)
     denoisers = _without(model, asked) | {label: model.denoiser(label) for label in labels}
     middle = float(levels[len(levels) // 2])
-    seconds = check_dealt(denoisers, model, dtype, device, middle)
+    seconds = check_dealt(denoisers, model, dtype, device, middle, rounded=True)
     return InformationPlan(
         config, model, asked, denoisers, images, _null(config, model), levels, dtype, device, seconds
     )

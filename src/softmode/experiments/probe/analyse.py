@@ -19,6 +19,7 @@ from softmode.runs.critical_times import (
     undefined,
     undefined_table,
 )
+from softmode.runs.geometry import geometry_notes
 from softmode.runs.resolved import resolved_times, systematic
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
@@ -55,6 +56,7 @@ def analyse(run: Run) -> Results:
         tables |= {"null": _null_table(peaks, clock), "bound": _bound_table(bound)}
     else:
         notes.append("there is no null model to compare with, as the model came without data: name some with --data")
+    notes += geometry_notes(run)
     return Results(_answer(run, measured, peaks, clock), tuple(measured), tables, tuple(notes), values)
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from softmode.bounds import Bounds
-from softmode.settings import Compute, Count, Labels, Positive, Precision, Prompts
+from softmode.settings import Asked, Compute, Count, Labels, Positive, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedSampling(Prompts, Compute):
+class GuidedSampling(Asked, Compute):
     """What every experiment on guidance needs: a model, its guide, a classifier, and how to sample."""
 
     model: Positional[str]

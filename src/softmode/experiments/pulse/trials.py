@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softmode.adapted import adapted
 from softmode.bounds import check
 from softmode.contract import check_batched, check_denoiser
 from softmode.data import read_images
@@ -151,6 +152,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         negative=config.negative,
     )
     check_state_fits(model, dtype)
+    model = model.with_null(config.null_label)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
     labels = _labels(config, model)
@@ -162,8 +164,8 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device)
     denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
     middle = float(levels[len(levels) // 2])
-    seconds = [check_denoiser(each, model, dtype, device, middle) for each in denoisers.values()]
-    seconds += [check_denoiser(each, guide, dtype, device, middle) for each in _distinct(guides)]
+    seconds = [check_denoiser(each, model, dtype, device, middle, True) for each in denoisers.values()]
+    seconds += [check_denoiser(each, guide, dtype, device, middle, True) for each in _distinct(guides)]
     together = _together(model, guide, _distinct(guides), config.precision)
     if together is not None:
         check_batched(model, labels, dtype, device, middle)
@@ -196,9 +198,10 @@ def _labels(config: GuidedSampling, model: Model) -> list[int]:
         return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
     if model.dropped is not None:
         return list(range(model.classes))
-    if config.classes > model.classes:
-        raise refusal(f"classes: got {config.classes}; expected at most {model.classes}, those of the model")
-    return [i * model.classes // config.classes for i in range(config.classes)]
+    own = model.labels
+    if config.classes > len(own):
+        raise refusal(f"classes: got {config.classes}; expected at most {len(own)}, those of the model")
+    return [own[i * len(own) // config.classes] for i in range(config.classes)]
 
 
 def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
@@ -216,7 +219,7 @@ def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Deno
     if guide is model:
         try:
             if guide.dropped is not None:
-                return {label: guide.dropped(label) for label in labels}
+                return {label: adapted(guide.dropped(label)) for label in labels}
             return dict.fromkeys(labels, guide.denoiser(None))
         except ValueError as error:
             raise refusal(f"guide: {quote(model.name)} cannot drop its label ({error}); name another model") from None

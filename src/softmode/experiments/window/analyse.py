@@ -30,6 +30,7 @@ from softmode.experiments.window.quick import quick_note
 from softmode.experiments.window.softness import null_softness, simulated_null, softness
 from softmode.rounding import within
 from softmode.runs.clock import Clock
+from softmode.runs.geometry import geometry_notes
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -161,7 +162,7 @@ def _remarks(run: Run, found: Decided, criteria: list[Criterion], origin: str) -
         "samples": ["the null model has the power spectrum of this run's samples: give --data for that of the data"],
         "none": ["there is no null model to compare with: give --data"],
     }[origin]
-    remarks = [*_first_remarks(run), *remarks]
+    remarks = [*_first_remarks(run), *remarks, *geometry_notes(run)]
     if not found.windows:
         return remarks
     main = found.main

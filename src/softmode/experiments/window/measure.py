@@ -63,7 +63,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "WindowPl
     if config.clones and not config.quick:
         clones = CLONES.prepare(_of(CLONES, config, **_of_clones(config)), told)
     known, asked = None, _followed(config, probe.model)
-    if not asked and not config.labels and (values := probe.model.classes) > VALUES:
+    if not asked and not config.labels and (values := len(probe.model.labels)) > VALUES:
         warnings.warn(
             f"labels: the model takes {values}, too many to follow them all, so the softest modes answer; --labels "
             "with some of them asks when these are told apart",
