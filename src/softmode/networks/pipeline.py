@@ -96,12 +96,6 @@ def open_pipeline(
     return Opened(model, checked, live)
 
 
-def is_pipeline(value: Any) -> bool:
-    """Return whether a value is a pipeline of diffusers, without importing it."""
-    kinds = type(value).__mro__
-    return any(each.__name__ == "DiffusionPipeline" and each.__module__.startswith("diffusers.") for each in kinds)
-
-
 def size_of(pipe: Any, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the size of images, frames first for a video, whose states have a shape (channel, *space).
 
