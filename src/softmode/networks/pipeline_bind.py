@@ -11,7 +11,7 @@ from torch import Tensor
 from softmode.message import refusal
 from softmode.networks.pipeline_layout import Beside, Layouts, layouts
 from softmode.networks.pipeline_record import BY_HAND, Call, Recording, Step, first_output
-from softmode.networks.pipeline_same import difference, same, tolerance
+from softmode.networks.pipeline_same import ROUNDOFF, difference, same, same_times, tolerance_of_batch
 
 # what a pipeline may make of its scheduler's timestep t, of N, before it is the network's
 TIMES: dict[str, Callable[[Any, float], Any]] = {
@@ -157,7 +157,7 @@ def together(bound: BoundNetwork, recording: Recording, doubled: Callable[[], Re
     # whatever a pipeline raises of two states, and a network of arguments that are of one
     except Exception:
         return bound
-    return made if apart <= 10 * tolerance(bound.dtype) else bound
+    return made if apart <= tolerance_of_batch(bound.dtype) else bound
 
 
 def predicted(step: Step, laid: Layouts) -> Tensor:
@@ -232,9 +232,17 @@ def _branches(calls: list[Call], bound: BoundNetwork) -> list[dict[str, Any]]:
         return [{a: value for a, value in call.arguments.items() if a in bound.others} for call in calls]
     (call,) = calls
     rows = len(call.output)
-    taken = [(a, value) for a, value in call.arguments.items() if a in bound.others]
-    batched = bound.batched or {a: _batched(bound.others[a], value) for a, value in taken}
-    return [{a: _row(value, batched[a], row, rows) for a, value in taken} for row in range(rows)]
+    taken = {a: value for a, value in call.arguments.items() if a in bound.others}
+    batched = {a: _rows_in(bound.others[a], value) for a, value in taken.items()}
+    return [{a: _row(value, batched[a], row, rows) for a, value in taken.items()} for row in range(rows)]
+
+
+def _rows_in(one: Any, two: Any) -> Any:
+    """Return whether an argument has a row per branch; one of another form is none of the condition anyway."""
+    try:
+        return _batched(one, two)
+    except ValueError:
+        return isinstance(two, Tensor)
 
 
 def _time_map(recording: Recording, calls: list[Call], argument: str, name: str) -> Callable[[Tensor], Tensor]:
@@ -243,13 +251,15 @@ def _time_map(recording: Recording, calls: list[Call], argument: str, name: str)
     own = torch.tensor([step.timestep for step in recording.steps], dtype=torch.float64)
     count = float(recording.scheduler.config.get("num_train_timesteps", 1))
     found = torch.stack([time[0] for time in given]).double().cpu()
-    near = tolerance(given[0].dtype)
+    dtype = given[0].dtype
     for change in TIMES.values():
-        if float((change(own, count) - found).abs().max()) <= near * max(float(found.abs().max()), 1.0):
+        # a loop may round before it divides and subtracts, or after
+        rounded = change(own.to(dtype), count).double() if dtype in ROUNDOFF else change(own, count)
+        if any(same_times(each, found, dtype) for each in (change(own, count), rounded)):
             return partial(_changed, change, count)
     raise refusal(
-        f"model: {name} calls its network at times {found.tolist()} where its scheduler's are {own.tolist()}; expected "
-        f"one of {', '.join(TIMES)}: {BY_HAND}"
+        f"model: {name} calls its network at times {float(found[0]):.4g}, {float(found[1]):.4g}, ... where its "
+        f"scheduler's are {float(own[0]):.4g}, {float(own[1]):.4g}, ...: {BY_HAND}"
     )
 
 

@@ -13,7 +13,7 @@ from softmode.networks.diffusers_files import import_diffusers
 from softmode.networks.diffusers_scheduler import HIGHEST, NoiseTable, is_flow, noise_table, step_levels
 from softmode.networks.pipeline_bind import BoundNetwork, predicted
 from softmode.networks.pipeline_record import BY_HAND, Recording, Step
-from softmode.networks.pipeline_same import difference, same, tolerance
+from softmode.networks.pipeline_same import difference, same, tolerance, tolerance_of_batch
 
 # by how much a scheduler that cuts its timesteps to whole numbers is off
 ROUNDED = 1.0
@@ -153,7 +153,7 @@ def check_branches(own: BoundNetwork, other: BoundNetwork, recording: Recording,
         # in whichever order they come
         orders = (theirs, theirs[::-1])
         worst = max(worst, min(max(map(difference, ours, each)) for each in orders))
-    if worst > 10 * tolerance(own.dtype):
+    if worst > tolerance_of_batch(own.dtype):
         raise refusal(
             f"model: the two branches of the guidance of {name} differ from its own by {worst:.2g}: {BY_HAND}"
         )

@@ -120,8 +120,8 @@ def layouts(recording: Recording, first: Tensor, last: Tensor, config: Any, name
         return Layouts(Layout(video, None, video), Layout(video, order, shape[1:]))
     if sample.ndim <= 3:
         raise refusal(
-            f"model: the states of {name} are of shape {shape[1:]}, embeddings or tokens, not fields in space: nothing "
-            "can be measured of them; give the pipeline that makes images of them"
+            f"model: the states of {name} are of shape {shape[1:]}, embeddings, sound or tokens of several images, "
+            "not one field in space; of a cascade, give the stage that makes images"
         )
     raise refusal(
         f"model: the states of {name} are of shape {shape[1:]}, of a network with {sorted(channels)} channels; which "

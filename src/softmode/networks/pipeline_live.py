@@ -88,7 +88,8 @@ class LivePipeline:
     def __post_init__(self) -> None:
         """Raise a ValueError unless the call of the pipeline takes what it is to be given."""
         network_of(self.pipe)
-        if any(each in self.taken for each in AUDIO) or getattr(self.pipe, "vocoder", None) is not None:
+        sound = "Audio" in self.name or getattr(self.pipe, "vocoder", None) is not None
+        if sound or any(each in self.taken for each in AUDIO):
             raise refusal(f"model: {self.name} makes audio; which axes of its states are space is not known")
         if any(not isinstance(prompt, str) for prompt in self.prompts):
             raise refusal(f"prompts: got {quote(self.prompts)}; expected texts")
