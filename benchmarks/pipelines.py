@@ -84,9 +84,10 @@ def in_its_own_loop(opened: Opened, tiny: Tiny) -> str:
     def counted(found: Recording) -> str:
         inside = Interval(LOW, HIGH)(torch.tensor(levels_of(found), dtype=torch.float64)) > 0
         weights = torch.tensor([weight(step, network, other.network) for step in found.steps])
-        guided = (weights - strength).abs() < 0.01 * SCALE
-        wrong = int((guided[inside] == 0).sum() + (weights[~inside].abs() > 0.01).sum())
-        return f"{int(guided[inside].sum())} of {int(inside.sum())}" + (f", {wrong} steps wrong" if wrong else "")
+        # some rescale what guidance makes of the two
+        guided = weights.abs() > abs(strength) / 2
+        wrong = int((weights[~inside].abs() > 0.01).sum())
+        return f"{int(guided[inside].sum())} of {int(inside.sum())}" + (f", and {wrong} outside" if wrong else "")
 
     # Z-Image adds its scale times the difference, others less by one
     strength = weight(loop(SCALE).steps[0], network, other.network)

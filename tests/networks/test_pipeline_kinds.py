@@ -122,6 +122,11 @@ def tokens_apart() -> Any:
         (embeddings, {}, r"the states of Prior are of shape \(8,\), embeddings, sound or tokens"),
         (sounding, {}, "AudioPipeline makes audio"),
         (
+            FAMILIES["CogVideoX"].build,
+            {"prompts": ["a"], "size": (13, 16, 16), "max_sequence_length": 16},
+            "have as many frames as channels, 4, .* give another number of frames",
+        ),
+        (
             tokens_apart,
             {"prompts": ["a"], "size": (5, 16, 16), "max_sequence_length": 16},
             "changes hidden_states and timestep from step to step, with another time for some tokens or frames",

@@ -103,9 +103,14 @@ def layouts(recording: Recording, first: Tensor, last: Tensor, config: Any, name
     channels = {config.get(each) for each in ("in_channels", "out_channels", "num_latent_channels", "in_visual_dim")}
     channels -= {None}
     shape = tuple(sample.shape)
-    # a network may return its variance too
-    known = not channels or bool({shape[1], 2 * shape[1]} & channels) or (beside is not None and beside.axis == 1)
-    if sample.ndim in (4, 5) and known and (plain := _plain(shape, state)):
+    joined = beside is not None and beside.axis == 1
+    if sample.ndim == 5 and not joined and shape[1] == shape[2] and shape[1] in channels:
+        raise refusal(
+            f"model: the states of {name} have as many frames as channels, {shape[1]}, so which axis is which is not "
+            "known; give another number of frames"
+        )
+    plain = _plain(shape, state) if sample.ndim in (4, 5) else None
+    if plain and (not channels or shape[1] in channels or joined):
         return Layouts(plain, Layout(shape[1:], None, shape[1:]), beside)
     if sample.ndim == 5 and state.shape == sample.shape:
         # channels after the frames, or last
@@ -113,6 +118,9 @@ def layouts(recording: Recording, first: Tensor, last: Tensor, config: Any, name
             if shape[axis] in channels or (beside is not None and beside.axis == axis):
                 moved = _moved(shape, axis)
                 return Layouts(moved, moved, beside)
+    # a network may return its variance too, and make channels of a hint itself
+    if plain and 2 * shape[1] in channels:
+        return Layouts(plain, Layout(shape[1:], None, shape[1:]), beside)
     # of a video, some schedulers are given each frame as a state
     if first.ndim == 5 and sample.ndim == 4 and (first.shape[2], *first.shape[3:]) == (shape[0], *shape[2:]):
         video = (shape[1], shape[0], *shape[2:])

@@ -97,7 +97,7 @@ class LivePipeline:
             raise refusal(f"prompts: got one of {quote(self.prompts)} twice; name each once")
         if self.prompts and "prompt" not in self.taken:
             raise refusal(f"prompts: got {quote(self.prompts[0])}; {self.name} is no pipeline of text: leave it out")
-        if "prompt" in self.taken and not self.prompts and not any("prompt" in name for name in self.call):
+        if "prompt" in self.taken and not self.prompts and not prompted(self.call):
             raise refusal(f"prompts: {self.name} is a pipeline of text; give at least one prompt")
         if self.negative is not None and "negative_prompt" not in self.taken:
             raise refusal(f"negative: got {quote(self.negative)}; {self.name} takes no negative prompt: leave it out")
@@ -261,6 +261,11 @@ class LivePipeline:
         found = unguided_branch(bound, guided, self.name)
         check_branches(bound, found, guided, self.name)
         return DiffusersDenoiser(found, self.table, network_of(self.pipe)[1])
+
+
+def prompted(call: Mapping[str, Any]) -> bool:
+    """Return whether a pipeline is called with a prompt, or with what stands in its place."""
+    return any(name == "prompt" or name.endswith("prompt_embeds") for name in call)
 
 
 def _of_states(name: str, value: Any, count: int) -> Any:
