@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class Adapted:
 
     denoiser: Callable[..., Any]
     form: list[str] = field(default_factory=list)
+    # of a batch bound to its states, see softmode.per_state
+    one_level: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Any:
         """Return what the denoiser answers, of the shape and type of x unless it is none."""
@@ -70,7 +73,10 @@ class Adapted:
 
 def adapted(denoiser: Any) -> Denoiser:
     """Return a denoiser that takes its noise level as ours do: one of somebody else's making is adapted to that."""
-    kind = denoiser if hasattr(denoiser, "__code__") else type(denoiser)
+    made_of = denoiser
+    while isinstance(made_of, partial):
+        made_of = made_of.func
+    kind = made_of if hasattr(made_of, "__code__") else type(made_of)
     ours = str(getattr(kind, "__module__", "")).partition(".")[0] == "softmode"
     made: Denoiser = denoiser if ours else Adapted(denoiser)
     return made

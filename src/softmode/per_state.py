@@ -46,7 +46,12 @@ class PerState:
                 f"x: got {len(x)} states; this denoiser is of {len(self.labels)}, each with its label: of_rows says "
                 "which state is in which place"
             )
-        return self._bound(x, sigma)
+        level = torch.as_tensor(sigma, dtype=torch.float64, device=x.device)
+        if level.numel() == 1 or not getattr(self._bound, "one_level", False):
+            return self._bound(x, sigma)
+        rows = [(level == each).nonzero().flatten() for each in level.unique()]
+        answers = [self.of_rows(places)(x[places], level[places[0]]) for places in rows]
+        return torch.cat(answers)[torch.cat(rows).argsort()]
 
     def of_rows(self, rows: Int[Tensor, " row"]) -> "PerState":
         """Return the denoiser of a batch with state rows[i] in place i."""

@@ -9,12 +9,10 @@ from torch import Tensor
 def weight(step: Any, network: Any, other: Any) -> float:
     """Return the weight w of D + w (D - D_guide) of which a step's prediction is made."""
     laid = network.layouts
-    rows = step.calls[0].arguments[network.state][:1]
-    x_t = laid.network.gather(rows if laid.network.order is not None else rows[:, : laid.network.field[0]])
+    x_t = network.fed(step.calls[0].arguments[network.state])[:1]
     t = torch.tensor([step.timestep], dtype=torch.float64)
     with torch.no_grad():
         own, without = network(x_t, t), other(x_t, t)
-    given: Tensor = step.prediction
-    given = laid.scheduler.gather(given if laid.scheduler.order is not None else given[:1, : own.shape[1]])
+    given: Tensor = laid.scheduler.gather(step.prediction)[:1]
     apart = own - without
     return float(((given - own) * apart).sum() / apart.square().sum())

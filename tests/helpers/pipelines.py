@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
-from PIL import Image
 
+from helpers.pipeline_parts import flow_scheduler, latent_scheduler, picture, stirred, vae
+from helpers.pipelines_more import flux2, flux_kontext, hunyuan_video, kandinsky5, qwen_image, z_image
 from helpers.text_encoders import bert, clip, clip_tokenizer, gemma, glm, t5, tokenizer, umt5
 
 
@@ -22,6 +23,7 @@ class Tiny(NamedTuple):
         size: Of its images.
         shape: Of its states.
         text: Whether it takes a prompt.
+        new: Whether it is bound in a way that no other is, and tested for that.
     """
 
     build: Callable[[], Any]
@@ -29,22 +31,7 @@ class Tiny(NamedTuple):
     shape: tuple[int, ...] = (4, 16, 16)
     call: Mapping[str, Any] = {}
     text: bool = True
-
-
-def vae(channels: int = 4) -> Any:
-    """Return an autoencoder whose latents are as large as its images."""
-    return diffusers.AutoencoderKL(
-        block_out_channels=(4,), layers_per_block=1, latent_channels=channels, norm_num_groups=1, sample_size=16,
-    )  # fmt: skip
-
-
-def stirred(network: Any) -> Any:
-    """Return a network of which no layer is left at the zeros of its initialisation, ready to be asked."""
-    stream = torch.Generator().manual_seed(1)
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2, generator=stream)
-    return network.eval().requires_grad_(False)
+    new: bool = True
 
 
 def unet(**changes: Any) -> Any:
@@ -57,17 +44,6 @@ def unet(**changes: Any) -> Any:
     }  # fmt: skip
     torch.manual_seed(0)
     return stirred(diffusers.UNet2DConditionModel(**settings | changes))
-
-
-def latent_scheduler(name: str, **changes: Any) -> Any:
-    """Return a scheduler with the noise that models of latents are trained with."""
-    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-    return getattr(diffusers, name)(**settings | changes)
-
-
-def flow_scheduler(**changes: Any) -> Any:
-    """Return a scheduler of flow matching."""
-    return diffusers.FlowMatchEulerDiscreteScheduler(**changes)
 
 
 def stable_diffusion(scheduler: Any = None, **changes: Any) -> Any:
@@ -368,11 +344,6 @@ def ddim() -> Any:
     return diffusers.DDIMPipeline(pixels(), diffusers.DDIMScheduler(prediction_type="v_prediction"))
 
 
-def picture(side: int = 16) -> Any:
-    """Return an image, for pipelines that start from one."""
-    return Image.new("RGB", (side, side), (200, 100, 50))
-
-
 FAMILIES: dict[str, Tiny] = {
     "SD 1, 2": Tiny(stable_diffusion),
     "SDXL": Tiny(sdxl),
@@ -397,4 +368,22 @@ FAMILIES: dict[str, Tiny] = {
     "text-to-video UNet": Tiny(text_to_video, (2, 16, 16), (4, 2, 16, 16)),
     "DDPM": Tiny(ddpm, (), (3, 8, 8), text=False),
     "DDIM": Tiny(ddim, (), (3, 8, 8), text=False),
+    "Qwen-Image": Tiny(qwen_image, (32, 32), (4, 16, 16), new=False),
+    "Flux 2": Tiny(
+        flux2, shape=(4, 8, 8), call={"max_sequence_length": 16, "text_encoder_out_layers": (1,)}, new=False
+    ),
+    "HunyuanVideo": Tiny(
+        hunyuan_video,
+        (9, 64, 64),
+        (4, 3, 8, 8),
+        {"max_sequence_length": 16, "prompt_template": {"template": "{}", "crop_start": 0}},
+        new=False,
+    ),
+    "Kandinsky 5": Tiny(kandinsky5, (9, 64, 64), (4, 3, 8, 8), {"max_sequence_length": 16}),
+    "Z-Image": Tiny(z_image, shape=(4, 16, 16), call={"max_sequence_length": 16}),
+    "Flux Kontext": Tiny(
+        flux_kontext,
+        shape=(1, 16, 16),
+        call={"max_sequence_length": 16, "image": picture(), "_auto_resize": False, "max_area": 256},
+    ),
 }

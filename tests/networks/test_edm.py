@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from helpers.formula import filled, waves
+from helpers.models import assert_takes_labels_together
 from helpers.pickles import official
 from softmode.denoiser import Autocast
 from softmode.networks.edm import EDM, NUMBERS, IDDPMScales, OwnScales, VEScales, VPScales, as_config
@@ -86,6 +87,8 @@ def test_a_pickle_becomes_a_model(name: str, tmp_path: Path, monkeypatch: pytest
     x = STATES.float()
     label = 1 if model.classes else None
     assert torch.equal(model.denoiser(label)(x, 0.7), network(x, 0.7, label))
+    if model.classes:
+        assert_takes_labels_together(model, [1, 0, 1])
     if model.classes and not arguments.get("label_dropout"):
         with pytest.raises(ValueError, match="labels: this network was always shown its images' classes; name some of"):
             model.denoiser()

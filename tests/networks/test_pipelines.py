@@ -14,11 +14,12 @@ import torch
 from helpers.models import assert_takes_labels_together
 from helpers.pipelines import FAMILIES
 from softmode.networks.pipeline import Opened, open_pipeline
-from softmode.networks.pipeline_bind import bound_of, stacked
-from softmode.networks.pipeline_live import SCALE, TRUE_SCALE
+from softmode.networks.pipeline_live import SCALE
 from softmode.networks.pipeline_record import Recording, network_of, record
 from softmode.networks.pipeline_same import difference
+from softmode.networks.pipeline_stack import bound_of, stacked
 
+TESTED = [name for name, tiny in FAMILIES.items() if tiny.new]
 PROMPTS, NEGATIVE, STRENGTH = ("a b", "c"), "d", 2.5
 # families that guide by an input of their network, or not at all
 UNGUIDED = ("LCM", "DDPM", "DDIM")
@@ -41,8 +42,10 @@ def own_loop(name: str, guided: bool, steps: int = 5) -> Recording:
     """Return what a family's own loop does for its second condition, with guidance or without."""
     live = opened(name).live
     what = PROMPTS[1] if FAMILIES[name].text else 1 if live.classes else None
-    scale = TRUE_SCALE if name == "Flux" else SCALE
-    chosen: dict[str, Any] = {} if name in UNGUIDED else {scale: STRENGTH if guided else 1.0}
+    # which scale its guidance goes by, and where it is off, is the pipeline's own matter
+    knob = next(iter(live.guidance.off or live.guidance.on or {}), SCALE)
+    off = live.guidance.off or {knob: 1.0}
+    chosen: dict[str, Any] = {} if name in UNGUIDED else {knob: STRENGTH} if guided else off
     if guided and FAMILIES[name].text and "negative_prompt" in live.taken:
         chosen["negative_prompt"] = NEGATIVE
     given = live.arguments(what) | chosen | {"num_inference_steps": steps}
@@ -70,7 +73,7 @@ def fed(module: Any) -> Iterator[list[dict[str, Any]]]:
     hook.remove()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TESTED)
 def test_shape_and_answers(name: str) -> None:
     """States are of the pipeline's latents; two states of two noise levels are each what they are alone."""
     model, tiny = opened(name).model, FAMILIES[name]
@@ -87,7 +90,7 @@ def test_shape_and_answers(name: str) -> None:
         torch.testing.assert_close(both[place : place + 1], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TESTED)
 def test_the_network_is_called_as_by_its_own_loop(name: str) -> None:
     """At every step of another number of steps, of another prompt: each argument by name, the state and the time."""
     denoiser, _ = denoisers(name)
@@ -128,29 +131,26 @@ def step_sigmas(recording: Recording) -> list[float]:
     return (sigmas / (1 - sigmas) if flow else sigmas).tolist()
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in UNGUIDED])
+@pytest.mark.parametrize("name", [name for name in TESTED if name not in UNGUIDED])
 def test_both_branches_make_up_its_own_guidance(name: str) -> None:
     """Of a prompt and a negative prompt, what its scheduler is given with guidance is ours, step by step."""
     own, other = denoisers(name)
     recording = own_loop(name, guided=True)
     assert recording.guided
     for step in recording.steps:
-        rows = own.network.layouts.network
-        state = step.calls[0].arguments[own.network.state][:1]
-        x_t = rows.gather(state if rows.order is not None else state[:, : rows.field[0]])
+        x_t = own.network.fed(step.calls[0].arguments[own.network.state])[:1]
         t = torch.tensor([step.timestep], dtype=torch.float64)
         with torch.no_grad():
             with_prompt, without = own.network(x_t, t), other.network(x_t, t)
         assert float((with_prompt - without).abs().max()) > 10 * CLOSE * float(without.abs().max())
-        guided = without + STRENGTH * (with_prompt - without)
-        laid = own.network.layouts.scheduler
-        given = step.prediction if laid.order is not None else step.prediction[:1, : rows.field[0]]
-        # a learned variance goes with the mean; DiT's scheduler steps both branches at once
-        theirs = laid.gather(given)[:, : rows.field[0]]
+        # Z-Image adds its scale times the difference, others less by one
+        guided = without + (STRENGTH + (name == "Z-Image")) * (with_prompt - without)
+        # DiT's scheduler steps both branches at once
+        theirs = own.network.layouts.scheduler.gather(step.prediction)[:1]
         assert difference(guided, theirs) < 3 * CLOSE
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TESTED)
 def test_d_is_what_its_scheduler_makes_of_it(name: str) -> None:
     """Its own estimate of x_0 where it tells one, at every step; else the state after a last step without noise."""
     checked = opened(name).checked
@@ -171,7 +171,10 @@ def test_d_is_what_its_scheduler_makes_of_it(name: str) -> None:
     torch.testing.assert_close(denoiser.estimate(x, sigma, out), gather(last.following), rtol=CLOSE, atol=CLOSE)
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].text or name == "DiT"])
+# embeddings of Kandinsky's prompts are as long as these: such conditions stay apart, as below
+@pytest.mark.parametrize(
+    "name", [name for name in TESTED if (FAMILIES[name].text or name == "DiT") and name != "Kandinsky 5"]
+)
 def test_conditions_go_through_the_network_together(name: str) -> None:
     """States with prompts or classes of their own, in one call of the network, are what they are under each alone."""
     model, module = opened(name).model, network_of(opened(name).live.pipe)[1]

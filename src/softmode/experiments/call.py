@@ -19,7 +19,8 @@ from softmode.experiments.theory.config import Config as TheoryConfig
 from softmode.message import quote, refusal
 from softmode.model import Model, as_model
 from softmode.networks.objects import check_no_network, from_object, package_of
-from softmode.networks.pipeline import from_pipeline, is_pipeline, size_of
+from softmode.networks.pipeline import from_pipeline, size_of
+from softmode.networks.pipeline_record import is_pipeline
 from softmode.process import VE, Process
 from softmode.runs.engine import execute
 from softmode.runs.experiment import Experiment, Plan

@@ -16,8 +16,8 @@ from torch import Tensor
 from softmode.guidance.weights import Interval
 from softmode.message import refusal
 from softmode.networks.diffusers_scheduler import step_levels
-from softmode.networks.pipeline_live import LivePipeline, sized
-from softmode.networks.pipeline_record import network_of
+from softmode.networks.pipeline_live import LivePipeline, prompted, sized
+from softmode.networks.pipeline_record import first_output, network_of
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
         ValueError: If it is of a kind that is not known, or has no branch to guide away from.
     """
     interval, module = Interval(low, high), network_of(pipe)[1]
-    text = "prompt" in LivePipeline.taken_by(pipe) and not any("prompt" in name for name in call)
+    text = "prompt" in LivePipeline.taken_by(pipe) and not prompted(call)
     live = LivePipeline(pipe, call | sized(pipe, size), ("a photograph",) if text else ())
     place, apart = live.place, len(live.guidance.guided.steps[0].calls) == 2  # type: ignore[union-attr] # place checks it
     if apart and place:
@@ -55,8 +55,7 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
         times = first.to_time(scheduler.timesteps.double().cpu()[due:])
         at = due + int((times - float(torch.as_tensor(given[first.time]).flatten()[0])).abs().argmin())
         inside = bool(interval(step_levels(scheduler)[at]))
-        out: Tensor = output[0] if isinstance(output, tuple) else output.sample
-        fed = given[first.state].chunk(2)
+        out, fed = first_output(output), first_output([given[first.state]]).chunk(2)
         made = out
         if apart:
             held.append(out)
@@ -66,7 +65,14 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
             made = torch.cat([out.chunk(2)[place]] * 2)
         if made is out:
             return None
-        return (made, *output[1:]) if isinstance(output, tuple) else type(output)(sample=made)
+        own = output if isinstance(output, Tensor) else output[0]
+        # some return one answer after another in a list
+        given_back = made if isinstance(own, Tensor) else type(own)(made)
+        if isinstance(output, Tensor):
+            return given_back
+        if isinstance(output, tuple):
+            return (given_back, *output[1:])
+        return type(output)(**{**output, next(iter(output)): given_back})
 
     def stepped(*args: Any, **kwargs: Any) -> Any:
         nonlocal due

@@ -4,12 +4,13 @@ Source: karras2022 (Table 1 and App. C); equation numbers below are its.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from softmode.message import quote
 from softmode.networks.edm_config import DHARIWAL, SONG, UNET_NUMBERS, UNetConfig, check_unet_fields
@@ -227,13 +228,18 @@ class EDM(nn.Module):
             return float(self.u[-2]), float(self.u[0])
         return self.config.scales.levels()
 
-    def forward(self, x: Tensor, sigma: Tensor | float, label: int | None = None) -> Tensor:
+    def one_hot(self, labels: Sequence[int | None]) -> Tensor:
+        """Return what the network is told of classes, [batch, class]: zeros for none."""
+        rows = torch.tensor([-1 if label is None else label for label in labels], device=next(self.parameters()).device)
+        return functional.one_hot(rows.clamp(min=0), self.config.unet.label_dim) * (rows >= 0)[:, None]
+
+    def forward(self, x: Tensor, sigma: Tensor | float, label: int | Tensor | None = None) -> Tensor:
         r"""Return $D = c_{skip} x + c_{out} F(c_{in} x, c_{noise})$, of the shape of x.
 
         Args:
             x: States [batch, channel, y, x].
             sigma: Noise levels, a scalar or [batch].
-            label: Class of every state; none when left out.
+            label: Class of every state, or what `one_hot` makes of one for each; none when left out.
 
         Source: karras2022, Table 1 and Eq. 7.
         """
@@ -241,5 +247,6 @@ class EDM(nn.Module):
         kind = self.config.scales
         scales = kind.scales(level, self.u) if isinstance(kind, IDDPMScales) else kind.scales(level)
         skip, out, into = (each.to(x.dtype)[:, None, None, None] for each in scales[:3])
-        raw = self.model(into * x, scales.noise.expand(len(x)), label)
+        told = self.one_hot([label]) if isinstance(label, int) else label
+        raw = self.model(into * x, scales.noise.expand(len(x)), told)
         return skip * x + out * raw[:, : x.shape[1]].to(x.dtype)

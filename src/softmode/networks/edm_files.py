@@ -1,5 +1,6 @@
 """Official EDM pickles (karras2022) as models."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def as_model(
         process=parse_process(schedule or "ve"),
         shape=trained,
         bind=partial(_bind, network),
+        batched=partial(_together, network) if unet.label_dim else None,
         classes=unet.label_dim,
         levels=network.levels(),
         inputs=inputs,
@@ -72,6 +74,13 @@ def _bind(network: EDM, label: int | None) -> Denoiser:
             f"labels: this network was always shown its images' classes; name some of 0 to {unet.label_dim - 1}"
         )
     return partial(network, label=label)
+
+
+def _together(network: EDM, labels: Sequence[int | None]) -> Denoiser:
+    """Return the denoiser of states with a class each."""
+    for label in set(labels):
+        _bind(network, label)
+    return partial(network, label=network.one_hot(labels))
 
 
 def load_edm(path: str | Path) -> EDM:

@@ -91,9 +91,9 @@ class EDMUNet(nn.Module):
             self.out_norm = Norm(last, HABITS[DHARIWAL].epsilon)
             self.out_conv = nn.Conv2d(last, channels_out, 3, padding=1)
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: int | None) -> Tensor:
-        """Return the raw output [batch, channel, y, x] for what stands for the noise, [batch], and a class or none."""
-        embedding, skips, added = self._embed(c_noise, label, x.dtype), list[Tensor](), x
+    def forward(self, x: Tensor, c_noise: Tensor, told: Tensor | None) -> Tensor:
+        """Return the raw output [batch, channel, y, x] for what stands for the noise, [batch], and classes or none."""
+        embedding, skips, added = self._embed(c_noise, told, x.dtype), list[Tensor](), x
         for name, layer in self.enc.items():
             if "_aux_down" in name:
                 added = layer(added)
@@ -118,16 +118,14 @@ class EDMUNet(nn.Module):
                 x = layer(torch.cat([x, skips.pop()], 1) if "_block" in name else x, embedding)
         return self.out_conv(functional.silu(self.out_norm(x))) if out is None else out
 
-    def _embed(self, c_noise: Tensor, label: int | None, dtype: torch.dtype) -> Tensor:
+    def _embed(self, c_noise: Tensor, classes: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Return the embedding of the noise and the class, [batch, embedding]."""
         embedding = self.map_noise(c_noise).to(dtype)
         told: Tensor | float = 0.0
         if self.map_label is not None:
-            one_hot = torch.zeros_like(self.map_label.weight[0])
-            if label is not None:
-                one_hot = functional.one_hot(torch.tensor(label, device=one_hot.device), len(one_hot)).to(one_hot.dtype)
+            one_hot = torch.zeros_like(self.map_label.weight[:1]) if classes is None else classes.to(dtype)
             # of unit variance
-            told = self.map_label(one_hot * math.sqrt(len(one_hot)) if self.song else one_hot)
+            told = self.map_label(one_hot * math.sqrt(one_hot.shape[1]) if self.song else one_hot)
         if self.song:
             embedding = embedding + told
         embedding = self.map_layer1(functional.silu(self.map_layer0(embedding)))

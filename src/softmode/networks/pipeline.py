@@ -10,9 +10,9 @@ from softmode.denoiser import Denoiser
 from softmode.message import refusal
 from softmode.model import Model
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
-from softmode.networks.pipeline_bind import bound_of, stacked
 from softmode.networks.pipeline_check import Checked, fit_together
 from softmode.networks.pipeline_live import LivePipeline, sized
+from softmode.networks.pipeline_stack import bound_of, stacked
 from softmode.process import parse_process
 
 # names under which pipelines keep by how much their states are smaller than their images
@@ -108,12 +108,6 @@ def open_pipeline(
         dropped=(lambda label: live.other_branch(text[label])) if text else None,
     )
     return Opened(model, checked, live)
-
-
-def is_pipeline(value: Any) -> bool:
-    """Return whether a value is a pipeline of diffusers, without importing it."""
-    kinds = type(value).__mro__
-    return any(each.__name__ == "DiffusionPipeline" and each.__module__.startswith("diffusers.") for each in kinds)
 
 
 def size_of(pipe: Any, shape: Sequence[int]) -> tuple[int, ...]:

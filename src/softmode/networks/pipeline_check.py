@@ -12,14 +12,15 @@ from softmode.message import refusal
 from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_files import import_diffusers
 from softmode.networks.diffusers_scheduler import HIGHEST, NoiseTable, is_flow, noise_table, step_levels
-from softmode.networks.pipeline_bind import BoundNetwork, predicted, stacked
-from softmode.networks.pipeline_record import Recording, Step
-from softmode.networks.pipeline_same import difference, same, tolerance
+from softmode.networks.pipeline_bind import BoundNetwork, predicted
+from softmode.networks.pipeline_record import BY_HAND, Recording, Step
+from softmode.networks.pipeline_same import difference, same, tolerance, tolerance_of_batch
+from softmode.networks.pipeline_stack import stacked
 
 # by how much a scheduler that cuts its timesteps to whole numbers is off
 ROUNDED = 1.0
-# conditions that are asked for in one batch for trial, and how far a batch's rounding is from that of one state
-ASKED, BATCHED = 4, 10
+# conditions that are asked for in one batch for trial
+ASKED = 4
 
 
 class Checked(NamedTuple):
@@ -83,6 +84,8 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
     """
     network: Any = denoiser.network
     scheduler, remarks = recording.scheduler, list[str]()
+    if network.batched is None:
+        remarks.append(f"{name} is not asked for several states at once; its network is asked for one after another")
     levels, whole = levels_of(recording), recording.steps[-1].timestep == float(scheduler.timesteps[-1])
     given, apart, known = 0.0, math.nan, 0
     for place, (step, level) in enumerate(zip(recording.steps, levels, strict=True)):
@@ -96,7 +99,7 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
         if (off := difference(x_t, fed)) > tolerance(network.dtype):
             raise refusal(
                 f"model: at step {place} {name} gives its network a state that differs from alpha x at sigma = "
-                f"{level:.4g} by {off:.2g}: this kind of scheduler is not known"
+                f"{level:.4g} by {off:.2g}: {BY_HAND}"
             )
         given = max(given, off)
         late = abs(float(own_time[0]) - step.timestep) / max(abs(s.timestep) for s in recording.steps)
@@ -104,7 +107,7 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
             if abs(float(own_time[0]) - step.timestep) > ROUNDED * 1.001:
                 raise refusal(
                     f"model: at step {place} {name} is at timestep {step.timestep:g} where the noise level of its "
-                    f"scheduler, {level:.4g}, is that of {float(own_time[0]):g}: this kind of scheduler is not known"
+                    f"scheduler, {level:.4g}, is that of {float(own_time[0]):g}: {BY_HAND}"
                 )
             remarks.append(
                 f"{type(scheduler).__name__} makes its timesteps whole numbers; D takes those of the noise levels"
@@ -124,7 +127,7 @@ def check_pipeline(denoiser: DiffusersDenoiser, recording: Recording, name: str)
         if off > tolerance(network.dtype):
             raise refusal(
                 f"model: at step {place}, sigma = {level:.4g}, D differs from the estimate of x_0 of "
-                f"{type(scheduler).__name__} by {off:.2g} of its largest value: this kind of pipeline is not known"
+                f"{type(scheduler).__name__} by {off:.2g} of its largest value: {BY_HAND}"
             )
         apart, known = max(off, 0.0 if math.isnan(apart) else apart), known + 1
     if not known:
@@ -150,14 +153,13 @@ def check_branches(own: BoundNetwork, other: BoundNetwork, recording: Recording,
         fed, time = _fed(step, own)[:1], torch.tensor([step.timestep], dtype=torch.float64)
         ours = [network(fed, time) for network in (own, other)]
         outs = [out[i : i + 1] for out in (call.output for call in step.calls) for i in range(len(out))]
-        theirs = [own.prediction(out, fed.shape[1]).to(fed) for out in outs]
+        theirs = [own.prediction(out).to(fed) for out in outs]
         # in whichever order they come
         orders = (theirs, theirs[::-1])
         worst = max(worst, min(max(map(difference, ours, each)) for each in orders))
-    if worst > 10 * tolerance(own.dtype):
+    if worst > tolerance_of_batch(own.dtype):
         raise refusal(
-            f"model: the two branches of the guidance of {name} differ from its own by {worst:.2g}: this kind of "
-            "pipeline is not known"
+            f"model: the two branches of the guidance of {name} differ from its own by {worst:.2g}: {BY_HAND}"
         )
     return worst
 
@@ -177,15 +179,13 @@ def fit_together(networks: Sequence[BoundNetwork], recording: Recording) -> bool
     together = stacked(some)
     assert together is not None
     answers = together(fed.repeat(len(some), *[1] * (fed.ndim - 1)), time.expand(len(some)))
-    near = BATCHED * tolerance(some[0].dtype)
+    near = tolerance_of_batch(some[0].dtype)
     return all(difference(answer[None], each(fed, time)) <= near for answer, each in zip(answers, some, strict=True))
 
 
 def _fed(step: Step, network: BoundNetwork) -> Tensor:
     """Return the state that the loop gave to its network, as a field."""
-    rows = step.calls[0].arguments[network.state]
-    tokens = network.layouts.network.order is not None
-    return network.layouts.network.gather(rows if tokens else rows[:, : network.layouts.network.field[0]])
+    return network.fed(step.calls[0].arguments[network.state])
 
 
 def _arguments_apart(network: BoundNetwork, step: Step, fed: Tensor, time: Tensor, where: str) -> float:

@@ -1,6 +1,7 @@
 """A pipeline that is recorded for whatever condition is asked for, with guidance and without, each once."""
 
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,16 +17,20 @@ from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import NoiseTable
 from softmode.networks.pipeline_bind import BoundNetwork, bind, place_of, rebound, unguided_branch
 from softmode.networks.pipeline_check import Checked, check_branches, check_pipeline, table_of
-from softmode.networks.pipeline_record import Recording, network_of, record
+from softmode.networks.pipeline_record import BY_HAND, Recording, network_of, record
 
 # a scale at which a pipeline guides, and those at which one or another does not
 GUIDED, UNGUIDED = 3.0, (1.0, 0.0)
 # a pipeline whose guidance_scale is an input of its network guides by the other
 SCALE, TRUE_SCALE = "guidance_scale", "true_cfg_scale"
+# and one with guiders of its own by theirs, attributes of its parts
+GUIDER = "guider"
+# arguments by which a pipeline makes several states of one prompt
+SEVERAL = ("num_images_per_prompt", "num_videos_per_prompt")
 # steps of a recording that only has to tell which arguments stay the same
 FEW = 2
 # arguments of a pipeline's call by which those that make audio are told
-AUDIO = ("audio_length_in_s", "audio_end_in_s", "audio_duration")
+AUDIO = ("audio_length_in_s", "audio_end_in_s", "audio_duration", "audio_duration_s")
 
 # a prompt in a file of such an ending is what the pipeline's call takes in its place, prompt_embeds and more
 TENSORS = ".safetensors"
@@ -86,7 +91,8 @@ class LivePipeline:
         """Raise a ValueError unless the call of the pipeline takes what it is to be given."""
         if without_numbers(network_of(self.pipe)[1]):
             raise refusal(f"model: {self.name}: {META_REMEDY}")
-        if any(each in self.taken for each in AUDIO) or getattr(self.pipe, "vocoder", None) is not None:
+        sound = "Audio" in self.name or getattr(self.pipe, "vocoder", None) is not None
+        if sound or any(each in self.taken for each in AUDIO):
             raise refusal(f"model: {self.name} makes audio; which axes of its states are space is not known")
         if any(not isinstance(prompt, str) for prompt in self.prompts):
             raise refusal(f"prompts: got {quote(self.prompts)}; expected texts")
@@ -94,7 +100,7 @@ class LivePipeline:
             raise refusal(f"prompts: got one of {quote(self.prompts)} twice; name each once")
         if self.prompts and "prompt" not in self.taken:
             raise refusal(f"prompts: got {quote(self.prompts[0])}; {self.name} is no pipeline of text: leave it out")
-        if "prompt" in self.taken and not self.prompts and not any("prompt" in name for name in self.call):
+        if "prompt" in self.taken and not self.prompts and not prompted(self.call):
             raise refusal(f"prompts: {self.name} is a pipeline of text; give at least one prompt")
         if self.negative is not None and "negative_prompt" not in self.taken:
             raise refusal(f"negative: got {quote(self.negative)}; {self.name} takes no negative prompt: leave it out")
@@ -132,23 +138,35 @@ class LivePipeline:
         """The first of its conditions."""
         return self.prompts[0] if self.prompts else 0 if self.classes else None
 
+    @property
+    def switches(self) -> list[tuple[str, ...]]:
+        """What turns its guidance on and off, each alone or what belongs together."""
+        own = [(name,) for name in (SCALE, TRUE_SCALE) if name in self.taken]
+        parts = [name for name, part in self.pipe.components.items() if GUIDER in name and hasattr(part, SCALE)]
+        return [*own, *([tuple(f"{name}.{SCALE}" for name in parts)] if parts else [])]
+
     @cached_property
     def guidance(self) -> Guidance:
         """How it is guided."""
         first = record(self.pipe, self.arguments(self.condition))
         if first.guided:
-            for name in (name for name in (SCALE, TRUE_SCALE) if name in self.taken):
-                for scale in UNGUIDED:
-                    without = record(self.pipe, {**self.arguments(self.condition), name: scale})
-                    if not without.guided:
-                        return Guidance({name: scale}, {}, without, first)
+            # of a video, some have one for its ends
+            ends = [(name,) for name in self.taken if name.endswith(f"_{SCALE}")]
+            for names, scale in itertools.product([*self.switches, *ends], UNGUIDED):
+                off = dict.fromkeys(names, scale)
+                without = record(self.pipe, self.arguments(self.condition) | off)
+                if not without.guided:
+                    return Guidance(off, {}, without, first)
+            scales = [name for name in self.taken if name.endswith("_scale") and SCALE not in name]
+            remedy = f"turn off what else asks, for example {scales[0]}=0" if scales else BY_HAND
             raise refusal(
-                f"model: {self.name} asks its network for several answers per state at guidance_scale = 1 too: this "
-                "kind is not known"
+                f"model: {self.name} asks its network for several answers per state without guidance too; {remedy}"
             )
         other = {"negative_prompt": self.negative or ""} if "negative_prompt" in self.taken else {}
-        for on in ({SCALE: GUIDED}, {TRUE_SCALE: GUIDED} | other):
-            if all(name in self.taken for name in on) and not any(name in self.call for name in on):
+        for names in self.switches:
+            on: dict[str, Any] = dict.fromkeys(names, GUIDED)
+            if not any(name in self.call for name in on):
+                on |= other if TRUE_SCALE in names else {}
                 guided = record(self.pipe, self.arguments(self.condition) | on, FEW)
                 if guided.guided:
                     return Guidance({}, on, first, guided)
@@ -161,7 +179,20 @@ class LivePipeline:
     @cached_property
     def first(self) -> BoundNetwork:
         """The network of its first condition."""
-        doubled = record(self.pipe, self.arguments(self.condition, 2) | self.guidance.off, 1)
+
+        def doubled() -> Recording:
+            arguments = self.arguments(self.condition, 2) | self.guidance.off
+            try:
+                found = record(self.pipe, arguments, 1)
+                if len(found.steps[0].calls[0].output) > 1:
+                    return found
+            # some take a list of images, or one prompt, and make several states of it
+            except ValueError:
+                pass
+            several = next((each for each in SEVERAL if each in self.taken), "")
+            one = self.arguments(self.condition) | self.guidance.off
+            return record(self.pipe, one | {several: 2} if several else arguments, 1)
+
         return bind(self.guidance.without, doubled, network_of(self.pipe)[1], self.name)
 
     @cached_property
@@ -233,6 +264,11 @@ class LivePipeline:
         found = unguided_branch(bound, guided, self.name)
         check_branches(bound, found, guided, self.name)
         return DiffusersDenoiser(found, self.table, network_of(self.pipe)[1])
+
+
+def prompted(call: Mapping[str, Any]) -> bool:
+    """Return whether a pipeline is called with a prompt, or with what stands in its place."""
+    return any(name == "prompt" or name.endswith("prompt_embeds") for name in call)
 
 
 def _of_states(name: str, value: Any, count: int) -> Any:

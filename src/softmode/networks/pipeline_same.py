@@ -6,14 +6,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# relative difference up to which two numbers of a loop are the same, in float32; in half precision, a few of its digits
+# relative difference up to which two numbers of a loop are the same, in float32
 SAME = 1e-5
-HALF = {torch.float16: 2.0**-8, torch.bfloat16: 2.0**-5}
+# unit roundoff of half precision, and how many of them two numbers may be apart: a network of 64 layers, each of which
+# rounds on its own, is off by the root of 64; a time, which is divided and subtracted, by one for each and one to spare
+ROUNDOFF = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+LAYERS, STEPS_OF_TIME = 8, 2
 
 
 def tolerance(*dtypes: torch.dtype) -> float:
     """Return the relative difference up to which numbers of some types are the same."""
-    return max((HALF.get(dtype, SAME) for dtype in dtypes), default=SAME)
+    return max((LAYERS * ROUNDOFF[dtype] if dtype in ROUNDOFF else SAME for dtype in dtypes), default=SAME)
+
+
+def tolerance_of_batch(dtype: torch.dtype) -> float:
+    """Return the relative difference up to which answers to one state and to several are the same."""
+    return max(10 * SAME, tolerance(dtype))
+
+
+def same_times(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether times are the same, float64 [step], where the second went through another type."""
+    if dtype not in ROUNDOFF:
+        return bool((ours - theirs).abs().max() <= SAME * max(float(theirs.abs().max()), 1.0))
+    return bool(((ours - theirs).abs() <= STEPS_OF_TIME * ROUNDOFF[dtype] * theirs.abs()).all())
 
 
 def difference(a: Any, b: Any) -> float:
