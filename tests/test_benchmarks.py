@@ -134,4 +134,4 @@ def test_the_example_of_a_flow_gets_from_weights_to_a_window_and_a_pulse(tmp_pat
     # a network that has learned nothing
     assert window.results.answer.startswith("no critical window found")
     measure = example.read_text().partition("def measure")[2].partition("\n\n\n")[0].splitlines()
-    assert len([line for line in measure if line.startswith("    ") and '"""' not in line]) == 5
+    assert len([line for line in measure if line.startswith("    ") and '"""' not in line]) <= 5

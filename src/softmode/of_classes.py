@@ -15,11 +15,13 @@ class OfClasses:
     """The denoiser of every class; called itself, that of the null class.
 
     Args:
+        network: The network, for its name.
         several: Maps the class of each of some states, one after the other, to the denoiser of that batch.
         classes: Number of classes, the null class among them.
         null_label: The class that stands for all samples together; None for none.
     """
 
+    network: Any
     several: Callable[[Sequence[int]], Any]
     classes: int
     null_label: int | None = None
@@ -80,7 +82,7 @@ def of_classes(
         # one label is that of all states
         return make(lambda x, t: network(x, t, torch.tensor(labels, device=x.device).expand(len(x))))
 
-    return OfClasses(several, classes, null_label)
+    return OfClasses(network, several, classes, null_label)
 
 
 def check_null(name: str, label: int | None, classes: int, of: str) -> None:

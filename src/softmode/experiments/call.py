@@ -221,7 +221,11 @@ def _as_model(name: str, value: Any, shape: Sequence[int], schedule: Any, proces
 
 
 def _name(value: Any) -> str:
-    return getattr(value, "__name__", type(value).__name__)
+    """Return the name of a function or of an object's class; of what softmode makes of a network, the network's."""
+    inside = getattr(value, "network", None) or getattr(value, "denoiser", None)
+    if inside is not None and type(value).__module__.startswith("softmode."):
+        return _name(inside)
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 @runtime_checkable
