@@ -1,5 +1,6 @@
 """Kinds of pipelines: of one state only, in half precision, of several stages; each bound or refused by name."""
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -9,6 +10,7 @@ import torch
 import softmode as sm
 from helpers.errors import refused
 from helpers.pipelines import FAMILIES, ddpm, picture, stable_diffusion
+from softmode.experiments.call import experiment, plan
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.1])
@@ -142,3 +144,20 @@ def test_a_loop_that_begins_late_is_recorded_for_enough_steps() -> None:
     """At a tenth of its steps, which of four steps is none."""
     pipe = FAMILIES["SD from an image"].build()
     assert sm.from_pipeline(pipe, ["a b"], image=picture(), strength=0.1).shape == (4, 16, 16)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_another_pipeline_guides_with_the_same_prompts(tmp_path: Path) -> None:
+    """By its directory or alive: each prompt is pushed away from what the other makes of the same prompt."""
+    pipe, other = stable_diffusion(), stable_diffusion()
+    with torch.no_grad():
+        other.unet.conv_in.weight.mul_(1.5)
+    other.save_pretrained(tmp_path)
+    prompts, x = ["a b", "c"], torch.randn(1, 4, 16, 16)
+    theirs = sm.from_pipeline(other, prompts, size=(16, 16))
+    settings = {"prompts": prompts, "classifier": "none", "sigma_c": 3.0, "trials": 1, "steps": 4, "half_width": 2.9}
+    for guide in (other, f"diffusers:{tmp_path}"):
+        made = plan(experiment("pulse"), model=pipe, guide=guide, **settings)
+        for label in (0, 1):
+            guides = made.guidance.denoisers[label][1]
+            torch.testing.assert_close(guides(x, 1.0), theirs.denoiser(label)(x, 1.0), rtol=1e-4, atol=1e-5)

@@ -84,6 +84,12 @@ def load_model(
     return model
 
 
+def takes_text(source: str) -> bool:
+    """Return whether models of the family that a user names take a prompt."""
+    prefix, colon, _ = source.partition(":")
+    return bool(colon) and prefix in MODELS and MODELS[prefix].text
+
+
 def load_classifier(source: str = CLASSIFIER, device: torch.device | str = "cpu") -> ImageClassifier:
     """Return a classifier.
 

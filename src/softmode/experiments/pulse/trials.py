@@ -23,7 +23,7 @@ from softmode.levels import flow_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
-from softmode.networks.load import load_model
+from softmode.networks.load import load_model, takes_text
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import judge
@@ -208,7 +208,9 @@ def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dty
     if config.guide == DROPPED:
         return model
     try:
-        guide = load_model(config.guide, device=device, dtype=dtype)
+        # one of text is asked for the same prompts
+        prompts = prompts_of(config.prompt, config.prompts) if takes_text(config.guide) else ()
+        guide = load_model(config.guide, device=device, dtype=dtype, prompt=prompts)
     except ValueError as error:
         raise refusal(f"guide: cannot use {quote(config.guide)} ({error})") from None
     return guide
