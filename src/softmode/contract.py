@@ -122,13 +122,15 @@ def check_batched(
     if model.batched is None or len(labels) < 2:
         return
     few = labels[:: -(-len(labels) // MIXED)]
+    # neither sorted nor the same backwards
+    asked = [*few[::-1], few[0]]
     # one state for all labels: which of them an answer is of can be told
-    x = (_states(1, model, dtype, device) * sigma).expand(len(few) + 1, *model.shape).clone()
+    x = (_states(1, model, dtype, device) * sigma).expand(len(asked), *model.shape).clone()
     level = torch.tensor(sigma, dtype=torch.float64)
     where = f"model: {quote(model.name)}"
     with torch.no_grad():
         try:
-            together = model.of_states([*few, few[0]])(x, level)
+            together = model.of_states(asked)(x, level)
         # whatever the user's code raises
         except Exception as error:
             raise refusal(
@@ -140,7 +142,7 @@ def check_batched(
             raise refusal(f"{where} returned {got} for several labels in one call, of states {described(x)}")
         alone = torch.cat([model.denoiser(label)(x[:1], level) for label in few])
     rounding = 64 * torch.finfo(dtype).eps * float(x.abs().max())
-    for answer, label in zip(together, [*few, few[0]], strict=True):
+    for answer, label in zip(together, asked, strict=True):
         off, *others = [_apart(answer, alone[place], rounding) for place in _first(few, label)]
         # not beyond the rounding of batches, nor nearer to what another label answers
         if not off <= SAME_STATE or (off > SAME_CALL and any(3 * other < off for other in others)):

@@ -166,7 +166,8 @@ def test_a_model_that_mixes_its_labels_is_refused(batched: Any, message: str) ->
         plan(experiment("probe"), **PROBE | {"model": model})
 
 
-def test_labels_that_hardly_differ_are_not_mistaken_for_one_another() -> None:
+@pytest.mark.parametrize("classes", [2, 3])
+def test_labels_that_hardly_differ_are_not_mistaken_for_one_another(classes: int) -> None:
     """The order of labels is checked by which label an answer is nearest to, however little they differ."""
 
     def near(label: int | None) -> Denoiser:
@@ -175,9 +176,9 @@ def test_labels_that_hardly_differ_are_not_mistaken_for_one_another() -> None:
     def backwards(labels: Sequence[int]) -> Denoiser:
         return lambda x, sigma: x / 2 + 1e-4 * torch.tensor(labels[::-1]).reshape(-1, 1, 1, 1)
 
-    model = Model("near", VE(), (1, 8, 8), near, classes=3, batched=backwards)
+    model = Model("near", VE(), (1, 8, 8), near, classes=classes, batched=backwards)
     with refused("answers a state of label"):
-        plan(experiment("clones"), **SHARED | {"model": model, "classifier": "none"})
+        plan(experiment("clones"), **SHARED | {"model": model, "labels": tuple(range(classes)), "classifier": "none"})
 
 
 def test_one_label_needs_no_batch_of_several() -> None:

@@ -146,7 +146,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.save_pretrained(home / name / folder)
         scheduler.save_pretrained(home / name / "scheduler")
         kinds = {folder: ["diffusers", type(network).__name__], "scheduler": ["diffusers", type(scheduler).__name__]}
-        (home / name / "model_index.json").write_text(json.dumps({"_class_name": "Tiny", **kinds}))
+        (home / name / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline", **kinds}))
     bare = home / "bare"
     unet().save_pretrained(bare)
     make("ddpm-epsilon").save_pretrained(bare / "scheduler")

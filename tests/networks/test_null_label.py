@@ -40,7 +40,7 @@ def saved(network: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     network.save_pretrained(home / "unet")
     diffusers.DDPMScheduler().save_pretrained(home / "scheduler")
     kinds = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
-    (home / "model_index.json").write_text(json.dumps({"_class_name": "Tiny", **kinds}))
+    (home / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline", **kinds}))
     return f"diffusers:{home}"
 
 

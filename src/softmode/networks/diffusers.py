@@ -75,6 +75,8 @@ def load_diffusers(
             f"model: a {type(network).__name__} is called by its pipeline in a way of its own; give the directory of "
             "the whole pipeline, with its text encoders, or in Python sm.from_pipeline(pipe, ...)"
         )
+    if getattr(network.config, "sample_rate", None):
+        raise refusal(f"model: {quote(source)} makes audio; which axes of its states are space is not known")
     network.to(device).eval().requires_grad_(False)
     trained = _shape(network, source, tuple(shape))
     found, told = _text_conditions(source, network, prompt)

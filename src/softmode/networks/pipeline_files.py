@@ -31,7 +31,11 @@ class Whole(NamedTuple):
 
 
 def pipeline_class(source: str) -> Any:
-    """Return the class of a pipeline by its directory or its id on the hub; None where it is none of diffusers' own."""
+    """Return the class of a pipeline by its directory or its id on the hub; None of a network by itself.
+
+    Raises:
+        ValueError: If diffusers has no such pipeline.
+    """
     home = Path(source)
     if kind_of(home / CONFIG) == FILE:
         return None
@@ -39,6 +43,11 @@ def pipeline_class(source: str) -> Any:
     diffusers, name = import_diffusers(), index.get("_class_name")
     found: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
     ours = inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)
+    if isinstance(name, str) and not ours:
+        raise refusal(
+            f"model: {quote(source)} is a {quote(name)[1:-1]}, which diffusers {diffusers.__version__} does not have; "
+            "what its loop does is not known: name the directory of its network, such as unet, alone"
+        )
     return found if ours else None
 
 

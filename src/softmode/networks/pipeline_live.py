@@ -102,6 +102,12 @@ class LivePipeline:
             raise refusal(f"prompts: got {quote(self.prompts[0])}; {self.name} is no pipeline of text: leave it out")
         if "prompt" in self.taken and not self.prompts and not prompted(self.call):
             raise refusal(f"prompts: {self.name} is a pipeline of text; give at least one prompt")
+        config = getattr(network_of(self.pipe)[1], "config", {})
+        if (config.get("class_embed_type") or config.get("num_class_embeds")) and "class_labels" not in self.taken:
+            raise refusal(
+                f"model: the network of {self.name} is told a class, which its call does not take; save it with "
+                "pipe.save_pretrained(PATH), and name it 'diffusers:PATH', with labels"
+            )
         if self.negative is not None and "negative_prompt" not in self.taken:
             raise refusal(f"negative: got {quote(self.negative)}; {self.name} takes no negative prompt: leave it out")
 

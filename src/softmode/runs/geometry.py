@@ -24,7 +24,18 @@ def geometry_notes(run: Run) -> list[str]:
     """
     at_edges = _edges(run)
     cropped = any("not periodic" in each for each in at_edges)
-    return [*_short(run, not cropped), *at_edges]
+    return [*_oblong(run), *_short(run, not cropped), *at_edges]
+
+
+def _oblong(run: Run) -> list[str]:
+    """Say what shells are of a box whose sides differ."""
+    sides = tuple(run.identity["model"]["shape"][1:])
+    if len(set(sides)) == 1:
+        return []
+    return [
+        f"the sides of the box differ, {' x '.join(map(str, sides))}: a shell has the same number of periods along "
+        "each axis, not the same wavelength; lengths are means over the axes"
+    ]
 
 
 def _short(run: Run, periodic: bool) -> list[str]:

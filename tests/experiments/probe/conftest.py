@@ -54,7 +54,7 @@ def model(name: str) -> Model:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def few_resamples() -> Iterator[None]:
     """Spend little time on intervals, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -62,8 +62,10 @@ def few_resamples() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
-def runs(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Return a run of each config, as figures show them."""
     folder = tmp_path_factory.mktemp("runs")
-    return {name: run_of("probe", folder / name, model=model(name), **config) for name, config in CONFIGS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critical, "bootstrap", partial(bootstrap, resamples=50))
+        return {name: run_of("probe", folder / name, model=model(name), **config) for name, config in CONFIGS.items()}

@@ -85,8 +85,9 @@ def _answer(model: Model, findings: Sequence[Finding]) -> str:
     if not wrong:
         return f"{model.name} is a denoiser as far as {len(findings)} properties can tell."
     first = wrong[0] if wrong[0].name != "highest noise level" or len(wrong) == 1 else wrong[1]
+    fail = "1 fails:" if len(wrong) == 1 else f"{len(wrong)} fail, among them"
     return (
-        f"{model.name} is not what softmode takes it for: of {len(findings)} properties {len(wrong)} fail, among them "
+        f"{model.name} is not what softmode takes it for: of {len(findings)} properties {fail} "
         f"{first.name} ({first.found}; expected {first.expected})."
     )
 
@@ -95,11 +96,14 @@ def _costs(config: Config, given: Mapping[str, Any]) -> tuple[tuple[str, str], .
     """Return how long each experiment would take, or why it cannot be had."""
     shared = {"model": config.model, "device": config.device, "dtype": config.dtype}
     high, low = flow_levels(given["model"])
+    # a small lattice has fewer shells than the default
+    usual: int = import_module(f"{EXPERIMENTS['probe']}.config").Config.shells
+    probed = {"labels": config.labels, "shells": min(usual, (min(given["model"].shape[1:]) - 1) // 2)}
     settings: dict[str, dict[str, Any]] = {
-        "window": {"labels": config.labels, "classifier": config.classifier},
-        "probe": {"labels": config.labels},
+        "window": probed | {"classifier": config.classifier},
+        "probe": probed,
         # its own window, which would be measured first, is in the first row
-        "pulse": {"classifier": config.classifier, "sigma_c": (high * low) ** 0.5},
+        "pulse": {"labels": config.labels, "classifier": config.classifier, "sigma_c": (high * low) ** 0.5},
     }
     rows = []
     for name, own in settings.items():

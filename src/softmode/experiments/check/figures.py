@@ -30,7 +30,7 @@ def write_samples(path: str, samples: Tensor, denoiser: Denoiser, model: Model) 
     """
     scale, stream = float(samples.double().std()), torch.Generator().manual_seed(4)
     high, low = flow_levels(model)
-    levels = [min(max(row * scale, low), high) for row in ROWS]
+    levels = list(dict.fromkeys(min(max(row * scale, low), high) for row in ROWS))
     eps = torch.randn(samples.shape, generator=stream, dtype=torch.float64).to(samples)
     rows = [samples, *(denoiser(samples + sigma * eps, sigma) for sigma in levels)]
     titles = ["samples", *(rf"$D$ at $\sigma$ = {sigma:.2g}" for sigma in levels)]
