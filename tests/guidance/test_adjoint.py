@@ -12,7 +12,7 @@ from torch import Tensor
 from helpers.errors import refused
 from softmode.denoiser import Denoiser
 from softmode.exact.mixture import GaussianMixture
-from softmode.guidance.adjoint import Adjoint
+from softmode.guidance.adjoint import Adjoint, radau
 from softmode.process import VE, rho_grid
 from softmode.samplers import EulerMaruyama, Heun
 from softmode.streams import TrajectoryNoise
@@ -172,6 +172,16 @@ def test_autoguidance_of_a_gaussian_is_its_closed_form() -> None:
     shares = adjoint.attribution(weights, first)
     assert torch.allclose(shares.end - shares.start, final(strength) - final(0.0), rtol=1e-3)
     assert float(shares.defect.abs().max()) < 1e-9 * float(final(0.0).abs().max())
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 6])
+def test_the_rule_begins_at_no_guidance_and_is_exact_to_its_degree(nodes: int) -> None:
+    places, parts = radau(nodes)
+    assert places[0] == 0
+    assert len(places) == nodes
+    errors = [abs(float(parts @ places**power) - 1 / (power + 1)) for power in range(2 * nodes)]
+    assert max(errors[:-1]) < 1e-14
+    assert errors[-1] > 1e-8
 
 
 @pytest.mark.parametrize("strength", [1.0, 4.0])

@@ -24,10 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import roots_jacobi
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from softmode.denoiser import Denoiser, per_sample
+from softmode.estimate import Array
 from softmode.message import first_line, refusal
 from softmode.rounding import rounding_at
 
@@ -70,6 +72,23 @@ class Attribution(NamedTuple):
     def defect(self) -> Float[Tensor, " trial"]:
         """What the levels together gain less than A rises by: the error of the integral along the way, [trial]."""
         return self.end - self.start - self.share.sum(1)
+
+
+def radau(nodes: int) -> tuple[Float[Array, " node"], Float[Array, " node"]]:
+    r"""Return the nodes of a Gauss-Radau rule on [0, 1], the first of them at 0, and their weights.
+
+    It is exact for polynomials up to degree 2 n - 2: the interior nodes are those of Gauss for the weight u.
+
+    Args:
+        nodes: Their number n, at least 1.
+
+    Source: abramowitz1964 (25.4.31).
+    """
+    if nodes == 1:
+        return np.zeros(1), np.ones(1)
+    inner, parts = roots_jacobi(nodes - 1, 0, 1)
+    places = (1 + inner) / 2
+    return np.concatenate([[0.0], places]), np.concatenate([[1 / nodes**2], parts / (4 * places)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +150,17 @@ class Adjoint:
         return torch.stack(squares).mean(0)
 
     def attribution(self, weights: Float[Tensor, "trial level"], outcome: Outcome, nodes: int = 4) -> Attribution:
-        r"""Return what each level gains, $\int_0^1 w_i\,\partial A/\partial w_i(u w)\,du$, by Gauss-Legendre.
+        r"""Return what each level gains, $\int_0^1 w_i\,\partial A/\partial w_i(u w)\,du$, by Gauss-Radau.
 
         Args:
             weights: Weights in use, float64 [trial, level].
             outcome: A of final samples.
-            nodes: Points along the way from no guidance; each takes a sweep.
+            nodes: Points along the way; the first is at no guidance, its linear response. Each takes a sweep.
 
         Source: sundararajan2017.
         """
-        places, parts = np.polynomial.legendre.leggauss(nodes)
         share = torch.zeros_like(weights)
-        for place, part in zip((places + 1) / 2, parts / 2, strict=True):
+        for place, part in zip(*radau(nodes), strict=True):
             share += part * weights * self.sweep(place * weights, outcome).gradient
         with torch.no_grad():
             start, end = (outcome(self.guided(w)).double() for w in (0 * weights, weights))
@@ -208,49 +226,58 @@ class _Recomputed(torch.autograd.Function):
         """Return the guided posterior mean."""
         ctx.save_for_backward(x, weight)
         ctx.adjoint, ctx.level = adjoint, level
-        denoised = adjoint.denoiser(x, level)
+        # so that what cannot be differentiated, such as x.numpy(), is found in the sweep, where it is named
+        state = x.detach()
+        denoised = adjoint.denoiser(state, level)
         if not weight.any():
             # a fresh tensor, should the denoiser return its input
             return denoised.clone()
-        return denoised + per_sample(weight, x).to(x.dtype) * (denoised - adjoint.guide(x, level))
+        return denoised + per_sample(weight, x).to(x.dtype) * (denoised - adjoint.guide(state, level))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Return the derivatives by the states and by the weights."""
-        (gradient,), (x, weight), level = gradients, ctx.saved_tensors, ctx.level
-        with torch.enable_grad():
-            x, weight = x.detach().requires_grad_(), weight.detach()
-            denoised = ctx.adjoint.denoiser(x, level)
-            # without weight what the guide makes of the state changes nothing
-            with torch.set_grad_enabled(bool(weight.any())):
-                push = denoised - ctx.adjoint.guide(x, level)
-            out = denoised + per_sample(weight, x).to(x.dtype) * push
-            if not out.requires_grad:
-                raise _cut(ctx.adjoint.denoiser, x.detach(), level)
-            try:
-                (by_state,) = torch.autograd.grad(out, x, gradient)
-            except RuntimeError as error:
-                raise refusal(f"model: cannot be differentiated ({first_line(error)}); {REMEDY}") from error
+        (gradient,), (x, weight), adjoint, level = gradients, ctx.saved_tensors, ctx.adjoint, ctx.level
+        try:
+            with torch.enable_grad():
+                x, weight = x.detach().requires_grad_(), weight.detach()
+                denoised = adjoint.denoiser(x, level)
+                # without weight what the guide makes of the state changes nothing
+                with torch.set_grad_enabled(bool(weight.any())):
+                    guide = adjoint.guide(x, level)
+                    push = denoised - guide
+                _check_carries("model", adjoint.denoiser, denoised, x, level)
+                if weight.any():
+                    _check_carries("guide", adjoint.guide, guide, x, level)
+                out = denoised + per_sample(weight, x).to(x.dtype) * push
+                (by_state,) = torch.autograd.grad(out, x, gradient, materialize_grads=True)
+        # whatever torch says of an operation without a derivative
+        except RuntimeError as error:
+            raise refusal(f"model: cannot be differentiated ({first_line(error)}); {REMEDY}") from error
         by_weight = (gradient.double() * push.detach().double()).flatten(1).sum(1)
         return by_state, by_weight.to(weight), None, None
 
 
 class _Watch(TorchFunctionMode):
-    """Notes the first operation that takes numbers with a gradient and returns some without."""
+    """Notes the first operation on numbers with a gradient that returns some without; comparisons may."""
 
     cut = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation."""
         out = func(*args, **(kwargs or {}))
-        carried = any(isinstance(each, Tensor) and each.requires_grad for each in args)
-        if not self.cut and carried and isinstance(out, Tensor) and not out.requires_grad:
+        # of what is given besides, as x in means.to(x), no gradient is due
+        carried = bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
+        lost = isinstance(out, Tensor) and not out.requires_grad and out.dtype != torch.bool
+        if carried and lost and not self.cut:
             self.cut = resolve_name(func) or str(func)
         return out
 
 
-def _cut(denoiser: Denoiser, x: Tensor, level: float) -> ValueError:
-    """Return what is wrong with a denoiser whose answer carries no gradient."""
-    with torch.enable_grad(), _Watch() as watch:
-        denoiser(x.requires_grad_(), level)
-    return refusal(f"model: cannot be differentiated: {watch.cut or 'it'} loses the gradient; {REMEDY}")
+def _check_carries(field: str, denoiser: Denoiser, denoised: Tensor, x: Tensor, level: float) -> None:
+    """Raise a ValueError if what a denoiser made of a state carries no gradient."""
+    if denoised.requires_grad:
+        return
+    with _Watch() as watch:
+        denoiser(x, level)
+    raise refusal(f"{field}: cannot be differentiated: {watch.cut or 'it'} loses the gradient; {REMEDY}")
