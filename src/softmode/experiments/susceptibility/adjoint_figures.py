@@ -35,16 +35,15 @@ def susceptibility(run: Run) -> Figure:
     what = WHAT[run.config["alignment"]].removeprefix("the ")
     for ax, shares, kept, top, ends, text, unit in (
         (panels[0], trials.share, trials.whole, next(iter(values["argmax"].values())), values["interval"],
-         f"gain of {what}, w = 0 to {weight:g}", r"gain$/d\log\sigma$"),
+         f"gain of {what},\nw = 0 to {weight:g}", r"gain$/d\log\sigma$"),
         (panels[1], trials.response / weight, trials.begun, values["argmax_first"], values["interval_first"],
-         r"response without guidance", r"$\chi = dA/(dw\,d\log\sigma)$"),
+         "response without guidance", r"$\chi = dA/(dw\,d\log\sigma)$"),
     ):  # fmt: skip
         _curve(ax, trials.levels, (shares / trials.widths)[kept], trials.labels[kept])
         _marks(ax, critical, top, ends)
         ax.set_ylabel(unit)
-        corner = {"transform": ax.transAxes, "va": "top", "color": LINE}
-        ax.text(0.015, 0.96, text, **corner)
-        ax.text(0.985, 0.96, f"most at {top}" if math.isfinite(top.value) else "", ha="right", **corner)
+        most = f"\nmost at {top}" if math.isfinite(top.value) else ""
+        ax.text(0.985, 0.96, text + most, transform=ax.transAxes, va="top", ha="right", color=LINE)
     noise_axis(panels[-1], *interval(trials.levels))
     _legend(figure, critical)
     figure.suptitle(about(run), parse_math=False, fontsize="medium", wrap=True)
@@ -83,6 +82,7 @@ def _marks(ax: Axes, critical: Critical | None, top: Estimate, ends: list[Estima
 
 def _legend(figure: Figure, critical: Critical | None) -> None:
     handles: list[Artist] = [
+        Patch(color=LINE, alpha=0.25, label="mean over trials, 95 % band of all of it"),
         Line2D([], [], color="0.15", linewidth=3, label="shortest interval with 80 %"),
         Line2D([], [], color="0.15", linestyle=":", label="where most is gained"),
     ]
