@@ -18,12 +18,12 @@ from softmode.denoiser import Guided
 from softmode.experiments.pulse.sampling import Trials, guided, trial_noise, unguided
 from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, find_guidance
 from softmode.experiments.susceptibility.config import Config
-from softmode.experiments.susceptibility.measure import build
+from softmode.experiments.susceptibility.pulses_measure import build
 from softmode.samplers import initial_state
 from softmode.simulate import simulate
 
 LABEL = 3
-CONFIG = Config(model="fashion-mnist", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)
+CONFIG = Config(model="fashion-mnist", method="pulses", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)
 SMALL = replace(CONFIG, trials=2, centres=3, steps=8, width=3.0, lowest=0.2)
 
 Work = Callable[[Guidance, list[Condition]], list[torch.Tensor]]

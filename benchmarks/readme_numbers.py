@@ -56,7 +56,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "small": ("patch", {"size": 64, "receptive_field": "box:3", "dictionary": "two-state", "t_max": 40.0, "t_min": 0.3,
                         "steps": 1500}),
     "pulse": ("pulse", {"model": LABELLED, "sigma_c": HALF_KNOWN, "trials": 10}),
-    "chi": ("susceptibility", {"model": LABELLED, "sigma_c": HALF_KNOWN, "centres": 12, "trials": 6, "block": 20}),
+    "chi": ("susceptibility", {"model": LABELLED, "method": "pulses", "sigma_c": HALF_KNOWN, "centres": 12, "trials": 6,
+                               "block": 20}),
 }  # fmt: skip
 # the quickest of the shipped networks
 QUICK = "fashion-mnist-guide"

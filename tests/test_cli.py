@@ -198,7 +198,8 @@ def test_pulses_and_the_susceptibility_of_a_shipped_network(
     assert "figures  runs/pulse/figures: " in printed
     probed = ["--labels", "1,8", "--quick", "--shells", "3"]
     terminal.run("window", "fashion-mnist-guide", *probed, "--out", "window")
-    terminal.run("susceptibility", *few, "--centres", "3", "--width", "3", "--window", "window")
+    pulses = ["--method", "pulses", "--centres", "3", "--width", "3"]
+    terminal.run("susceptibility", *few, *pulses, "--window", "window")
     printed = terminal.run("window", "window", "--check", "runs/chi")
     assert printed.startswith("window   ")
     assert printed.count("check    ") == 3

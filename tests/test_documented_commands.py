@@ -35,7 +35,8 @@ TINY = {
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
     "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
-    "susceptibility": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
+    "susceptibility": "--classes 2 --trials 2 --steps 8 --nodes 2 --sigma-c 3",
+    "susceptibility --method": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
     "anneal": "--trajectories 10 --steps 5 --window 0.5:10 --correctors 0 1",
     "validate": "--nulls 1 --transitions 1 --quick",
@@ -48,7 +49,7 @@ TINY = {
     "quality": "--images 4 --samples 20",
 }  # fmt: skip
 # what the command would have made first, at full size
-BEFORE = {"susceptibility": "window {model} --out {out}/window --quick --shells 3"}
+BEFORE = {"susceptibility --method": "window {model} --out {out}/window --quick --shells 3"}
 # what a command leaves that is no run of its own
 LEFT = {"train": "weights.safetensors", "window": "window.json"}
 TEXTS = {page.name: list(block_commands(page.read_text())) for page in PAGES} | {"help": list(help_commands())}
@@ -62,8 +63,13 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] == "window" and Path(words[1]).is_dir():
         return words  # a finished one takes no settings
     device = ["--device", "cpu"] if "--device" in words else []
-    kind = f"{words[0]} --model" if "--model" in words else words[0]
-    return [*words, *device, *TINY.get(kind, "").format(out=option(words, "--out")).split()]
+    return [*words, *device, *TINY.get(kind(words), "").format(out=option(words, "--out")).split()]
+
+
+def kind(words: list[str]) -> str:
+    """Return the command, with the option that makes another experiment of it."""
+    found = [f"{words[0]} {each}" for each in ("--model", "--method") if each in words]
+    return next((each for each in found if each in TINY), words[0])
 
 
 def missing(words: list[str]) -> str:
@@ -159,8 +165,8 @@ def test_the_commands_of_a_page_run_in_their_order(
         if lacking:
             refused(tiny(words), lacking, capsys)
             continue
-        if words[0] in BEFORE:
-            first = BEFORE[words[0]].format(model=words[1], out=option(words, "--out"))
+        if kind(words) in BEFORE:
+            first = BEFORE[kind(words)].format(model=words[1], out=option(words, "--out"))
             works(first.split(), made, monkeypatch, capsys)
         works(tiny(words), made, monkeypatch, capsys)
 

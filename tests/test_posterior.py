@@ -119,3 +119,26 @@ def test_both_square_error_forms_integrate_to_the_information() -> None:
         error = float(form.std()) / math.sqrt(len(form))
         assert error < 0.05
         assert abs(float(form.mean()) - math.log(2)) < 4 * error + 0.005
+
+
+def test_the_posterior_of_a_path_can_be_differentiated() -> None:
+    """By its states, as central differences say; without that being asked for nothing is kept."""
+    mixture = GaussianMixture(torch.tensor([[[1.0, 0.4]], [[-0.7, 0.2]]], dtype=torch.float64), 0.6)
+    denoisers = [mixture.denoiser(0), mixture.denoiser(1)]
+    falling = levels(5, 4.0, 0.8)
+
+    def known(x: Tensor) -> Tensor:
+        return path_log_posterior(denoisers, noising_path(x, falling, normal()), falling)[-1, :, 0]
+
+    x = torch.tensor([[[0.3, -0.2]], [[0.9, 0.5]]], dtype=torch.float64)
+    asked = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(known(asked).sum(), asked)
+    for site in range(2):
+        step = torch.zeros_like(x)
+        step[..., site] = 1e-2
+        # the denoisers' states are rounded to float32
+        difference = (known(x + step) - known(x - step)) / 2e-2
+        assert torch.allclose(gradient[:, 0, site], difference, rtol=1e-3, atol=1e-4)
+    assert not known(x).requires_grad
+    with torch.no_grad():
+        assert not known(asked).requires_grad

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from softmode.estimate import Estimate
-from softmode.experiments.susceptibility.analyse import contains
 from softmode.experiments.susceptibility.config import Config
-from softmode.experiments.susceptibility.measure import build
+from softmode.experiments.susceptibility.maximum import contains
+from softmode.experiments.susceptibility.pulses_measure import build
 from softmode.formulas.guided_flow import pulse_response, susceptibility
 from softmode.guidance.weights import Interval
 from softmode.levels import check_levels

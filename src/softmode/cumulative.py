@@ -46,13 +46,23 @@ def shortest(curve: Float[Array, " level"], levels: Float[Array, " level"], shar
     total = known[-1]
     if not total > 0:
         return Interval(math.nan, math.nan, math.nan)
-    # for every beginning the first end at which enough is gained
-    enough = known - known[:, None] >= share * total
-    ends, possible = enough.argmax(1), np.flatnonzero(enough.any(1))
+    ends = _first_ends(known, share * total)
+    possible = np.flatnonzero(ends < len(known))
     widths = fine[possible] - fine[ends[possible]]
     begin = int(possible[np.argmin(widths)])
     half = fine[int(np.argmax(known >= total / 2))]
     return Interval(math.exp(fine[ends[begin]]), math.exp(fine[begin]), math.exp(half))
+
+
+def _first_ends(known: Array, gain: float) -> Array:
+    """Return for every beginning the first place after it by which so much more is known, or the number of places."""
+    wanted, reached = known + gain, np.maximum.accumulate(known)
+    ends = np.searchsorted(reached, wanted)
+    # where the curve has fallen by as much, what was known before does not count
+    for place in np.flatnonzero(wanted <= reached):
+        enough = known[place:] >= wanted[place]
+        ends[place] = place + int(enough.argmax()) if enough.any() else len(known)
+    return np.asarray(ends)
 
 
 def rates(curve: Float[Array, "*any level"], levels: Float[Array, " level"]) -> Float[Array, "*any step"]:

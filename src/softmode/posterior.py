@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from softmode.denoiser import Denoiser
 from softmode.lattice import Lattice
@@ -78,7 +79,6 @@ def path_log_likelihood(
     return -(below[:, None] - means).flatten(2).square().sum(2) / (2 * low**2 * (1 - r))
 
 
-@torch.no_grad()
 def path_log_posterior(
     denoisers: Sequence[Denoiser],
     path: Float[Tensor, "level image channel *space"],
@@ -87,7 +87,8 @@ def path_log_posterior(
 ) -> Float[Tensor, "level image label"]:
     r"""Return the log-posterior of each value of a label, given a noising path down to each level.
 
-    The values are equally likely at the first level.
+    The values are equally likely at the first level. It can be differentiated by a path that carries a gradient, at the
+    cost of each denoiser's call once more; memory stays that of one call and of the states.
 
     Args:
         denoisers: Of each value of the label.
@@ -95,12 +96,18 @@ def path_log_posterior(
         levels: Their falling noise levels.
         on_level: Called after each level.
     """
+    asked = torch.is_grad_enabled() and path.requires_grad
     logits = [torch.zeros(path.shape[1], len(denoisers), dtype=torch.float64, device=path.device)]
-    for i, (high, low) in enumerate(itertools.pairwise(levels.tolist())):
-        denoised = torch.stack([denoiser(path[i].float(), high) for denoiser in denoisers], 1)
-        logits.append(logits[-1] + path_log_likelihood(path[i], path[i + 1], denoised, high, low))
-        on_level()
-    return torch.stack(logits).log_softmax(-1)
+    with torch.set_grad_enabled(asked):
+        for i, (high, low) in enumerate(itertools.pairwise(levels.tolist())):
+            state = path[i].float()
+            denoised = [
+                checkpoint(denoiser, state, high, use_reentrant=False) if asked else denoiser(state, high)
+                for denoiser in denoisers
+            ]
+            logits.append(logits[-1] + path_log_likelihood(path[i], path[i + 1], torch.stack(denoised, 1), high, low))
+            on_level()
+        return torch.stack(logits).log_softmax(-1)
 
 
 def label_information(log_posterior: Float[Tensor, "*any label"]) -> Float[Tensor, "*any"]:

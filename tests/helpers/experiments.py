@@ -104,8 +104,7 @@ TINY = {
     ),
     "pulse": Tiny(_guided, "data", "images.npz", _write_images),
     "susceptibility": Tiny(
-        lambda: _guided() | {"centres": 3, "highest": 20.0, "lowest": 0.1, "width": 3.0}, "data", "images.npz",
-        _write_images,
+        lambda: _guided() | {"nodes": 2}, "data", "images.npz", _write_images,
     ),
     "anneal": Tiny(
         lambda: {"model": corners(), "classifier": nearest(), "window": "0.5:5", "trajectories": 6, "block": 3,

@@ -32,7 +32,7 @@ from .models import Classifier, mixture_model
 CONDITIONS = ["unguided", "critical", "random", "random_log", "random_step", "spread", "constant", "window", "interval"]
 PULSE = PulseConfig(model="corners", classes=3, trials=6, sigma_c=3.0, block=4, weight=1.5)
 SUSCEPTIBILITY = SusceptibilityConfig(
-    model="corners", classes=3, trials=4, sigma_c=2.0, centres=4, highest=20.0, lowest=0.1, weight=1.0
+    model="corners", method="pulses", classes=3, trials=4, sigma_c=2.0, centres=4, highest=20.0, lowest=0.1, weight=1.0
 )
 
 
@@ -135,7 +135,7 @@ def cheap_window(results: Results) -> Iterator[Experiment]:
             patch.setitem(sys.modules, f"cheap_window.{name}".rstrip("."), module or SimpleNamespace(__path__=[]))
         patch.setattr(critical, "WINDOW", cheap)
         patch.setattr("softmode.experiments.pulse.measure.WINDOW", cheap)
-        patch.setattr("softmode.experiments.susceptibility.figures.WINDOW", cheap)
+        patch.setattr("softmode.experiments.susceptibility.pulses_figures.WINDOW", cheap)
         yield cheap
 
 

@@ -12,6 +12,7 @@ from softmode.experiments.information import analyse as information
 from softmode.experiments.instability import analyse as instability
 from softmode.experiments.probe import analyse as probe
 from softmode.experiments.quench import found as quench
+from softmode.experiments.susceptibility import adjoint_tables, adjoint_trials
 from softmode.experiments.window import criteria, decided, softness
 from softmode.experiments.window import measure as window
 from softmode.experiments.window.quick import QUICK
@@ -23,7 +24,7 @@ FEW_LEVELS = {"known": {"levels": 8}, "soft": {"levels": 3}}
 
 def few_resamples(patch: pytest.MonkeyPatch) -> None:
     """Make bootstraps of 50 resamples, those of a window's ends of 200, and 19 null models."""
-    for module in (critical, clones, information, instability, criteria):
+    for module in (critical, clones, information, instability, criteria, adjoint_tables, adjoint_trials):
         patch.setattr(module, "bootstrap", partial(bootstrap, resamples=50))
     patch.setattr(quench, "bootstrap_draws", partial(bootstrap_draws, resamples=50))
     # which takes a number of its own

@@ -20,7 +20,8 @@ class OwnPosterior:
     r"""The posterior of the class along a noising path, by the model's own denoisers, as an `ImageClassifier`.
 
     Its logits are $\log q(z|x_{\sigma_1}, \ldots, x_{\sigma_n})$, the classes equally likely before, with the same
-    noise for every sample. Its features are the states themselves.
+    noise for every sample. Its features are the states themselves. It can be differentiated
+    by them.
 
     Args:
         model: A model of classes.

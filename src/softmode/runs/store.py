@@ -28,7 +28,7 @@ from softmode.runs.files import LOCK, check_writable, damaged, written
 
 DONE, DIGEST = "block_done", "block_digest"
 # dimensions with a chunk for every entry
-SINGLE = ("snapshot", "condition")
+SINGLE = ("snapshot", "condition", "node")
 STAGE = ".run-"
 
 

@@ -122,6 +122,26 @@ def test_the_shortest_interval_that_gains_a_share() -> None:
     assert math.isnan(shortest(np.zeros(81), levels, 0.8).low)
 
 
+def test_the_shortest_interval_of_a_curve_that_also_falls_begins_before_it_ends() -> None:
+    """Against all pairs of places, of curves with gains of either sign."""
+    levels = np.geomspace(10.0, 0.1, 7)
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(40):
+        curve = np.append(0.0, rng.normal(0.3, 1.0, 6).cumsum())
+        low, high, _ = shortest(curve, levels, 0.8)
+        if not curve[-1] > 0:
+            assert np.isnan(low)
+            continue
+        fine = np.linspace(np.log(10.0), np.log(0.1), 16 * 6 + 1)
+        known = np.interp(fine, np.log(levels)[::-1], curve[::-1])
+        widths = fine[:, None] - fine
+        widths[(known - known[:, None] < 0.8 * curve[-1]) | (widths < 0)] = np.inf
+        begin, end = np.unravel_index(np.argmin(widths), widths.shape)
+        assert (low, high) == pytest.approx((np.exp(fine[end]), np.exp(fine[begin])))
+        found += 1
+    assert found > 10
+
+
 def test_a_rate_is_integrated_from_the_highest_level_down() -> None:
     """Constant, and back again from the integral."""
     levels = np.logspace(1, -1, 21)

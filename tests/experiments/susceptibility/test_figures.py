@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from helpers.clones import SMALL, clones, uniform
 from helpers.figures import legend_entries, line
 from helpers.guidance import SUSCEPTIBILITY, cheap_window, guide, stored_window, window_results
-from softmode.experiments.susceptibility.figures import PANELS, susceptibility, susceptibility_details
+from softmode.experiments.susceptibility.pulses_figures import PANELS, susceptibility, susceptibility_details
 from softmode.runs.draw import styled
 from softmode.runs.run import Run
 

@@ -17,8 +17,9 @@ from softmode.estimate import Estimate
 from softmode.experiments.pulse.critical import Critical
 from softmode.experiments.pulse.sampling import Trials, trial_noise
 from softmode.experiments.pulse.trials import find_guidance
-from softmode.experiments.susceptibility.analyse import Contained, _answer, contains, distance
 from softmode.experiments.susceptibility.config import Config
+from softmode.experiments.susceptibility.maximum import Contained, contains, distance
+from softmode.experiments.susceptibility.pulses_analyse import _answer
 from softmode.formulas import guided_flow
 from softmode.guidance.weights import Interval, log_pulse
 from softmode.process import VE
@@ -39,8 +40,8 @@ def head(features: Tensor) -> Tensor:
 def test_susceptibility_is_the_exact_one(tmp_path: Path) -> None:
     """A weak pulse changes each trial's log-odds as its one-dimensional integral says, and their mean as chi does."""
     config = Config(
-        model="mixture", classes=2, trials=100, steps=200, sigma_c=3.0, dtype="float64", weight=0.01, centres=6,
-        highest=20.0, lowest=2.0, width=0.5, block=100,
+        model="mixture", method="pulses", classes=2, trials=100, steps=200, sigma_c=3.0, dtype="float64", weight=0.01,
+        centres=6, highest=20.0, lowest=2.0, width=0.5, block=100,
     )  # fmt: skip
     model, classifier = mixture_model(two_gaussians(MU, SPREAD)), Classifier(lambda x: x.flatten(1), head, 2)
     stored = guide("susceptibility", config, tmp_path / "chi", model, classifier)

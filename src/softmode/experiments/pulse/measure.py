@@ -112,20 +112,11 @@ class TrialsPlan(Plan):
     @property
     def constants(self) -> Constants:
         """Noise levels, classes and trials, and what the classifier sees of real images."""
-        levels, labels, count = self.guidance.levels, self.guidance.labels, self.config.trials
-        features, known = self.guidance.real
-        arrays = {
-            "level": constant(levels.numpy(), ("level",), "EDM noise level of the sampler"),
-            "snapshot_level": constant(
-                levels[path_places(levels)].numpy(), ("snapshot",), "noise level of a kept D(x)"
-            ),
-            "label": constant(np.repeat(labels, count), ("trajectory",), "class of the trajectory"),
-            "trial": constant(np.tile(np.arange(count), len(labels)), ("trajectory",), "trial of its class"),
-        }  # fmt: skip
-        if len(features):
-            arrays["real_features"] = constant(features, ("real", "feature"), "classifier's features of real images")
-            arrays["real_label"] = constant(known, ("real",), "class of the real image, -1 where unknown")
-        return arrays
+        kept = self.guidance.levels[path_places(self.guidance.levels)].numpy()
+        return {
+            **trial_constants(self.guidance),
+            "snapshot_level": constant(kept, ("snapshot",), "noise level of a kept D(x)"),
+        }
 
     @property
     def variables(self) -> Mapping[str, ArraySpec]:
@@ -194,6 +185,21 @@ class TrialsPlan(Plan):
         config, conditions = self.settle(critical)
         guidance = replace(self.guidance, config=config)
         return replace(self, guidance=guidance, window=None, critical=critical, conditions=tuple(conditions))
+
+
+def trial_constants(guidance: Guidance) -> Constants:
+    """Return noise levels, classes and trials, and what the classifier sees of real images."""
+    levels, labels, count = guidance.levels, guidance.labels, guidance.config.trials
+    features, known = guidance.real
+    arrays = {
+        "level": constant(levels.numpy(), ("level",), "EDM noise level of the sampler"),
+        "label": constant(np.repeat(labels, count), ("trajectory",), "class of the trajectory"),
+        "trial": constant(np.tile(np.arange(count), len(labels)), ("trajectory",), "trial of its class"),
+    }
+    if len(features):
+        arrays["real_features"] = constant(features, ("real", "feature"), "classifier's features of real images")
+        arrays["real_label"] = constant(known, ("real",), "class of the real image, -1 where unknown")
+    return arrays
 
 
 def trials_plan(guidance: Guidance, settle: Settle, most: int, clones: int, given: Mapping[str, Any]) -> TrialsPlan:
