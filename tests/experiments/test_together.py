@@ -50,7 +50,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
                          "precision": "bfloat16"}),
     ("pulse", GUIDED | {"half_width": 2.0}),
     ("pulse", GUIDED | {"half_width": 2.0, "guide": "weaker", "precision": "bfloat16"}),
-    ("susceptibility", GUIDED | {"centres": 3, "highest": 20.0, "lowest": 0.5, "width": 3.0}),
+    ("susceptibility", GUIDED | {"method": "pulses", "centres": 3, "highest": 20.0, "lowest": 0.5, "width": 3.0}),
     ("information", SHARED | {"levels": 8, "states": "samples"}),
 ]  # fmt: skip
 

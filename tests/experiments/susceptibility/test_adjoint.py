@@ -16,7 +16,7 @@ from helpers.figures import legend_entries, line
 from helpers.guidance import SUSCEPTIBILITY, corners, guide, nearest
 from helpers.models import Classifier, mixture_model, two_gaussians
 from softmode.estimate import Estimate
-from softmode.experiments.pulse.sampling import trial_noise
+from softmode.experiments.pulse.sampling import Trials, trial_noise
 from softmode.experiments.pulse.trials import find_guidance
 from softmode.experiments.susceptibility.adjoint_figures import susceptibility
 from softmode.experiments.susceptibility.adjoint_measure import SURE, prepare
@@ -54,7 +54,7 @@ def test_the_response_of_a_mixture_is_the_closed_form(tmp_path: Path) -> None:
     guidance = find_guidance(
         replace(MIXTURE, steps=160), {"model": model, "classifier": Classifier(lambda x: x.flatten(1), head, 2)}
     )
-    noise = trial_noise(guidance, 0, range(12))
+    noise = trial_noise(guidance, Trials.of(0, range(12)))
     start = initial_state(VE(), 80.0, noise, SHAPE, torch.float64).flatten(1) @ MU.flatten() / NORM
     ends = edges_of(run.dataset["level"].to_numpy())
     # the last step goes to no noise

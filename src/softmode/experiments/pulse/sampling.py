@@ -187,13 +187,15 @@ def measure(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def batches(guidance: Guidance, trajectories: range) -> Iterator[Trials]:
-    """Yield the trials that are sampled together: all of a block, or those of each class.
-
-    Trajectories run through the trials of one class after the other.
-    """
+def trials_of(guidance: Guidance, trajectories: range) -> Trials:
+    """Return the trials of a block; trajectories run through those of one class after the other."""
     places, trials = zip(*(divmod(i, guidance.config.trials) for i in trajectories), strict=True)
-    whole = Trials([guidance.labels[place] for place in places], list(trials))
+    return Trials([guidance.labels[place] for place in places], list(trials))
+
+
+def batches(guidance: Guidance, trajectories: range) -> Iterator[Trials]:
+    """Yield the trials that are sampled together: all of a block, or those of each class."""
+    whole = trials_of(guidance, trajectories)
     if guidance.together is not None:
         yield whole
     else:

@@ -18,7 +18,7 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.pulse.critical import Critical, known_level
 from softmode.experiments.pulse.measure import trial_constants
-from softmode.experiments.pulse.sampling import by_class, trial_noise
+from softmode.experiments.pulse.sampling import Trials, trial_noise, trials_of
 from softmode.experiments.pulse.trials import EDM, SAMPLER, Guidance, features_of, find_guidance
 from softmode.experiments.susceptibility.config import Config
 from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, radau
@@ -137,7 +137,7 @@ class AdjointPlan(Plan):
         """Return the sampler's steps, down and back."""
         steps = len(self.guidance.levels)
         passes = {block: self._passes(block.part) for block in pending}
-        return sum(steps * passes[b] * len(list(by_class(self.guidance, b.trajectories))) for b in pending)
+        return sum(steps * passes[b] * len(set(trials_of(self.guidance, b.trajectories).labels)) for b in pending)
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the networks take."""
@@ -167,13 +167,13 @@ class AdjointPlan(Plan):
         """Return every array of the trials of a block at one strength."""
         found = [
             self._measure(label, trials, block.part, advance)
-            for label, trials in by_class(self.guidance, block.trajectories)
+            for label, trials in trials_of(self.guidance, block.trajectories).by_class()
         ]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     def _measure(self, label: int, trials: list[int], part: int, advance: Callable[[], None]) -> dict[str, Array]:
         guidance, levels = self.guidance, self.guidance.levels
-        noise = trial_noise(guidance, label, trials)
+        noise = trial_noise(guidance, Trials.of(label, trials))
         x = initial_state(EDM, float(levels[0]), noise, guidance.model.shape, guidance.dtype)
         adjoint = Adjoint(flow(x, guidance.times, trials, advance), *guidance.denoisers[label], levels)
         whole = torch.full((len(trials), len(levels)), self.config.weight, dtype=torch.float64, device=x.device)
@@ -260,7 +260,9 @@ def change_at_rest(motion: Float[Tensor, "trial channel *space"]) -> Outcome:
 def _check_differentiable(guidance: Guidance, name: str) -> None:
     """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample."""
     label, middle = guidance.labels[0], guidance.levels[[len(guidance.levels) // 2]]
-    x = initial_state(EDM, float(middle), trial_noise(guidance, label, [0]), guidance.model.shape, guidance.dtype)
+    x = initial_state(
+        EDM, float(middle), trial_noise(guidance, Trials.of(label, [0])), guidance.model.shape, guidance.dtype
+    )
     outcome: Outcome = _total if name == CHANGE else class_outcome(guidance, label, name)
     with torch.enable_grad():
         some = x.clone().requires_grad_()
