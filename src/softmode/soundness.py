@@ -206,7 +206,8 @@ def _error(denoiser: Denoiser, samples: Tensor, levels: list[float]) -> Finding:
     # a few coarse steps end beside the data, from where D leads back to them: that is less than the data's own spread
     small = errors[worst] * worst <= MOST_STRAY * deviation(samples)
     return Finding(
-        "error of D", f"{errors[worst]:.2g} of the noise, at sigma = {worst:.2g}", "at most 1, as x itself has",
+        "error of D", f"{errors[worst]:.2g} of the noise, at sigma = {worst:.2g}",
+        f"at most 1, as x itself has ({MOST_ERROR:g} passes)",
         errors[worst] <= MOST_ERROR or small,
         "D may return the noise, a velocity or a score: see sm.from_noise, sm.from_velocity, sm.from_score",
     )  # fmt: skip

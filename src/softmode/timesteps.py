@@ -19,7 +19,7 @@ WHOLE = 1e-3
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Discrete:
     """A network of whole timesteps, seen as a denoiser.
 

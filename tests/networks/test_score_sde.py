@@ -190,7 +190,10 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "damaged numbers": (flipped, "Bad CRC-32"),
     "a truncated one": (lambda a: a[: len(a) // 2], "truncated or no archive of torch.save"),
     "nothing": (lambda _: b"", "truncated or no archive of torch.save"),
-    "a pickle alone": (lambda _: pickle.dumps({"model": 1}), "truncated or no archive of torch.save"),
+    "a pickle alone": (
+        lambda _: pickle.dumps({"model": 1}),
+        "name an official pickle of EDM edm:FILE",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,10 @@ def read_archive(path: str | Path, expected: str) -> Any:
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith("weights:"):
             raise
-        raise source.refusal(f"is truncated or no archive of torch.save ({first_line(error)})") from None
+        with path.open("rb") as file:
+            pickled_alone = file.read(1) == pickle.PROTO
+        hint = "; name an official pickle of EDM edm:FILE" if pickled_alone else ""
+        raise source.refusal(f"is truncated or no archive of torch.save ({first_line(error)}){hint}") from None
 
 
 def _plain(entry: zipfile.ZipInfo) -> bool:

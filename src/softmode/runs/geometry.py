@@ -61,7 +61,8 @@ def _short(run: Run, periodic: bool) -> list[str]:
     return [
         f"the box is short of the correlation length from sigma/alpha = {levels[first]:.3g} down: second moments give "
         f"{mean[-1]:.2g} sites in the end, on a shortest side of {side}, as of a field of {field} "
-        f"(1/S ~ k^2 + xi^-2); fewer than {FEW} xi show less than 0.6 xi"
+        f"(1/S ~ k^2 + xi^-2); fewer than {FEW} xi show less than 0.6 xi: "
+        "take larger states, if the network takes them, or compare lengths of one box alone"
     ]
 
 
