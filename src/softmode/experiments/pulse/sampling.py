@@ -4,7 +4,7 @@ Outside a pulse a guided trajectory is the unguided one, so that each condition 
 guided level, from the states of the unguided twins.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,18 @@ from torch import Tensor
 
 from softmode.denoiser import Guided
 from softmode.estimate import Array
-from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, features_of
+from softmode.experiments.pulse.trials import (
+    EDM,
+    SAMPLER,
+    Condition,
+    Guidance,
+    by_class,
+    features_of,
+    trial_noise,
+)  # fmt: skip
 from softmode.observe.alignment import alignment, change
 from softmode.samplers import initial_state
 from softmode.simulate import simulate
-from softmode.streams import TrajectoryNoise, trial_key
 
 # denoised states that are kept of the first trial of a class (H.9)
 PATH = 10
@@ -58,11 +65,6 @@ class Cache:
             }
             self.block = block
         return self.twins
-
-
-def trial_noise(guidance: Guidance, label: int, trials: Sequence[int]) -> TrajectoryNoise:
-    """Return the random numbers of some trials; those of a trial do not depend on which others there are."""
-    return TrajectoryNoise(guidance.config.seed, trials, guidance.device, trial_key(label))
 
 
 def unguided(guidance: Guidance, label: int, trials: Sequence[int], on_step: Callable[[], None] = _nothing) -> Twins:
@@ -153,13 +155,6 @@ def measure(
         for label, trials in by_class(guidance, trajectories)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def by_class(guidance: Guidance, trajectories: range) -> Iterator[tuple[int, list[int]]]:
-    """Yield (class, its trials) of some trajectories, which run through the trials of one class after the other."""
-    count = guidance.config.trials
-    for place in sorted({i // count for i in trajectories}):
-        yield guidance.labels[place], [i % count for i in trajectories if i // count == place]
 
 
 def _measure(

@@ -1,6 +1,6 @@
 """What an experiment on guidance needs, from its config: denoisers, guides, a classifier, levels, real data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, 
 from softmode.runs.opening import prompts_of
 from softmode.samplers import Heun
 from softmode.soundness import warn_if_unsound
+from softmode.streams import TrajectoryNoise, trial_key
 
 # the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
 EDM = VE()
@@ -240,3 +241,15 @@ def features_of(
     """Return what a classifier's last layer sees of images, float32."""
     parts = [classifier.features(part.to(device, torch.float32)).float().cpu() for part in images.split(AT_ONCE)]
     return torch.cat(parts).numpy()
+
+
+def trial_noise(guidance: Guidance, label: int, trials: Sequence[int]) -> TrajectoryNoise:
+    """Return the random numbers of some trials; those of a trial do not depend on which others there are."""
+    return TrajectoryNoise(guidance.config.seed, trials, guidance.device, trial_key(label))
+
+
+def by_class(guidance: Guidance, trajectories: range) -> Iterator[tuple[int, list[int]]]:
+    """Yield (class, its trials) of some trajectories, which run through the trials of one class after the other."""
+    count = guidance.config.trials
+    for place in sorted({i // count for i in trajectories}):
+        yield guidance.labels[place], [i % count for i in trajectories if i // count == place]

@@ -18,8 +18,7 @@ from softmode.denoiser import Denoiser
 from softmode.estimate import Array
 from softmode.experiments.pulse.critical import Critical, known_level
 from softmode.experiments.pulse.measure import trial_constants
-from softmode.experiments.pulse.sampling import by_class, trial_noise
-from softmode.experiments.pulse.trials import EDM, SAMPLER, Guidance, features_of, find_guidance
+from softmode.experiments.pulse.trials import EDM, SAMPLER, Guidance, by_class, features_of, find_guidance, trial_noise
 from softmode.experiments.susceptibility.config import Config
 from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, radau
 from softmode.message import first_line, refusal
