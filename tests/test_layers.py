@@ -38,7 +38,7 @@ LAYERS = (
 )
 HEIGHT = {group: height for height, layer in enumerate(LAYERS) for group in layer}
 # what one experiment may use of another
-SHARED = {"config", "cost", "measure", "analyse", "trials", "sampling", "critical", "decided", "maximum", "tables"}
+SHARED = {"config", "cost", "measure", "analyse", "trials", "sampling", "critical", "decided", "tables"}
 TERMINAL = ("rich", "softmode.runs.report")
 
 SOURCE_LINES, MEDIAN_LINES, TEST_LINES = 350, 150, 400

@@ -137,6 +137,12 @@ def test_what_is_not_asked_for_is_not_measured(tmp_path: Path) -> None:
     assert found.inside is True
 
 
+def test_shares_that_miss_the_gain_are_not_said_to_be_it(tmp_path: Path) -> None:
+    """A response that ends long before the weight in use is not integrated by its beginning alone."""
+    run = mixture(tmp_path / "run", weight=20.0, nodes=1, steps=12, trials=4)
+    assert "but this run cannot tell at which noise levels: their shares add up to" in run.results.answer
+
+
 def rootless(x: Tensor) -> Tensor:
     """Return the features of the three corners; those of dark samples have no finite derivative."""
     mean = x.mean((1, 2, 3))

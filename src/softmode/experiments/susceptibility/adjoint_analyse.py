@@ -15,6 +15,9 @@ from softmode.experiments.susceptibility.maximum import contained, distance
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
+# share of the gain that the levels' shares may miss before they say nothing of where it is made
+MISSED = 0.1
+
 
 def analyse(run: Run) -> Results:
     """Return what guidance gains at every level, where most and 80 % of it, and the same of the response without it."""
@@ -28,7 +31,7 @@ def analyse(run: Run) -> Results:
     away = None if critical is None or math.isnan(at.top.value) else distance(at.top, critical.sigma_c)
     window = None if critical is None else critical.window
     return Results(
-        answer=_answer(run, gain.mean, at, away, critical),
+        answer=_answer(run, gain.mean, total.mean, left, at, away, critical),
         quantities=_quantities(name, gain.mean, left, at, first, away, critical),
         tables={
             "gain": first_table(run, gain.mean, total.mean, left, at, first, away, contained(name, at.top, window)),
@@ -51,7 +54,10 @@ def analyse(run: Run) -> Results:
     )  # fmt: skip
 
 
-def _answer(run: Run, gain: Estimate, at: Place, away: Estimate | None, critical: Critical | None) -> str:
+def _answer(
+    run: Run, gain: Estimate, total: Estimate, left: Estimate, at: Place, away: Estimate | None,
+    critical: Critical | None,
+) -> str:  # fmt: skip
     name, weight = str(run.config["alignment"]), f"guidance of w = {run.config['weight']:g}"
     if not abs(gain.value) > NORMAL_95 * gain.stderr:
         return (
@@ -64,6 +70,11 @@ def _answer(run: Run, gain: Estimate, at: Place, away: Estimate | None, critical
     found = f"G{weight[1:]} {what}"
     if math.isnan(at.top.value):
         return f"{found}, and no trial says at which noise levels."
+    if abs(left.value) > MISSED * abs(gain.value):
+        return (
+            f"{found}, but this run cannot tell at which noise levels: their shares add up to {total}. Use more "
+            "--nodes, or a smaller --weight, up to which the response changes less."
+        )
     found += f"; 80 % of that is {done} between sigma = {at.low} and {at.high}, most at {at.top}."
     if away is None or critical is None:
         return found

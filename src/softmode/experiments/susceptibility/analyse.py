@@ -1,6 +1,7 @@
 """What a susceptibility experiment found: by reverse sweeps, or by pulses."""
 
 from softmode.experiments.susceptibility import adjoint_analyse, pulses_analyse
+from softmode.experiments.susceptibility.maximum import contains as contains
 from softmode.runs.results import Results
 from softmode.runs.run import Run
 

@@ -41,7 +41,7 @@ def text(output: Output, run: Run) -> str | None:
     """
     window = window_of(run)
     if output.check:
-        from softmode.experiments.susceptibility.maximum import contains
+        from softmode.experiments.susceptibility.analyse import contains
 
         interval = None if window.verdict == "none" else (window.sigma_lo.value, window.sigma_hi.value)
         found = contains(interval, _chi(output.check, window.model).results)
