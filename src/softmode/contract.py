@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softmode.denoiser import Denoiser
+from softmode.denoiser import Autocast, Denoiser
 from softmode.labels import Label
 from softmode.message import first_line, quote, refusal
 from softmode.misreading import Checked
@@ -73,7 +73,9 @@ def check_denoiser(
             raise refusal(f"{where}: {META_REMEDY}")
         if not isinstance(out, Tensor) or (out.shape, out.dtype, out.device) != (states.shape, dtype, states.device):
             raise refusal(f"{where} returned {what_it_returned(out, states)}")
-        if seen is not None and seen.half is not None and not rounded:
+        # Autocast, or a control that is there to round, is a choice that the caller sees
+        chosen = rounded or isinstance(denoiser, Autocast) or getattr(denoiser, "rounds", False)
+        if seen is not None and seen.half is not None and not chosen:
             raise refusal(f"{where} rounds: {half_remedy(seen.half)}")
         if not bool(torch.isfinite(out).all()):
             raise refusal(f"{where} returned NaN or infinite values {at}; check it there")

@@ -29,7 +29,7 @@ def test_a_schedule_that_ends_inside_the_data_is_warned_of_and_measured() -> Non
     """A hundred steps end at sigma = 1.3: a warning, and a run whose identity is taken at levels that there are."""
     denoiser = sm.from_discrete(noise, ABAR)
     assert denoiser.levels[1] == pytest.approx(1.323, abs=1e-3)
-    with pytest.warns(UnsoundWarning, match=r"highest noise level of '_Discrete': 1\.32.*sampling starts inside the d"):
+    with pytest.warns(UnsoundWarning, match=r"highest noise level of 'noise': 1\.32.*sampling starts inside the d"):
         run = sm.probe(denoiser, shape=(1, 8, 8), trajectories=2, steps=8, shells=3, block=2)
     assert float(run.dataset["noise_level"].max()) == pytest.approx(1.323, abs=1e-3)
 

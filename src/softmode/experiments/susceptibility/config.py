@@ -16,7 +16,7 @@ OWN = {"adjoint": ("alignment", "nodes"), "pulses": ("centres", "highest", "lowe
 
 @dataclass(frozen=True, kw_only=True)
 class Config(GuidedSampling):
-    """Measure what guidance gains at each noise level, by differentiating the sampler, or pulse by pulse: chi(sigma).
+    """Measure what guidance gains at each noise level, by the sampler's derivatives or by pulses: chi(sigma).
 
     Example: softmode susceptibility fashion-mnist --trials 6 --steps 32 --out runs/chi
 

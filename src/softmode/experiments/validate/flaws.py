@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class HalfPrecision:
 
     Source: the preconditioning of karras2022.
     """
+
+    rounds: ClassVar[bool] = True
 
     denoiser: Denoiser
     scale: float
