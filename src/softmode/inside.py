@@ -63,7 +63,7 @@ def _held(thing: object) -> Iterable[object]:
 
 def _filled(cell: types.CellType) -> bool:
     try:
-        cell.cell_contents  # noqa: B018
+        cell.cell_contents  # noqa: B018 # raises where the cell is empty
     except ValueError:
         return False
     return True

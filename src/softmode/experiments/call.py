@@ -252,7 +252,7 @@ def _function(name: str) -> Runner:
     parameters = [inspect.Parameter(field, inspect.Parameter.POSITIONAL_OR_KEYWORD) for field in first]
     keywords = {"out": None, "progress": False} | {f.name: f.default for f in own if f.default is not MISSING}
     parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d) for n, d in keywords.items()]
-    function.__signature__ = inspect.Signature(parameters, return_annotation=Run)  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature(parameters, return_annotation=Run)  # type: ignore[attr-defined] # which not every such object declares
     function.__name__ = function.__qualname__ = name
     function.__module__ = "softmode"
     function.__doc__ = _documentation(chosen.config, name, first)

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softmode.lattice import Lattice
 from softmode.observe.correlation import radial_average, second_moment_length
 
 # a crop is one of a periodic field of so many of its own sides, or of xi
@@ -48,10 +49,8 @@ def oz_correlation(shape: Sequence[int], xi: float) -> Float[Tensor, "*space"]:
         shape: Sides of the lattice (sites).
         xi: Correlation length (sites).
     """
-    spectrum = torch.full(tuple(shape), xi**-2, dtype=torch.float64)
-    for axis, side in enumerate(shape):
-        k = 2 * math.pi * torch.arange(side, dtype=torch.float64) / side
-        spectrum += (4 * (k / 2).sin().square()).reshape(-1, *[1] * (len(shape) - axis - 1))
+    k = Lattice(tuple(shape)).wave_vectors()
+    spectrum = xi**-2 + 4 * (k / 2).sin().square().sum(-1)
     correlation: Tensor = torch.fft.ifftn(1 / spectrum).real
     return correlation
 

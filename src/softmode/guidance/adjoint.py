@@ -214,7 +214,7 @@ class _Weighted:
         place = int((levels - level).abs().argmin())
         if abs(float(levels[place]) - level) > level * rounding_at(level):
             raise refusal(f"sigma: got {level:.6g}; expected one of the {len(levels)} levels of the weights")
-        guided: Tensor = _Recomputed.apply(x, self.weights[:, place], self.adjoint, level)  # type: ignore[no-untyped-call]
+        guided: Tensor = _Recomputed.apply(x, self.weights[:, place], self.adjoint, level)  # type: ignore[no-untyped-call] # without types in its package
         return guided
 
 

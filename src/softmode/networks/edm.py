@@ -201,7 +201,7 @@ def _check_fields(given: Mapping[str, object]) -> None:
             check_number(name, value, *NUMBERS[name])
         elif name == "M":
             check_whole(name, value, 2, MOST_STEPS)
-    if {"sigma_min", "sigma_max"} <= set(given) and not given["sigma_min"] < given["sigma_max"]:  # type: ignore[operator]
+    if {"sigma_min", "sigma_max"} <= set(given) and not given["sigma_min"] < given["sigma_max"]:  # type: ignore[operator] # compared once both are known to be numbers
         raise ValueError(f"sigma_max: got {quote(given['sigma_max'])}; expected more than sigma_min")
 
 

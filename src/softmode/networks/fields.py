@@ -32,7 +32,7 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
     """Raise a ValueError unless a value is a number between two bounds, both of which are allowed; NaN is none."""
-    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
+    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator] # compared once both are known to be numbers
         raise refusal(f"{name}: got {quote(value)}; expected a number from {low:g} to {high:g}")
 
 
@@ -77,7 +77,7 @@ def made(
     Raises:
         ValueError: If a field is not known, lacks, is of another type or beyond its bounds.
     """
-    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type] # a dataclass, which no type can say
     if unknown := sorted(set(given) - set(known)):
         raise ValueError(f"arguments of the network that are not known: {quote(unknown)}")
     if lacking := [name for name, needed in known.items() if needed and name not in given]:

@@ -345,5 +345,5 @@ class PatchKernel:
 
     def __call__(self, state: State) -> Mapping[str, Tensor]:
         """Return the row of every trajectory."""
-        kernel: Callable[[Tensor, Tensor], Tensor] = state.denoiser.kernel  # type: ignore[attr-defined]
+        kernel: Callable[[Tensor, Tensor], Tensor] = state.denoiser.kernel  # type: ignore[attr-defined] # which not every such object declares
         return {"kernel": kernel(state.edm, state.sigma)}

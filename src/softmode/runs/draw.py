@@ -47,7 +47,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "pdf")) -> l
     writers: dict[str, Callable[[Path], object]] = {
         "png": png.print_png,
         # matplotlib leaves this method of its own without types
-        "pdf": lambda path: FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None}),  # type: ignore[no-untyped-call]
+        "pdf": lambda path: FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None}),  # type: ignore[no-untyped-call] # without types in its package
     }
     paths = []
     for kind in kinds:

@@ -106,7 +106,7 @@ class AttentionPlan(Plan):
     call_seconds: float
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a dense Jacobian with its eigenvalues, and of the gradients of some rows at once."""
         return BYTES * math.prod(self.model.shape) ** 2 + ROWS / 2 * state_bytes(self.model, self.dtype)
 

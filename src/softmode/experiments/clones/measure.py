@@ -149,7 +149,7 @@ class ClonesPlan(Plan):
         return self.model.process
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trajectory's network and of its states that wait to be copied or compared."""
         waiting = len(self.starts) * (1 + self.config.copies) * math.prod(self.model.shape) * self.dtype.itemsize
         return state_bytes(self.model, self.dtype) + waiting

@@ -94,7 +94,7 @@ class DictionaryPlan(Plan):
         return self.config.disorder
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of all replicas of a realisation on the largest lattice."""
         config = self.config
         sites = float(config.sizes[-1]) ** config.dimensions

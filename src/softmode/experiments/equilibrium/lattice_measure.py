@@ -137,7 +137,7 @@ class LatticePlan(Plan):
         return ROUNDS[self.stage]
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a round's states on the largest lattice, those at the ends of blocks among them."""
         return (40.0 + 16 * BLOCKS) * REPLICAS * float(self.sides[-1]) ** self.config.dimensions
 

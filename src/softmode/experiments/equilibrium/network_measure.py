@@ -136,12 +136,12 @@ class NetworkPlan(Plan):
     call_seconds: float
 
     @property
-    def parts(self) -> int:  # type: ignore[override]
+    def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
         """One for each start."""
         return len(STARTS) - (self.null is None)
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a state inside the network."""
         return state_bytes(self.model, self.dtype)
 

@@ -128,7 +128,7 @@ class InformationPlan(Plan):
     call_seconds: float
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a state inside the network, and of its path."""
         path = len(self.levels) * 8 * float(np.prod([float(side) for side in self.model.shape]))
         return state_bytes(self.model, self.dtype) + path

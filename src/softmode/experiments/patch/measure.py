@@ -84,12 +84,12 @@ class PatchPlan(Plan):
     shrink = "size"
 
     @property
-    def power(self) -> int:  # type: ignore[override]
+    def power(self) -> int:  # type: ignore[override] # a property in place of Plan's default
         """Sites grow like this power of `size`."""
         return self.config.dimensions
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trajectory's fields while it is simulated."""
         return FIELDS_AT_ONCE * float(self.config.size) ** self.config.dimensions * self.dtype.itemsize
 

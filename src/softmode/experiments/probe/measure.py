@@ -124,7 +124,7 @@ class ProbePlan(Plan):
         return "xi_sign" if self.model.binary else "xi_moment"
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a state inside the network."""
         return state_bytes(self.model, self.dtype)
 

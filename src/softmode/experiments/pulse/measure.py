@@ -84,12 +84,12 @@ class TrialsPlan(Plan):
         return self.guidance.config
 
     @property
-    def parts(self) -> int:  # type: ignore[override]
+    def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
         """The conditions, or as many as there can be."""
         return len(self.conditions) or self.most
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trial's network, and of its states at every level."""
         state = torch.empty(self.guidance.model.shape, dtype=self.guidance.dtype, device="meta")
         kept = STATES * len(self.guidance.levels) * state.nbytes

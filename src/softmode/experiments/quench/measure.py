@@ -92,12 +92,12 @@ class QuenchPlan(Plan):
     shrink = "size"
 
     @property
-    def power(self) -> int:  # type: ignore[override]
+    def power(self) -> int:  # type: ignore[override] # a property in place of Plan's default
         """Sites grow like this power of `size`."""
         return self.config.dimensions
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trajectory's fields."""
         return FIELDS_AT_ONCE * float(self.lattice.sites) * self.dtype.itemsize
 

@@ -94,7 +94,7 @@ class SectorPlan(Plan):
     call_seconds: float
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a state inside the network, whose activations are kept for the way back."""
         return 2 * state_bytes(self.model, self.dtype)
 

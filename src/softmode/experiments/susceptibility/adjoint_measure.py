@@ -81,7 +81,7 @@ class AdjointPlan(Plan):
     counted = "trials"
 
     @property
-    def parts(self) -> int:  # type: ignore[override]
+    def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
         """The nodes, and the strength in use."""
         return self.config.nodes + 1
 
@@ -91,7 +91,7 @@ class AdjointPlan(Plan):
         return np.append(radau(self.config.nodes)[0], 1.0)
 
     @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trial's networks with what their derivative needs, and of its state at every call of them."""
         state = torch.empty(self.guidance.model.shape, dtype=self.guidance.dtype, device="meta")
         return KEPT * state_bytes(self.guidance.model, self.guidance.dtype) + self._calls * state.nbytes
