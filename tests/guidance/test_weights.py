@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from softmode.denoiser import Guided
-from softmode.guidance.weights import AtLevels, Interval, Pulses, guided_steps, log_pulse, sigma_pulse
+from softmode.guidance.weights import AtLevels, Interval, Pulses, Weights, guided_steps, log_pulse, sigma_pulse
 from softmode.process import rho_grid
 
 
@@ -96,6 +96,14 @@ def test_guidance_at_levels_is_at_these_alone() -> None:
     assert torch.stack([weight(level) for level in levels]).tolist() == [0, 0, 1.5, 0, 0, 1.5, 0, 0]
     assert float(weight(levels[2] * (1 + 1e-3))) == 0
     assert weight(levels.float().double()).tolist() == [0, 0, 1.5, 0, 0, 1.5, 0, 0], "up to float32"
+
+
+def test_between_levels_the_weight_is_that_of_the_nearest_in_log_sigma() -> None:
+    levels = torch.tensor([16.0, 4.0, 1.0], dtype=torch.float64)
+    weight = Weights(levels, torch.tensor([3.0, 0.0, 5.0], dtype=torch.float64))
+    assert weight(levels.float()).tolist() == [3, 0, 5]
+    assert weight(torch.tensor([[80.0, 8.1], [7.9, 2.1], [1.9, 0.01]])).tolist() == [[3, 3], [0, 0], [5, 5]]
+    assert float(weight(levels[0])) == 3
 
 
 def test_an_interval_between_two_steps_is_an_error() -> None:

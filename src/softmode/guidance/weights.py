@@ -108,6 +108,25 @@ class AtLevels:
         return same.any(-1).to(sigma) * self.weight
 
 
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A weight for each noise level of a sampler, and between them that of the nearest in log sigma: a weight w(sigma).
+
+    Args:
+        levels: Falling noise levels, float64 [level].
+        weights: Their weights, float64 [level].
+    """
+
+    levels: Tensor
+    weights: Tensor
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        """Return the weight at noise levels of any shape."""
+        rising = self.levels.flip(0).to(sigma)
+        middle = (rising[1:] * rising[:-1]).sqrt()
+        return self.weights.flip(0).to(sigma)[torch.bucketize(sigma, middle)]
+
+
 def guided_steps(interval: Interval, levels: Tensor) -> list[int]:
     """Return the steps that an interval guides.
 
