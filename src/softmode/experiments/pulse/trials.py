@@ -1,7 +1,7 @@
 """What an experiment on guidance needs, from its config: denoisers, guides, a classifier, levels, real data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
 from softmode.networks.load import load_model, takes_text
+from softmode.of_attributes import Values, values_of
 from softmode.process import VE
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import judge
@@ -84,6 +85,7 @@ class Guidance:
         dtype: Floating type of the states.
         device: Device of the states.
         call_seconds: Time of one network evaluation of one state (s).
+        names: Which values of attributes the classes are; empty for a model of classes.
     """
 
     config: GuidedSampling
@@ -97,6 +99,7 @@ class Guidance:
     device: torch.device
     call_seconds: float = 0.0
     together: Callable[[Sequence[int]], Pair] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[int]:
@@ -123,6 +126,7 @@ class Guidance:
         one, *more = _distinct(guides)
         return {
             "name": self.model.name, "shape": list(self.model.shape), "labels": self.labels,
+            **({"names": list(self.names)} if self.names else {}),
             "fingerprints": fingerprints(own, self.model, *made),
             "guide": fingerprints(guides if more else dict[Label, Denoiser]({None: one}), self.model, *made),
             "classifier": fingerprint(lambda x: self.classifier(x.float()), self.model.shape, *made),
@@ -153,15 +157,18 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     )
     check_state_fits(model, dtype)
     model = model.with_null(config.null_label)
+    guide: Model = given.get("guide") or _guide_model(config, model, device, dtype)
+    values = values_of(model, config.labels) if model.attributes else None
+    if values is not None:
+        model, guide = _as_classes(values, guide)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
-    labels = _labels(config, model)
-    guide: Model = given.get("guide") or _guide_model(config, model, device, dtype)
+    labels = list(range(model.classes)) if values is not None else _labels(config, model)
     ends = [flow_levels(each) for each in (model, guide)]
     # what both know (H.1)
     first, last = min(first for first, _ in ends), max(last for _, last in ends)
     levels = SAMPLER.grid(EDM, first, last, config.steps - 1)
-    classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device)
+    classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device, values)
     denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
     middle = float(levels[len(levels) // 2])
     seconds = [check_denoiser(each, model, dtype, device, middle, True) for each in denoisers.values()]
@@ -190,6 +197,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         device=device,
         call_seconds=max(seconds),
         together=together,
+        names=() if values is None else values.labels,
     )
 
 
@@ -214,6 +222,15 @@ def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dty
     except ValueError as error:
         raise refusal(f"guide: cannot use {quote(config.guide)} ({error})") from None
     return guide
+
+
+def _as_classes(values: Values, guide: Model) -> tuple[Model, Model]:
+    """Return a model of attributes and its guide as models of classes; a guide without them stays as it is."""
+    classes = values.as_classes()
+    if guide is values.model:
+        return classes, classes
+    same = dict(guide.attributes) == dict(values.model.attributes)
+    return classes, replace(values, model=guide).as_classes() if same else guide
 
 
 def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Denoiser]:
