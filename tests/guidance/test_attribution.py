@@ -91,14 +91,14 @@ def test_what_has_no_derivative_is_nan_and_the_rest_is_kept() -> None:
 @pytest.mark.parametrize("strength", [1.0, 10.0])
 def test_a_mixtures_levels_add_up_to_what_guidance_gains(strength: float) -> None:
     """To 1 % of the largest gain of the probability of the class, where a strong guidance saturates it."""
-    mixture = GaussianMixture(torch.tensor([[[2.0, 1.0]], [[-2.0, -1.0]]], dtype=torch.float64), 0.5)
+    mixture = GaussianMixture(torch.tensor([[[2.0, 1.0]], [[-2.0, -1.0]]], dtype=torch.float64), 1.0)
     levels = rho_grid(levels=24)
     times = torch.cat([levels, levels.new_zeros(1)])
     x = 80 * torch.randn(12, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = torch.full((12, 24), strength, dtype=torch.float64)
 
     def probability(final: Tensor) -> Tensor:
-        return mixture.log_posterior(final, 1.5)[:, 0].exp()
+        return mixture.log_posterior(final, 0.1)[:, 0].exp()
 
     def sweep(rows: list[int], share: Tensor) -> Sweep:
         def sample(guided: Denoiser) -> Tensor:

@@ -25,7 +25,7 @@ from softmode.guidance.adjoint import Sweep
 # sweeps some trials, a trial as often as it is named, each at its share of the weights in use
 SweepAt = Callable[[list[int], Float[Tensor, " row"]], Sweep]
 # how often a panel is halved at most
-DEEPEST = 9
+DEEPEST = 16
 
 
 class Attribution(NamedTuple):
