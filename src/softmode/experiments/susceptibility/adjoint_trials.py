@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from softmode.critical import peak_time
 from softmode.cumulative import shortest
 from softmode.estimate import Array, Estimate, bootstrap
+from softmode.experiments.susceptibility.maximum import own_name
 from softmode.guidance.adjoint import radau
 from softmode.runs.run import Run
 
@@ -19,6 +20,13 @@ WHAT = {
     "logit": "the clipped log-odds of the class",
     "change": "the rms change of the sample",
 }
+
+
+def what_of(alignment: str) -> str:
+    """Return what guidance gains."""
+    return WHAT.get(alignment) or own_name(alignment)
+
+
 # of all that is gained, what the shortest interval holds
 SHARE = 0.8
 # share of trials on either side that a trimmed mean leaves out, and of those that carry most
@@ -51,8 +59,8 @@ class Trials(NamedTuple):
 
     @property
     def whole(self) -> Bool[Array, " trial"]:
-        """Trials whose derivatives are all finite."""
-        return np.isfinite(self.share).all(1)
+        """Trials whose gain and derivatives are all finite."""
+        return np.isfinite(self.share).all(1) & np.isfinite(self.gain)
 
     @property
     def begun(self) -> Bool[Array, " trial"]:
