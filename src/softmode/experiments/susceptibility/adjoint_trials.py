@@ -111,6 +111,42 @@ def place_of(shares: Float[Array, "trial level"], trials: Trials, kept: Bool[Arr
     return Place(*bootstrap(shares[kept], found, centre=mean_of, groups=trials.labels[kept].tolist()))
 
 
+class ClassPlace(NamedTuple):
+    """Where a class gains.
+
+    Attributes:
+        label: The class.
+        place: Where most and 80 % is gained.
+        curve: Mean gain per unit of log sigma, [level].
+    """
+
+    label: int
+    place: Place
+    curve: Float[Array, " level"]
+
+
+def class_places(run: Run, trials: Trials) -> list[ClassPlace]:
+    """Return where each class gains."""
+    found = []
+    for label in run.identity["model"]["labels"]:
+        kept = (trials.labels == label) & trials.whole
+        curve = (trials.share / trials.widths)[kept].mean(0) if kept.any() else np.full(len(trials.levels), math.nan)
+        found.append(ClassPlace(label, place_of(trials.share, trials, kept), curve))
+    return found
+
+
+def slopes_of(
+    run: Run,
+) -> tuple[Float[Array, " node"], Float[Array, "trial node"], Float[Array, "trial node"]]:
+    """Return the weights of a run's strengths, A at each of them, and dA/dw along the way, NaN where none was taken."""
+    data = run.dataset
+    return (
+        float(run.config["weight"]) * data["strength"].to_numpy(),
+        data["value"].to_numpy(),
+        data["gradient"].to_numpy().sum(2),
+    )
+
+
 class Typical(NamedTuple):
     """What is typical of trials.
 
