@@ -84,7 +84,7 @@ def strengths(run: Run, found: Strength) -> Table:
         means = [one(values[np.isfinite(values)]) for values in columns]
         rows.append((float(weight), *means, found.distance[node] if found.distance else None))
     heads = ("w", "value", "probability", "rms change", "Fréchet distance")
-    return Table("Samples at the strengths of the sweeps, and at the one in use", heads, tuple(rows))
+    return Table("Samples at the strengths that all trials share", heads, tuple(rows))
 
 
 def levels(run: Run, trials: Trials) -> Table:
@@ -109,7 +109,7 @@ def levels(run: Run, trials: Trials) -> Table:
 
 def lost(run: Run) -> list[str]:
     """Return a note on the trials whose derivatives are not finite, and on the level where they cease to be."""
-    gradient, levels = run.dataset["gradient"].to_numpy()[:, :-1], run.dataset["level"].to_numpy()
+    gradient, levels = run.dataset["gradient"].to_numpy(), run.dataset["level"].to_numpy()
     places = run.dataset["strength"].to_numpy()
     bad = np.argwhere(~np.isfinite(gradient).all(2))
     said = []
