@@ -198,6 +198,7 @@ class AdjointPlan(Plan):
             final, gradient = adjoint.guided(weights), torch.full_like(weights, math.nan)
             with torch.no_grad():
                 value = outcome(final).double()
+        value = torch.where(value.isfinite(), value, math.nan)
         features = features_of(final, guidance.classifier, guidance.device)
         with torch.no_grad():
             logits = guidance.classifier.head(torch.from_numpy(features).to(guidance.device)).cpu()
