@@ -4,6 +4,7 @@ All trials are swept at the same few strengths from no guidance to the weight in
 response without it, and each at further ones until its levels add up to what it gains.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -187,8 +188,9 @@ class AdjointPlan(Plan):
         with torch.no_grad():
             logits = self.guidance.classifier.head(torch.from_numpy(features).to(self.guidance.device)).cpu()
         scores = alignment(logits, label)
-        arrays = {"gradient": sweep.gradient, "value": sweep.value, "probability": scores.probability,
-                  "logit": scores.logit, "image": sweep.final}  # fmt: skip
+        value = torch.where(sweep.value.isfinite(), sweep.value, math.nan)
+        arrays = {"gradient": sweep.gradient, "value": value, "probability": scores.probability, "logit": scores.logit,
+                  "image": sweep.final}  # fmt: skip
         return {name: each.cpu().numpy() for name, each in arrays.items()} | {"features": features}
 
     def own_outcome(self, label: int) -> Outcome:
