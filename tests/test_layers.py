@@ -31,7 +31,7 @@ LAYERS = (
         "observe",
         "comparison",
     ),
-    ("data", "model", "levels", "misuse", "contract", "soundness", "networks", "targets"),
+    ("data", "model", "levels", "misuse", "contract", "soundness", "networks", "targets", "of_attributes"),
     ("guidance", "training", "runs", "plots"),
     ("experiments",),
     ("arguments", "cli", "__main__", "__init__"),

@@ -19,8 +19,9 @@ from softmode.model import Model
 from softmode.process import VE, VP, log_grid, rho_grid
 from softmode.rounding import GRID, above, within
 from softmode.runs.results import Results
-from softmode.samplers import check_start, nearest_steps
+from softmode.samplers import check_start
 from softmode.schedule import Custom, Linear
+from softmode.simulate import nearest_steps
 
 TIMES = log_grid(50.0, 1e-3, 40)
 LEVELS = rho_grid(levels=64)

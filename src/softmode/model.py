@@ -44,6 +44,8 @@ class Model:
             these states, in one call of the network; None where states of different labels are to go one label at a
             time.
         null_label: The class that stands for all samples together, where one of `classes` does; it is no label then.
+        scheduler: Maps a number of steps to the scheduler of its pipeline of diffusers, after its set_timesteps as the
+            pipeline calls it; None of other models.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Model:
     dropped: Callable[[int], Denoiser] | None = None
     batched: Callable[[Sequence[Any]], Denoiser] | None = None
     null_label: int | None = None
+    scheduler: Callable[[int], Any] | None = None
 
     def __repr__(self) -> str:
         """Return its name, the shape of its states, and its classes or attributes."""

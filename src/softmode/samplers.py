@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softmode.denoiser import Denoiser
 from softmode.process import VE, Convention, Process, log_grid, rho_grid
-from softmode.rounding import above, within
+from softmode.rounding import above
 from softmode.streams import TrajectoryNoise
 
 # Euler-Maruyama's relative error of the local stationary variance above which a grid is called too coarse
@@ -185,6 +185,8 @@ class Heun:
 
     name: ClassVar[str] = "heun"
     convention: Convention = "ode"
+    # whether each step is corrected by the slope at its end
+    corrected: ClassVar[bool] = True
     # the paper gives no number in G.2; EDM2's 31 leave the peak of xi_eq to a few levels
     default_steps: ClassVar[int] = 63
     default_every: ClassVar[int] = 1
@@ -202,9 +204,12 @@ class Heun:
         return times
 
     def calls(self, times: Float[Tensor, " time"]) -> Int[Tensor, " time"]:
-        """Return one call at the first time, two at the others, one at the last and none there without noise."""
-        calls = torch.full((len(times),), 2, dtype=torch.int64)
-        calls[0], calls[-1] = 1, int(times[-1] > 0)
+        """Return one call at the first time, two at the others, one at the last and none there without noise.
+
+        Without its correction a step calls once, where it begins.
+        """
+        calls = torch.full((len(times),), 1 + self.corrected, dtype=torch.int64)
+        calls[0], calls[-1] = 1, int(self.corrected and times[-1] > 0)
         return calls
 
     def check(self, process: Process, times: Float[Tensor, " time"]) -> None:
@@ -223,10 +228,21 @@ class Heun:
             step = float(t_next - t)
             slope = process.evaluate(denoiser, x, t, "ode")
             proposal = x + step * slope
-            if float(process.sigma(t_next)) > 0:
+            if self.corrected and float(process.sigma(t_next)) > 0:
                 proposal = x + 0.5 * step * (slope + process.evaluate(denoiser, proposal, t_next, "ode"))
             x = proposal
             yield x
+
+
+@dataclass(frozen=True)
+class Euler(Heun):
+    r"""Heun's method without its correction; of a VE process the steps of DDIM, $x' = D + (\sigma'/\sigma)(x - D)$.
+
+    Source: karras2022 (Algorithm 1, line 6); song2021ddim (Eq. 13).
+    """
+
+    name: ClassVar[str] = "euler"
+    corrected: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,23 +339,3 @@ def initial_state(
     check_start(process, t, dtype)
     x = torch.empty(len(noise.trajectories), *shape, dtype=dtype, device=noise.device)
     return noise.fill_(x).mul_(float(process.sigma(t)))
-
-
-def nearest_steps(name: str, wanted: Sequence[float], times: Float[Tensor, " time"]) -> list[int]:
-    """Return the grid indices nearest to some times in log t, each once, rising.
-
-    Raises:
-        ValueError: If a time lies outside the grid.
-    """
-    first, last = float(times[0]), float(times[-1])
-    if len(wanted) > len(times):
-        raise ValueError(f"{name}: got {len(wanted)} times; expected at most {len(times)}, those of the grid")
-    beyond = [t for t in wanted if not within(t, last, first)]
-    if beyond:
-        raise ValueError(f"{name}: got {float(beyond[0]):g}; expected times in [{last:g}, {first:g}]")
-    return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
-
-
-def measured_steps(steps: int, every: int) -> list[int]:
-    """Return the grid indices of measurements, every so many steps, both ends among them."""
-    return sorted({*range(0, steps, every), steps})

@@ -20,7 +20,8 @@ from softmode.message import refusal
 
 def _labels(words: list[str]) -> tuple[int | str, ...]:
     parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-    return tuple(part if "=" in part else int(part) for part in parts)
+    attributes = all("=" in part or part.isidentifier() for part in parts)
+    return tuple(part if attributes or "=" in part else int(part) for part in parts)
 
 
 LABELS = PrimitiveConstructorSpec(

@@ -1,5 +1,6 @@
 """Sampling: one loop that drives a sampler, measures along the way and stops at a state that is not finite."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor
 from softmode.denoiser import Denoiser
 from softmode.observe.state import Observable, State
 from softmode.process import Process
+from softmode.rounding import within
 from softmode.samplers import EulerMaruyama, Sampler
 from softmode.streams import TrajectoryNoise
 
@@ -213,3 +215,23 @@ class _Watch:
                 self._trajectories[int(bad[row].nonzero()[0])], float(self._times[self._seen[row][0]])
             )
         self._seen.clear()
+
+
+def nearest_steps(name: str, wanted: Sequence[float], times: Float[Tensor, " time"]) -> list[int]:
+    """Return the grid indices nearest to some times in log t, each once, rising.
+
+    Raises:
+        ValueError: If a time lies outside the grid.
+    """
+    first, last = float(times[0]), float(times[-1])
+    if len(wanted) > len(times):
+        raise ValueError(f"{name}: got {len(wanted)} times; expected at most {len(times)}, those of the grid")
+    beyond = [t for t in wanted if not within(t, last, first)]
+    if beyond:
+        raise ValueError(f"{name}: got {float(beyond[0]):g}; expected times in [{last:g}, {first:g}]")
+    return sorted({int((times.log() - math.log(t)).abs().argmin()) for t in wanted})
+
+
+def measured_steps(steps: int, every: int) -> list[int]:
+    """Return the grid indices of measurements, every so many steps, both ends among them."""
+    return sorted({*range(0, steps, every), steps})

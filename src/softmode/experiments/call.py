@@ -33,7 +33,7 @@ from softmode.settings import described, make
 # the process of a denoiser that comes without one
 EDM = VE()
 # fields whose value may be a live object in place of a name
-LIVE = ("model", "guide", "classifier")
+LIVE = ("model", "guide", "classifier", "alignment")
 # what a function takes besides the settings, and what comes of it
 CALL = {
     "out": "Directory of the run; one that holds an unfinished run of the same settings is resumed. A temporary one, "
@@ -152,6 +152,10 @@ def _live(config: type[Any], settings: dict[str, Any]) -> tuple[Any, dict[str, A
     for name in LIVE:
         value = settings.get(name)
         if value is None or isinstance(value, str | Path):
+            continue
+        if name == "alignment":
+            if callable(value):
+                given[name], settings[name] = value, f"python:{_name(value)}"
             continue
         if is_pipeline(value):
             value = _of_pipeline(value, settings)

@@ -97,6 +97,27 @@ class AnyClassifier:
 
 
 @dataclass(frozen=True, eq=False)
+class OfFeatures:
+    """An `ImageClassifier` of two functions.
+
+    Args:
+        features: What is seen of images, [batch, feature].
+        head: Maps that to logits.
+        channels: Channels of an image.
+        classes: Number of classes.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor]
+    channels: int
+    classes: int
+
+    def __call__(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Return the logits of images."""
+        return self.head(self.features(x))
+
+
+@dataclass(frozen=True, eq=False)
 class Preprocessed:
     """A classifier of torchvision or transformers behind its own preprocessing, for images with values in [-1, 1].
 

@@ -15,6 +15,7 @@ from softmode.model import Model
 from softmode.networks.card import LONGEST_SIDE, MOST_CHANNELS, read_tensors
 from softmode.networks.diffusers_denoiser import Conditioned, DiffusersDenoiser, alike, bind_each
 from softmode.networks.diffusers_files import digests, find_parts, import_diffusers, load_part
+from softmode.networks.diffusers_sampling import load_sampling, set_steps
 from softmode.networks.diffusers_scheduler import NoiseTable, noise_table
 from softmode.networks.fields import check_whole, check_wholes
 from softmode.networks.pipeline import from_pipeline, size_of
@@ -97,6 +98,7 @@ def load_diffusers(
         classes=len(texts) if many else _classes(network),
         levels=table.range,
         inputs=inputs | told,
+        scheduler=partial(_scheduler, source, trained),
     )
 
 
@@ -116,6 +118,12 @@ def _whole(
         raise refusal(f"shape: got {shape}; the states of {quote(source)} would be {model.shape}: give another")
     files = {f"prompt {i}" if i else "prompt": sha256(p) for i, p in enumerate(prompt) if p.endswith(TENSORS)}
     return replace(model, name=f"diffusers:{source}", inputs=inputs | files)
+
+
+def _scheduler(source: str, shape: tuple[int, ...], steps: int) -> Any:
+    """Return the scheduler of a pipeline on disk after so many steps were asked for, as far as it is known how."""
+    sampling = load_sampling(source, shape)
+    return set_steps(sampling.scheduler, steps, sampling.asked(steps))
 
 
 def _of_network(prompts: Sequence[str]) -> bool:

@@ -106,6 +106,7 @@ def open_pipeline(
         classes=len(text) or live.classes,
         levels=live.table.range,
         dropped=(lambda label: live.other_branch(text[label])) if text else None,
+        scheduler=live.scheduler,
     )
     return Opened(model, checked, live)
 

@@ -232,6 +232,18 @@ class LivePipeline:
             for name, value in tensors.items()
         }
 
+    def scheduler(self, steps: int) -> Any:
+        """Return a copy of its scheduler that its loop has asked for so many steps.
+
+        Raises:
+            ValueError: If its loop does not begin with the first of them, from noise.
+        """
+        given = self.arguments(self.condition) | self.guidance.off | {"num_inference_steps": steps}
+        found = record(self.pipe, given, 1)
+        if float(found.begun.timesteps[0]) != found.steps[0].timestep:
+            raise refusal(f"sampler: the loop of {self.name} does not begin from noise; use --sampler heun")
+        return found.begun
+
     def denoiser(self, what: What) -> DiffusersDenoiser:
         """Return the denoiser of a condition, which is recorded when it is first asked for."""
         if what not in self._made:

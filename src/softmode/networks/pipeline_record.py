@@ -68,12 +68,14 @@ class Recording:
         steps: The steps of its loop, which ends with the last of the scheduler's timesteps unless it was left early.
         packed: What the pipeline packed into rows of tokens: fields, how, and what came out.
         others: Names of its further modules that its loop asks at every step.
+        begun: A copy of its scheduler as the loop found it at its first step.
     """
 
     scheduler: Any
     steps: list[Step] = field(default_factory=list)
     packed: list[tuple[Tensor, Callable[[Tensor], Tensor], Tensor]] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
+    begun: Any = None
 
     @property
     def guided(self) -> bool:
@@ -242,6 +244,9 @@ def watched(pipe: Any, network: Any, found: Recording, leave_after: int) -> Iter
 
     def stepped(model_output: Any, timestep: Any, sample: Any, *args: Any, return_dict: bool = True, **kw: Any) -> Any:
         before = sample.clone()
+        if found.begun is None:
+            found.begun = copy.deepcopy(scheduler)
+            vars(found.begun).pop("step")
         # as an object, whose names tell what it holds
         made = step(model_output, timestep, sample, *args, **kw)
         # a consistency model calls its estimate otherwise

@@ -37,7 +37,7 @@ def load_function(
     """
     name = quote(source)
     made, module = _made(source, "model", "a Denoiser or a softmode.Model")
-    inputs = _source(module)
+    inputs = source_of(module)
     if package_of(made):
         made, shape = from_object(made, shape), ()
     if isinstance(made, Model):
@@ -65,7 +65,7 @@ def load_classifier_function(source: str, shape: tuple[int, ...], device: torch.
     Raises:
         ValueError: If there is no such function, it fails, or what it returns is no classifier of such states.
     """
-    named, _ = _find(source, "classifier")
+    named, _ = find_function(source, "classifier")
     try:
         inspect.signature(named).bind()
     except TypeError:
@@ -76,12 +76,12 @@ def load_classifier_function(source: str, shape: tuple[int, ...], device: torch.
 
 def classifier_function_inputs(source: str) -> dict[str, str]:
     """Return the digest of the source file of a classifier's module."""
-    return _source(_find(source, "classifier")[1])
+    return source_of(find_function(source, "classifier")[1])
 
 
 def _made(source: str, what: str, expected: str) -> tuple[Any, Any]:
     """Return what a function makes, and the module that it was asked of."""
-    function, module = _find(source, what)
+    function, module = find_function(source, what)
     try:
         return function(), module
     # whatever the user's code raises is told as the user's
@@ -92,8 +92,16 @@ def _made(source: str, what: str, expected: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _find(source: str, what: str = "model") -> tuple[Callable[[], Any], Any]:
-    """Return the function and the module that it was asked of."""
+def find_function(source: str, what: str) -> tuple[Callable[..., Any], Any]:
+    """Return the function that a user names, and the module that it was asked of.
+
+    Args:
+        source: python:module:function.
+        what: What it is to be, which messages name.
+
+    Raises:
+        ValueError: If there is none, or its module fails.
+    """
     place, _, name = source.removeprefix("python:").partition(":")
     if not (place and name):
         raise refusal(f"{what}: got {quote(source)}; expected python:module:function")
@@ -108,7 +116,7 @@ def _find(source: str, what: str = "model") -> tuple[Callable[[], Any], Any]:
         ) from error
 
 
-def _source(module: Any) -> dict[str, str]:
+def source_of(module: Any) -> dict[str, str]:
     """Return the digest of a module's source file; nothing for one that is built in."""
     try:
         path = Path(inspect.getfile(module))

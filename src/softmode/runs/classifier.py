@@ -9,14 +9,15 @@ from softmode.contract import Classify, check_classifier
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.card import load_weights
-from softmode.networks.classifier import ImageClassifier, as_classifier
+from softmode.networks.classifier import ImageClassifier, OfFeatures, as_classifier
 from softmode.networks.load import DINOV2, classifier_inputs, load_classifier
 from softmode.networks.own_posterior import OwnPosterior
 from softmode.networks.python import classifier_function_inputs, load_classifier_function
-from softmode.networks.shipped import CLASSIFIER, find_weights
+from softmode.networks.shipped import AVATARS_CLASSIFIER, CLASSIFIER, find_weights
+from softmode.of_attributes import Values
 
 # data whose classes the shipped classifier tells, as a model's card names them
-FASHION_MNIST = "Fashion-MNIST"
+FASHION_MNIST, AVATARS = "Fashion-MNIST", "avatars"
 NONE, AUTO = "none", "auto"
 PYTHON = "python"
 
@@ -65,7 +66,7 @@ def find_classifier(name: str, model: Model, device: torch.device) -> tuple[Imag
 
 
 def judge(
-    name: str, given: Any, model: Model, labels: Sequence[int], device: torch.device
+    name: str, given: Any, model: Model, labels: Sequence[int], device: torch.device, values: Values | None = None
 ) -> tuple[ImageClassifier, Mapping[str, str]]:
     """Return what tells the classes of samples, and the digests of its files.
 
@@ -75,10 +76,13 @@ def judge(
         model: The model.
         labels: The classes that are to be told apart.
         device: Device of the states.
+        values: Of which attributes the classes are values; None for a model of classes.
 
     Raises:
         ValueError: If there is none, or it tells fewer classes.
     """
+    if name == AUTO and values is not None and getattr(model.card, "data", "") == AVATARS:
+        name = AVATARS_CLASSIFIER
     if given is not None:
         found, inputs = as_classifier(given, model.shape, device), dict[str, str]()
     elif name == NONE and labels:
@@ -89,10 +93,23 @@ def judge(
             own = ", or none: the model's own posterior" * bool(labels)
             raise refusal(f"classifier: {note}; name one with --classifier{own}")
         found, inputs = named, named_inputs(name)
+        if values is not None and name.partition(":")[0] != PYTHON:
+            found = _of_values(name, found, values)
     if labels and found.classes <= max(labels):
         raise refusal(f"classifier: {quote(name)} tells {found.classes} classes; labels has {max(labels)}: use another")
     check_classifier(lambda x: found(x.float()), model, torch.float32, device)
     return found, inputs
+
+
+def _of_values(name: str, found: ImageClassifier, values: Values) -> ImageClassifier:
+    """Return a classifier of attributes as one of their values."""
+    if found.classes != sum(values.counts):
+        raise refusal(
+            f"classifier: {quote(name)} tells {found.classes} classes; expected the {sum(values.counts)} values of the "
+            "model's attributes: use none, the model's own posterior"
+        )
+    classes = len(values.labels) + (not values.complete)
+    return OfFeatures(found.features, lambda features: values.logits(found.head(features)), found.channels, classes)
 
 
 def named_inputs(name: str) -> dict[str, str]:

@@ -19,10 +19,11 @@ from softmode.estimate import Estimate
 from softmode.experiments.pulse.sampling import Trials, trial_noise
 from softmode.experiments.pulse.trials import find_guidance
 from softmode.experiments.susceptibility.adjoint_figures import susceptibility
-from softmode.experiments.susceptibility.adjoint_measure import SURE, prepare
+from softmode.experiments.susceptibility.adjoint_measure import prepare
 from softmode.experiments.susceptibility.adjoint_trials import edges_of, place_of, trials_of, typical
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.maximum import contains
+from softmode.experiments.susceptibility.outcomes import SURE
 from softmode.formulas import guided_flow
 from softmode.guidance.weights import Interval
 from softmode.model import Model

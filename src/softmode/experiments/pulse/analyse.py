@@ -100,12 +100,15 @@ def _short(estimate: Estimate) -> str:
 
 
 def judged_by(run: Run) -> list[str]:
-    """Return a note where no classifier told the classes of samples."""
+    """Return notes on what the classes are, of a model of attributes, and on what told them if no classifier did."""
+    names = run.identity["model"].get("names", ())
+    told = [", ".join(f"class {place} is {name}" for place, name in enumerate(names))] if names else []
     if run.config["classifier"] != NONE:
-        return []
+        return told
     return [
+        *told,
         "no classifier: probability and logit of a class are the model's own posterior of it along a noising path, and "
-        "diversity and Fréchet distance are those of the states themselves"
+        "diversity and Fréchet distance are those of the states themselves",
     ]
 
 

@@ -24,7 +24,8 @@ class GuidedSampling(Asked, Compute):
     dinov2:PATH; pip install 'softmode[transformers]'), or python:module:function (of images, returns logits); none is
     the model's own posterior; auto is that of the data which the model's card names."""
     labels: Labels = ()
-    """Classes, for example 207,388; when left out, all prompts, or as many as --classes says, evenly spaced."""
+    """Classes, for example 207,388, or values of an attribute, mouth or mouth=0,mouth=1; when left out, all prompts, or
+    as many as --classes says, evenly spaced."""
     classes: Count = 10
     """Number of classes (H.5)."""
     trials: Count = 40

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from softmode.denoiser import Guided
 from softmode.estimate import Array
-from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance, Weight, features_of
+from softmode.experiments.pulse.trials import SAMPLER, Condition, Guidance, Weight, features_of
+from softmode.guidance.steps import EDM
 from softmode.observe.alignment import alignment, change
 from softmode.samplers import initial_state
 from softmode.simulate import simulate

@@ -1,7 +1,7 @@
 """What an experiment on guidance needs, from its config: denoisers, guides, a classifier, levels, real data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,23 +18,26 @@ from softmode.device import parse_device
 from softmode.estimate import Array
 from softmode.experiments.pulse.config import GuidedSampling
 from softmode.files import sha256
+from softmode.guidance.steps import EDM, FlowSteps, Steps
 from softmode.labels import Label
 from softmode.levels import flow_levels
 from softmode.message import quote, refusal
 from softmode.model import Model
 from softmode.networks.classifier import ImageClassifier
+from softmode.networks.diffusers_steps import scheduler_steps
 from softmode.networks.load import load_model, takes_text
-from softmode.process import VE
+from softmode.of_attributes import Values, values_of
 from softmode.runs.classes import dealt_labels
 from softmode.runs.classifier import judge
 from softmode.runs.identity import check_state_fits, fingerprint, fingerprints, inputs_of
 from softmode.runs.opening import prompts_of
-from softmode.samplers import Heun
+from softmode.samplers import Euler, Heun
 from softmode.soundness import warn_if_unsound
 
-# the process of the paper's guidance experiments (H.1); a denoiser knows no other coordinates
-EDM = VE()
+# the sampler of the paper's guidance experiments (H.1)
 SAMPLER = Heun()
+# a pipeline's own scheduler, in place of a sampler of ours
+SCHEDULER = "scheduler"
 DROPPED = "dropped"
 # images of which a classifier takes the features at once
 AT_ONCE = 50
@@ -78,30 +81,37 @@ class Guidance:
         together: Maps the class of each of several states to their (denoiser, guide) in one call; None where the
             networks take one class at a time.
         classifier: Tells the classes of samples.
-        levels: Falling noise levels of the sampler, float64 [level].
+        sampler: The sampler.
         real: Features of real images [image, feature], and their classes [image], -1 where unknown; empty without any.
         inputs: SHA-256 digest of each file that all of this was made of, by what the file is.
         dtype: Floating type of the states.
         device: Device of the states.
         call_seconds: Time of one network evaluation of one state (s).
+        names: Which values of attributes the classes are; empty for a model of classes.
     """
 
     config: GuidedSampling
     model: Model
     denoisers: Mapping[int, Pair]
     classifier: ImageClassifier
-    levels: Float[Tensor, " level"]
+    sampler: Steps
     real: tuple[Float[Array, "image feature"], Int[Array, " image"]]
     inputs: Mapping[str, str]
     dtype: torch.dtype
     device: torch.device
     call_seconds: float = 0.0
     together: Callable[[Sequence[int]], Pair] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[int]:
         """The classes."""
         return list(self.denoisers)
+
+    @property
+    def levels(self) -> Float[Tensor, " level"]:
+        """Falling noise levels of the sampler, float64 [level]."""
+        return self.sampler.levels
 
     @property
     def times(self) -> Float[Tensor, " time"]:
@@ -123,19 +133,21 @@ class Guidance:
         one, *more = _distinct(guides)
         return {
             "name": self.model.name, "shape": list(self.model.shape), "labels": self.labels,
+            **({"names": list(self.names)} if self.names else {}),
             "fingerprints": fingerprints(own, self.model, *made),
             "guide": fingerprints(guides if more else dict[Label, Denoiser]({None: one}), self.model, *made),
             "classifier": fingerprint(lambda x: self.classifier(x.float()), self.model.shape, *made),
         }  # fmt: skip
 
 
-def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
+def find_guidance(config: GuidedSampling, given: Mapping[str, Any], sampler: str = SAMPLER.name) -> Guidance:
     """Check a config and build what it describes; nothing is written.
 
     Args:
         config: What to guide and how.
         given: The `model`, the `guide` (a Model) and the `classifier` (an ImageClassifier) that are at hand; others are
             loaded by their names in the config.
+        sampler: heun, euler, or scheduler, that of a pipeline of diffusers.
 
     Raises:
         ValueError: If any field is out of range or a model cannot be used, naming the remedy.
@@ -153,17 +165,17 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     )
     check_state_fits(model, dtype)
     model = model.with_null(config.null_label)
+    guide: Model = given.get("guide") or _guide_model(config, model, device, dtype)
+    values = values_of(model, config.labels) if model.attributes else None
+    if values is not None:
+        model, guide = _as_classes(values, guide)
     if not model.classes:
         raise refusal(f"model: {quote(model.name)} has no classes, with which guidance is to align its samples")
-    labels = _labels(config, model)
-    guide: Model = given.get("guide") or _guide_model(config, model, device, dtype)
-    ends = [flow_levels(each) for each in (model, guide)]
-    # what both know (H.1)
-    first, last = min(first for first, _ in ends), max(last for _, last in ends)
-    levels = SAMPLER.grid(EDM, first, last, config.steps - 1)
-    classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device)
+    labels = list(range(model.classes)) if values is not None else _labels(config, model)
+    steps = _sampler(sampler, config, model, guide, labels)
+    classifier, classifier_files = judge(config.classifier, given.get("classifier"), model, labels, device, values)
     denoisers, guides = {label: model.denoiser(label) for label in labels}, _guides(guide, model, labels)
-    middle = float(levels[len(levels) // 2])
+    middle = float(steps.levels[len(steps.levels) // 2])
     seconds = [check_denoiser(each, model, dtype, device, middle, True) for each in denoisers.values()]
     seconds += [check_denoiser(each, guide, dtype, device, middle, True) for each in _distinct(guides)]
     together = _together(model, guide, _distinct(guides), config.precision)
@@ -183,13 +195,14 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
         model=model,
         denoisers={label: (denoisers[label], guides[label]) for label in labels},
         classifier=classifier,
-        levels=levels,
+        sampler=steps,
         real=_real(config, model, classifier, device),
         inputs=inputs | ({"data": sha256(config.data)} if config.data else {}),
         dtype=dtype,
         device=device,
         call_seconds=max(seconds),
         together=together,
+        names=() if values is None else values.labels,
     )
 
 
@@ -204,6 +217,17 @@ def _labels(config: GuidedSampling, model: Model) -> list[int]:
     return [own[i * len(own) // config.classes] for i in range(config.classes)]
 
 
+def _sampler(name: str, config: GuidedSampling, model: Model, guide: Model, labels: Sequence[int]) -> Steps:
+    """Return the sampler of a name, from the highest to the lowest level that the model and its guide both know."""
+    if name == SCHEDULER:
+        return scheduler_steps(model, guide, labels, config.steps)
+    ends = [flow_levels(each) for each in (model, guide)]
+    # what both know (H.1)
+    first, last = min(first for first, _ in ends), max(last for _, last in ends)
+    chosen = Euler() if name == Euler.name else SAMPLER
+    return FlowSteps(chosen, chosen.grid(EDM, first, last, config.steps - 1))
+
+
 def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     if config.guide == DROPPED:
         return model
@@ -214,6 +238,15 @@ def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dty
     except ValueError as error:
         raise refusal(f"guide: cannot use {quote(config.guide)} ({error})") from None
     return guide
+
+
+def _as_classes(values: Values, guide: Model) -> tuple[Model, Model]:
+    """Return a model of attributes and its guide as models of classes; a guide without them stays as it is."""
+    classes = values.as_classes()
+    if guide is values.model:
+        return classes, classes
+    same = dict(guide.attributes) == dict(values.model.attributes)
+    return classes, replace(values, model=guide).as_classes() if same else guide
 
 
 def _guides(guide: Model, model: Model, labels: Sequence[int]) -> dict[int, Denoiser]:

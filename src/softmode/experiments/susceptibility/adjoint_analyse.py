@@ -6,12 +6,26 @@ add up to the gain of A. chi is $\partial A/\partial w_i$ without guidance per u
 
 import math
 
+import numpy as np
+
 from softmode.estimate import NORMAL_95, Estimate
 from softmode.experiments.pulse.analyse import judged_by
 from softmode.experiments.pulse.critical import Critical
-from softmode.experiments.susceptibility.adjoint_tables import classes, first_table, levels, lost, strengths
-from softmode.experiments.susceptibility.adjoint_trials import WHAT, Place, place_of, trials_of, typical
+from softmode.experiments.susceptibility.adjoint_tables import classes, compared, first_table, levels, lost, strengths
+from softmode.experiments.susceptibility.adjoint_trials import (
+    Place,
+    class_places,
+    place_of,
+    slopes_of,
+    trials_of,
+    typical,
+    what_of,
+)
+from softmode.experiments.susceptibility.known import LabelKnown
+from softmode.experiments.susceptibility.linear import MISSED as TENTH
+from softmode.experiments.susceptibility.linear import linear_range
 from softmode.experiments.susceptibility.maximum import contained, distance
+from softmode.experiments.susceptibility.strength import Strength, strength_of
 from softmode.runs.results import Quantity, Results, Table
 from softmode.runs.run import Run
 
@@ -22,33 +36,49 @@ MISSED = 0.1
 def analyse(run: Run) -> Results:
     """Return what guidance gains at every level, where most and 80 % of it, and the same of the response without it."""
     trials, name = trials_of(run), str(run.config["alignment"])
-    kept, begun, groups = trials.whole, trials.begun, trials.labels
-    gain, total = typical(trials.gain, groups), typical(trials.share[kept].sum(1), groups[kept])
+    kept, begun, groups, valued = trials.whole, trials.begun, trials.labels, np.isfinite(trials.gain)
+    gain, total = typical(trials.gain[valued], groups[valued]), typical(trials.share[kept].sum(1), groups[kept])
     left = typical((trials.gain - trials.share.sum(1))[kept], groups[kept]).mean
     response = typical(trials.response[begun].sum(1), groups[begun])
     at, first = place_of(trials.share, trials, kept), place_of(trials.response, trials, begun)
     critical = Critical.stored(run) if "sigma_c" in run.identity else None
     away = None if critical is None or math.isnan(at.top.value) else distance(at.top, critical.sigma_c)
     window = None if critical is None else critical.window
+    known, strength, linear = LabelKnown.stored(run), strength_of(run), linear_range(*slopes_of(run), groups)
+    half = None if known is None else known.half
+    from_half = None if half is None or math.isnan(at.top.value + half.value) else distance(at.top, half)
+    by_class = class_places(run, trials)
     return Results(
-        answer=_answer(run, gain.mean, total.mean, left, at, away, critical),
-        quantities=_quantities(name, gain.mean, left, at, first, away, critical),
+        answer=_answer(run, gain.mean, total.mean, left, at, away, critical, strength),
+        quantities=(
+            *_quantities(name, gain.mean, left, at, first, away, critical),
+            *_more_quantities(linear, strength, half, from_half),
+        ),
         tables={
             "gain": first_table(run, gain.mean, total.mean, left, at, first, away, contained(name, at.top, window)),
+            "compared": compared(linear, strength.knee, half, from_half, away),
             "trials": Table(
-                f"Trials, {WHAT[name]}: their mean, and what heavy tails do not move",
+                f"Trials, {what_of(name)}: their mean, and what heavy tails do not move",
                 ("of trials", "mean", "median", "trimmed", "in the top 5 %"),
                 (("gain", *gain), ("sum over levels", *total), ("w dA/dw at w = 0", *response)),
                 "trimmed: without a tenth on either side; in the top 5 %: share of the sum of sizes that these carry",
             ),
-            "classes": classes(run, trials),
-            "strengths": strengths(run),
+            "classes": classes(trials, by_class),
+            "strengths": strengths(run, strength),
             "levels": levels(run, trials),
         },
-        notes=(*lost(run), *judged_by(run)),
+        notes=(_said_linear(linear), strength.sentence, *lost(run), *judged_by(run)),
         values={
             "argmax": {name: at.top}, "argmax_first": first.top, "interval": [at.low, at.high],
-            "interval_first": [first.low, first.high],
+            "interval_first": [first.low, first.high], "half": half,
+            "classes": {
+                str(label): {"argmax": place.top, "interval": [place.low, place.high], "gain": mean.tolist()}
+                for label, place, mean in by_class
+            },
+            "strength": {
+                "weights": strength.weights.tolist(), "alignment": strength.alignment, "distance": strength.distance,
+                "knee": strength.knee,
+            },
             "trials": {"gain": trials.gain.tolist(), "defect": (trials.gain - trials.share.sum(1)).tolist()},
         },
     )  # fmt: skip
@@ -56,17 +86,17 @@ def analyse(run: Run) -> Results:
 
 def _answer(
     run: Run, gain: Estimate, total: Estimate, left: Estimate, at: Place, away: Estimate | None,
-    critical: Critical | None,
+    critical: Critical | None, strength: Strength,
 ) -> str:  # fmt: skip
     name, weight = str(run.config["alignment"]), f"guidance of w = {run.config['weight']:g}"
     if not abs(gain.value) > NORMAL_95 * gain.stderr:
         return (
             f"This run cannot tell at which noise levels {weight} aligns samples with their class: it changes "
-            f"{WHAT[name]} by {gain}, within twice its error."
+            f"{what_of(name)} by {gain}, within twice its error."
         )
     way, done = ("raises", "earned") if gain.value > 0 else ("lowers", "lost")
     size = Estimate(abs(gain.value), gain.stderr, gain.samples)
-    what = f"changes the sample by {size} rms" if name == "change" else f"{way} {WHAT[name]} by {size}"
+    what = f"changes the sample by {size} rms" if name == "change" else f"{way} {what_of(name)} by {size}"
     found = f"G{weight[1:]} {what}"
     if math.isnan(at.top.value):
         return f"{found}, and no trial says at which noise levels."
@@ -76,9 +106,18 @@ def _answer(
             "--nodes, or a smaller --weight, up to which the response changes less."
         )
     found += f"; 80 % of that is {done} between sigma = {at.low} and {at.high}, most at {at.top}."
-    if away is None or critical is None:
-        return found
-    return f"{found} From sigma_c = {_short(critical.sigma_c)} that is {away} in log sigma."
+    if away is not None and critical is not None:
+        found += f" From sigma_c = {_short(critical.sigma_c)} that is {away} in log sigma."
+    return (
+        found if math.isnan(strength.knee.value) else f"{found} {strength.sentence[0].upper()}{strength.sentence[1:]}."
+    )
+
+
+def _said_linear(linear: Estimate) -> str:
+    """Say up to which strength linear response holds."""
+    if math.isnan(linear.value):
+        return f"linear response: {linear.reason}"
+    return f"linear response holds up to w = {linear} {linear.interval}: beyond, it misses the gain by over {TENTH:.0%}"
 
 
 def _short(estimate: Estimate) -> str:
@@ -90,7 +129,7 @@ def _quantities(
     critical: Critical | None,
 ) -> tuple[Quantity, ...]:  # fmt: skip
     found = [
-        Quantity("gain", 0, gain, f"gain of {WHAT[name]}, not a time", "", "sundararajan2017"),
+        Quantity("gain", 0, gain, f"gain of {what_of(name)}, not a time", "", "sundararajan2017"),
         Quantity(
             "defect", 0, left, "what the levels' shares leave out of the gain, not a time", "", "sundararajan2017"
         ),
@@ -108,3 +147,19 @@ def _quantities(
     if away is not None:
         found.append(Quantity("distance", 0, away, "log of argmax / sigma_c"))
     return tuple(found)
+
+
+def _more_quantities(
+    linear: Estimate, strength: Strength, half: Estimate | None, from_half: Estimate | None
+) -> list[Quantity]:
+    """Return where linear response ends, the recommended strength, and what the label's information says."""
+    found = [
+        Quantity("w_linear", 0, linear, f"weight up to which linear response holds within {TENTH:.0%}, not a time"),
+        Quantity("w_knee", 0, strength.knee, "recommended weight, not a time", "", "satopaa2011"),
+    ]
+    if half is not None:
+        what = "noise level by which half of the label is known"
+        found.append(Quantity("information_half", 0, half, what, "", "path posterior", half.value))
+    if from_half is not None:
+        found.append(Quantity("distance_information", 0, from_half, "log of argmax / information_half, not a time"))
+    return found

@@ -1,4 +1,4 @@
-r"""What guidance gains at every noise level, and chi(sigma) without guidance, on one axis."""
+r"""What guidance gains at every noise level, chi, what is known of the label, on one axis; classes; the knee."""
 
 import math
 
@@ -9,30 +9,35 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from softmode.cumulative import simultaneous
+from softmode.cumulative import rates, simultaneous
 from softmode.estimate import Array, Estimate
 from softmode.experiments.pulse.analyse import about
 from softmode.experiments.pulse.critical import Critical
-from softmode.experiments.susceptibility.adjoint_trials import WHAT, trials_of
-from softmode.plots.noise_axis import interval, noise_axis
+from softmode.experiments.susceptibility.adjoint_trials import trials_of, what_of
+from softmode.experiments.susceptibility.known import LabelKnown
+from softmode.plots.noise_axis import LABEL, interval, noise_axis
+from softmode.plots.palette import GREY, PURPLE
 from softmode.runs.run import Run
 
 BAND, CENTRE, LINE = "#f6d8b0", "#c00000", "tab:blue"
 # how far beyond the mean's band the trials are shown, in its height
 ROOM = 0.6
+# classes that are drawn at most, and panels in a row
+MOST_CLASSES, ACROSS = 12, 4
 
 
 def susceptibility(run: Run) -> Figure:
-    """Draw the gain per unit of log sigma and chi, each with its band and with all trials behind it.
+    """Draw the gain per unit of log sigma and chi, each with its band and all trials, and the label's information.
 
     Args:
         run: A finished run of a susceptibility experiment by reverse sweeps.
     """
     trials, values, weight = trials_of(run), run.results.values, float(run.config["weight"])
     critical = Critical.stored(run) if "sigma_c" in run.identity else None
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    what = WHAT[run.config["alignment"]].removeprefix("the ")
+    known = LabelKnown.stored(run)
+    figure = Figure(figsize=(11, 8.5 if known is None else 11.5), layout="constrained")
+    panels = figure.subplots(2 if known is None else 3, 1, sharex=True)
+    what = what_of(run.config["alignment"]).removeprefix("the ")
     for ax, shares, kept, top, ends, text, unit in (
         (panels[0], trials.share, trials.whole, next(iter(values["argmax"].values())), values["interval"],
          f"gain of {what},\nw = 0 to {weight:g}", r"gain$/d\log\sigma$"),
@@ -44,6 +49,8 @@ def susceptibility(run: Run) -> Figure:
         ax.set_ylabel(unit)
         most = f"\nmost at {top}" if math.isfinite(top.value) else ""
         ax.text(0.985, 0.96, text + most, transform=ax.transAxes, va="top", ha="right", color=LINE)
+    if known is not None:
+        _known(panels[2], known, values["half"], critical)
     noise_axis(panels[-1], *interval(trials.levels))
     _legend(figure, critical)
     figure.suptitle(about(run), parse_math=False, fontsize="medium", wrap=True)
@@ -68,16 +75,36 @@ def _curve(ax: Axes, levels: Array, curves: Array, labels: Array) -> None:
 
 def _marks(ax: Axes, critical: Critical | None, top: Estimate, ends: list[Estimate]) -> None:
     """Draw the window, sigma_c, and across the top where 80 % and most is gained."""
-    if critical is not None:
-        if critical.window is not None:
-            ax.axvspan(critical.window[1], critical.window[0], color=BAND, linewidth=0, zorder=0, gid="window")
-        ax.axvline(critical.sigma_c.value, color=CENTRE, linestyle="--", linewidth=1.8, gid="sigma_c")
+    _window(ax, critical)
     across = ax.get_xaxis_transform()
     low, high = (each.value for each in ends)
     if np.isfinite([low, high]).all():
         ax.plot([low, high], [0.85, 0.85], color="0.15", linewidth=3, transform=across, gid="interval")
     if math.isfinite(top.value):
         ax.axvline(top.value, color="0.15", linestyle=":", linewidth=1.8, gid="argmax")
+
+
+def _window(ax: Axes, critical: Critical | None) -> None:
+    if critical is None:
+        return
+    if critical.window is not None:
+        ax.axvspan(critical.window[1], critical.window[0], color=BAND, linewidth=0, zorder=0, gid="window")
+    ax.axvline(critical.sigma_c.value, color=CENTRE, linestyle="--", linewidth=1.8, gid="sigma_c")
+
+
+def _known(ax: Axes, known: LabelKnown, half: Estimate, critical: Critical | None) -> None:
+    """Draw how fast the label becomes known, and by where half of it is."""
+    band = simultaneous(rates(known.information, known.levels), known.truth.tolist())
+    at = np.sqrt(known.levels[1:] * known.levels[:-1])
+    ax.axhline(0, color="0.4", linewidth=1)
+    ax.fill_between(at, band.low, band.high, color=PURPLE, alpha=0.25, linewidth=0)
+    ax.plot(at, band.mean, color=PURPLE, linewidth=2, gid="known")
+    _window(ax, critical)
+    if math.isfinite(half.value):
+        ax.axvline(half.value, color=PURPLE, linestyle="-.", linewidth=1.8, gid="half")
+    ax.set_ylabel(r"nats$/d\log\sigma$")
+    ax.text(0.985, 0.96, f"label becomes known,\nhalf by {half}, dash-dotted", transform=ax.transAxes, va="top",
+            ha="right", color=PURPLE)  # fmt: skip
 
 
 def _legend(figure: Figure, critical: Critical | None) -> None:
@@ -95,4 +122,86 @@ def _legend(figure: Figure, critical: Critical | None) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="medium")
 
 
-FIGURES = {"susceptibility": susceptibility}
+def classes(run: Run) -> Figure | None:
+    """Draw the gain of each class per unit of log sigma, a panel each with its trials; None of one class.
+
+    Args:
+        run: A finished run of a susceptibility experiment by reverse sweeps.
+    """
+    trials, values = trials_of(run), run.results.values["classes"]
+    shown = list(values)[:MOST_CLASSES]
+    if len(shown) < 2:
+        return None
+    across = min(ACROSS, len(shown))
+    down = math.ceil(len(shown) / across)
+    figure = Figure(figsize=(11, 1.6 + 2.4 * down), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    curves, height = trials.share / trials.widths, []
+    for place, name in enumerate(shown):
+        ax, kept = panels.flat[place], trials.whole & (trials.labels == int(name))
+        ax.axhline(0, color="0.4", linewidth=1)
+        ax.text(0.96, 0.95, f"class {name}", transform=ax.transAxes, ha="right", va="top")
+        if not kept.any():
+            continue
+        mean, own = curves[kept].mean(0), curves[kept]
+        ax.plot(trials.levels, own.T, color="0.5", linewidth=0.6, alpha=0.4, zorder=1, gid="trial")
+        ax.plot(trials.levels, mean, color=LINE, linewidth=2.2, gid="chi")
+        height += [float(mean.min()), float(mean.max())]
+        low, high = (each.value for each in values[name]["interval"])
+        if math.isfinite(low + high):
+            ax.plot([low, high], [0.78, 0.78], color="0.15", linewidth=3, transform=ax.get_xaxis_transform(),
+                    gid="interval")  # fmt: skip
+    if height:
+        span = max(*height, 0.0) - min(*height, 0.0)
+        panels[0, 0].set_ylim(min(*height, 0.0) - 0.1 * span, max(*height, 0.0) + 0.5 * span)
+    for ax in panels.flat[len(shown) :]:
+        ax.set_visible(False)
+    noise_axis(panels[0, 0], *interval(trials.levels))
+    for ax in panels.flat:
+        ax.set_xlabel("")
+    figure.supxlabel(rf"{LABEL} (generation $\rightarrow$)", fontsize="medium")
+    figure.supylabel(r"gain$/d\log\sigma$", fontsize="medium")
+    more = f"; the first {MOST_CLASSES} of {len(values)}" if len(values) > MOST_CLASSES else ""
+    what = what_of(run.config["alignment"]).removeprefix("the ")
+    figure.suptitle(f"Gain of {what} by class: mean, trials, and the interval with 80 % (black){more}",
+                    parse_math=False, fontsize="medium", wrap=True)  # fmt: skip
+    return figure
+
+
+def strength(run: Run) -> Figure | None:
+    """Draw alignment against Fréchet distance at the weights that were tried, and the knee; None without distances.
+
+    Args:
+        run: A finished run of a susceptibility experiment by reverse sweeps.
+
+    Source: satopaa2011.
+    """
+    found = run.results.values["strength"]
+    if not found["distance"]:
+        return None
+    far, aligned = found["distance"], found["alignment"]
+    x, y, weights = np.array([e.value for e in far]), np.array([e.value for e in aligned]), np.array(found["weights"])
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(x, y, color=LINE, linewidth=1.5, zorder=1)
+    ax.errorbar(x, y, xerr=[e.stderr for e in far], yerr=[e.stderr for e in aligned], fmt="o", color=LINE, capsize=3,
+                gid="strengths")  # fmt: skip
+    for place, weight in enumerate(weights):
+        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(7, -15), textcoords="offset points")
+    knee = found["knee"]
+    if math.isfinite(knee.value):
+        order = np.argsort(weights)
+        place = [float(np.interp(knee.value, weights[order], each[order])) for each in (x, y)]
+        ax.plot(*place, "D", color=CENTRE, markersize=10, gid="knee", zorder=3)
+        ax.text(0.97, 0.05, f"knee at w = {knee} {knee.interval}", transform=ax.transAxes, ha="right", color=CENTRE)
+    else:
+        ax.text(0.97, 0.05, f"no knee: {knee.reason}", transform=ax.transAxes, ha="right", color=GREY, wrap=True)
+    ax.margins(0.15)
+    what = "probability" if run.config["alignment"] == "change" else run.config["alignment"]
+    ax.set_ylabel(what_of(what).removeprefix("the "))
+    ax.set_xlabel("Fréchet distance to real images (classifier's features)")
+    figure.suptitle(about(run), parse_math=False, fontsize="medium", wrap=True)
+    return figure
+
+
+FIGURES = {"susceptibility": susceptibility, "classes": classes, "strength": strength}

@@ -7,6 +7,7 @@ samples. A trial's response at no guidance is the first node.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,12 @@ from softmode.estimate import Array
 from softmode.experiments.pulse.critical import Critical, known_level
 from softmode.experiments.pulse.measure import trial_constants
 from softmode.experiments.pulse.sampling import Trials, trial_noise, trials_of
-from softmode.experiments.pulse.trials import EDM, SAMPLER, Guidance, features_of, find_guidance
+from softmode.experiments.pulse.trials import Guidance, features_of, find_guidance
 from softmode.experiments.susceptibility.config import Config
+from softmode.experiments.susceptibility.known import LabelKnown, label_known
+from softmode.experiments.susceptibility.outcomes import CHANGE, Own, change_at_rest, class_outcome, own_measure
 from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, radau
+from softmode.guidance.steps import Steps
 from softmode.message import first_line, refusal
 from softmode.networks.own_posterior import LEVELS
 from softmode.observe.alignment import alignment, change
@@ -29,14 +33,10 @@ from softmode.observe.state import Variable
 from softmode.runs.classifier import NONE
 from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import state_bytes
-from softmode.runs.layout import SPACE, layout, space_sizes
+from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
-from softmode.samplers import initial_state
 from softmode.simulate import NonFiniteStateError
 
-CHANGE = "change"
-# log-odds of a class of 99 %, beyond which a sample is as good as sure
-SURE = math.log(99)
 # strength at which a sample's motion is found, as a share of the whole
 STEP = 1e-2
 # network calls of a denoiser in a sweep: down, again, and twice that for its derivative; of a guide without weight
@@ -55,13 +55,17 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointP
     Raises:
         ValueError: If any field is out of range, or a model or classifier cannot be used or differentiated.
     """
-    guidance = find_guidance(config, given or {})
+    given = given or {}
+    guidance = find_guidance(config, given, config.sampler)
+    own = own_measure(config.alignment, given.get("alignment"), guidance)
     critical = known_level(config, guidance)
     if critical is not None:
         config = replace(config, sigma_c=critical.sigma_c.value)
         guidance = replace(guidance, config=config)
-    _check_differentiable(guidance, config.alignment)
-    return AdjointPlan(guidance, config, critical)
+    known = label_known(config.information, config.window, guidance.model)
+    plan = AdjointPlan(guidance, config, critical, own, known)
+    _check_differentiable(plan)
+    return plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +76,15 @@ class AdjointPlan(Plan):
         guidance: What is guided, and how.
         config: The config.
         critical: What is known of sigma_c; None where it was not asked for.
+        own: The user's own A; None where it is one of ours.
+        known: What is known of the label along the noise levels; None where that was not asked for.
     """
 
     guidance: Guidance
     config: Config
     critical: Critical | None
+    own: Own | None = None
+    known: LabelKnown | None = None
     shrink = "steps"
     counted = "trials"
 
@@ -103,14 +111,21 @@ class AdjointPlan(Plan):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The model, its guide, the classifier, the digests of all files, and sigma_c where it is known."""
-        known = {} if self.critical is None else self.critical.identity
-        return {"model": self.guidance.fingerprint(), "inputs": dict(self.guidance.inputs), **known}
+        """The model, its guide, the classifier, the digests of all files, and what is known besides."""
+        inputs = {**self.guidance.inputs, **({} if self.own is None else self.own.inputs)}
+        return {
+            "model": self.guidance.fingerprint(), "inputs": inputs, **self.guidance.sampler.identity,
+            **({} if self.critical is None else self.critical.identity),
+            **({} if self.own is None else self.own.identity(self.guidance)),
+            **({} if self.known is None else self.known.identity),
+        }  # fmt: skip
 
     @property
     def constants(self) -> Constants:
-        """Noise levels, classes and trials, and what the classifier sees of real images."""
-        return trial_constants(self.guidance)
+        """Noise levels, strengths, classes and trials, what the classifier sees of real images, the label's curve."""
+        strengths = constant(self.strengths, ("node",), "strength, as a share of the weight in use")
+        known = {} if self.known is None else self.known.constants
+        return {**trial_constants(self.guidance), "strength": strengths, **known}
 
     @property
     def variables(self) -> Mapping[str, ArraySpec]:
@@ -146,7 +161,7 @@ class AdjointPlan(Plan):
     @property
     def _calls(self) -> int:
         """Calls of the denoiser on the way down."""
-        return int(SAMPLER.calls(self.guidance.times).sum())
+        return int(self.guidance.sampler.calls.sum())
 
     def _extra(self, part: int) -> int:
         """Return how many more times a part samples, to know a trial's motion or its unguided twin."""
@@ -173,10 +188,8 @@ class AdjointPlan(Plan):
 
     def _measure(self, label: int, trials: list[int], part: int, advance: Callable[[], None]) -> dict[str, Array]:
         guidance, levels = self.guidance, self.guidance.levels
-        noise = trial_noise(guidance, Trials.of(label, trials))
-        x = initial_state(EDM, float(levels[0]), noise, guidance.model.shape, guidance.dtype)
-        adjoint = Adjoint(flow(x, guidance.times, trials, advance), *guidance.denoisers[label], levels)
-        whole = torch.full((len(trials), len(levels)), self.config.weight, dtype=torch.float64, device=x.device)
+        adjoint = adjoint_of(guidance, label, trials, advance)
+        whole = torch.full((len(trials), len(levels)), self.config.weight, dtype=torch.float64, device=guidance.device)
         weights = float(self.strengths[part]) * whole
         outcome = self._outcome(label, adjoint, whole, part)
         if part < self.config.nodes:
@@ -195,15 +208,32 @@ class AdjointPlan(Plan):
 
     def _outcome(self, label: int, adjoint: Adjoint, whole: Tensor, part: int) -> Outcome:
         if self.config.alignment != CHANGE:
-            return class_outcome(self.guidance, label, self.config.alignment)
+            return self.own_outcome(label)
         if part == 0:
             there, back = (adjoint.guided(sign * STEP * whole).double() for sign in (1, -1))
             return change_at_rest(there - back)
         twin = adjoint.guided(0 * whole)
         return lambda final: change(final, twin)
 
+    def own_outcome(self, label: int) -> Outcome:
+        """Return A of samples of a class, where it is no change."""
+        own = self.own
+        if own is not None:
+            return lambda final: own.function(final, label)
+        return class_outcome(self.guidance, label, self.config.alignment)
 
-def flow(x: Tensor, times: Float[Tensor, " time"], trials: list[int], advance: Callable[[], None]) -> Sampling:
+
+def adjoint_of(
+    guidance: Guidance, label: int, trials: list[int], advance: Callable[[], None] = lambda: None, first: bool = False
+) -> Adjoint:
+    """Return the guided sampler of some trials of a class; `first`: of its first step alone."""
+    steps = guidance.sampler
+    x = steps.start(trial_noise(guidance, Trials.of(label, trials)), guidance.model.shape, guidance.dtype)
+    denoiser, guide = (steps.asked(each) for each in guidance.denoisers[label])
+    return Adjoint(flow(x, steps, trials, advance, 1 if first else None), denoiser, guide, steps.levels)
+
+
+def flow(x: Tensor, steps: Steps, trials: list[int], advance: Callable[[], None], most: int | None = None) -> Sampling:
     """Return the sampler from some states; `advance` is called after each of its steps, and on the way back.
 
     Raises:
@@ -211,11 +241,11 @@ def flow(x: Tensor, times: Float[Tensor, " time"], trials: list[int], advance: C
     """
 
     def sample(denoiser: Denoiser) -> Tensor:
-        state = x
-        for place, state in enumerate(SAMPLER.steps(denoiser, EDM, x.clone(), times), 1):
+        state, ends = x, [*steps.levels[1:].tolist(), 0.0]
+        for end, state in zip(ends, islice(steps.states(denoiser, x), most), strict=False):
             bad = ~state.detach().flatten(1).isfinite().all(1)
             if bool(bad.any()):
-                raise NonFiniteStateError(trials[int(bad.nonzero()[0])], float(times[place]))
+                raise NonFiniteStateError(trials[int(bad.nonzero()[0])], end)
             advance()
             if state.requires_grad:
                 state.register_hook(lambda _gradient: advance())
@@ -224,48 +254,14 @@ def flow(x: Tensor, times: Float[Tensor, " time"], trials: list[int], advance: C
     return sample
 
 
-def class_outcome(guidance: Guidance, label: int, name: str) -> Outcome:
-    """Return the alignment of samples with a class, in float64: its probability, the logarithm, or clipped log-odds."""
-
-    def outcome(final: Tensor) -> Tensor:
-        known = guidance.classifier(final.float()).double().log_softmax(1)
-        own = known[:, label]
-        if name != "logit":
-            return own.exp() if name == "probability" else own
-        others = torch.cat([known[:, :label], known[:, label + 1 :]], 1).logsumexp(1)
-        return (own - others).clamp(-SURE, SURE)
-
-    return outcome
-
-
-def change_at_rest(motion: Float[Tensor, "trial channel *space"]) -> Outcome:
-    r"""Return the rms change of samples where guidance begins, from the way that each of them sets out.
-
-    The rms change has no derivative there but one to the right, $|\dot x|/\sqrt n$ along the way $\dot x$ of the
-    guidance in use; so has each level the share $\dot x \cdot \partial x/\partial w_i / (|\dot x| \sqrt n)$ in it.
-
-    Args:
-        motion: Differences along the way.
-    """
-    flat = motion.flatten(1)
-    along = flat / (flat.norm(dim=1, keepdim=True) * math.sqrt(flat.shape[1]))
-
-    def outcome(final: Tensor) -> Tensor:
-        moved = final.double().flatten(1)
-        return ((moved - moved.detach()) * along).sum(1)
-
-    return outcome
-
-
-def _check_differentiable(guidance: Guidance, name: str) -> None:
+def _check_differentiable(plan: AdjointPlan) -> None:
     """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample."""
-    label, middle = guidance.labels[0], guidance.levels[[len(guidance.levels) // 2]]
-    x = initial_state(
-        EDM, float(middle), trial_noise(guidance, Trials.of(label, [0])), guidance.model.shape, guidance.dtype
-    )
-    outcome: Outcome = _total if name == CHANGE else class_outcome(guidance, label, name)
+    guidance, label = plan.guidance, plan.guidance.labels[0]
+    adjoint = adjoint_of(guidance, label, [0], first=True)
+    outcome: Outcome = _total if plan.config.alignment == CHANGE else plan.own_outcome(label)
+    weights = torch.ones(1, len(guidance.levels), dtype=torch.float64, device=guidance.device)
     with torch.enable_grad():
-        some = x.clone().requires_grad_()
+        some = adjoint.guided(0 * weights).requires_grad_()
         try:
             value = outcome(some)
             carried = value.requires_grad
@@ -276,9 +272,7 @@ def _check_differentiable(guidance: Guidance, name: str) -> None:
             raise refusal(f"classifier: cannot be differentiated ({first_line(error)}); {REMEDY}") from error
     if not carried:
         raise refusal(f"classifier: its answer does not depend on the sample by differentiable operations; {REMEDY}")
-    sample = flow(x, torch.cat([middle, middle.new_zeros(1)]), [0], lambda: None)
-    ones = torch.ones(1, 1, dtype=torch.float64, device=x.device)
-    Adjoint(sample, *guidance.denoisers[label], middle).sweep(ones, outcome)
+    adjoint.sweep(weights, outcome)
 
 
 REMEDY = "use another, --alignment change, which needs none, or --method pulses"

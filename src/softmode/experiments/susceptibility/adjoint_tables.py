@@ -4,13 +4,10 @@ import math
 
 import numpy as np
 
-from softmode.critical import peak_time
-from softmode.estimate import Array, Estimate, bootstrap, jackknife
-from softmode.experiments.pulse.analyse import real_features, shape_of
-from softmode.experiments.susceptibility.adjoint_trials import WHAT, Place, Trials, mean_of, one
+from softmode.estimate import Estimate, bootstrap
+from softmode.experiments.susceptibility.adjoint_trials import ClassPlace, Place, Trials, mean_of, one, what_of
 from softmode.experiments.susceptibility.maximum import Contained
-from softmode.guidance.adjoint import radau
-from softmode.observe.alignment import frechet_distance
+from softmode.experiments.susceptibility.strength import Strength
 from softmode.runs.results import Table
 from softmode.runs.run import Run
 
@@ -24,7 +21,7 @@ def first_table(
 ) -> Table:  # fmt: skip
     """Return the evidence: the gain, the sum rule, and where the gain is made."""
     rows = [
-        (f"gain of {WHAT[run.config['alignment']]}", gain), ("sum over levels", total), ("gain less the sum", left),
+        (f"gain of {what_of(run.config['alignment'])}", gain), ("sum over levels", total), ("gain less the sum", left),
         ("most is gained at sigma", at.top), ("80 % from sigma", at.low), ("80 % to sigma", at.high),
         ("most at sigma, w = 0", first.top),
     ]  # fmt: skip
@@ -39,50 +36,55 @@ def first_table(
     )
 
 
-def classes(run: Run, trials: Trials) -> Table:
-    """Return what guidance gains of every class, and where."""
-    rows = []
-    for label in run.identity["model"]["labels"]:
-        own = trials.labels == label
-        kept = own & trials.whole
-        gain = bootstrap(trials.gain[own], np.atleast_1d, centre=mean_of)[0]
-        top = (
-            bootstrap(trials.share[kept], lambda mean: _peak(mean, trials), centre=mean_of)[0]
-            if kept.any()
-            else Estimate.missing(0, "no trial has a derivative")
-        )
-        left = float((trials.gain - trials.share.sum(1))[kept].mean()) if kept.any() else math.nan
-        rows.append((label, int(kept.sum()), gain, gain.interval, left, top, top.interval))
+def compared(
+    linear: Estimate, knee: Estimate, half: Estimate | None, from_half: Estimate | None, away: Estimate | None
+) -> Table:
+    """Return up to which weight response is linear, the recommended one, and where most is gained beside what is known.
+
+    Args:
+        linear: Weight up to which linear response holds.
+        knee: Recommended weight.
+        half: Noise level by which half of the label is known; None where that is not asked for.
+        from_half: Log of the place where most is gained to it.
+        away: The same to sigma_c.
+    """
+    rows = [("linear response up to w", linear), ("recommended w, the knee", knee)]
+    for what, found in (("half of the label known at sigma", half), ("ln(most / half known)", from_half),
+                        ("ln(most / sigma_c)", away)):  # fmt: skip
+        if found is not None:
+            rows.append((what, found))
     return Table(
-        "By class",
-        ("class", "trials", "gain", "95 % interval", "less the sum", "most at sigma", "95 % interval"),
-        tuple(rows),
+        "How strongly, and beside what is known of the label",
+        ("", "estimate", "95 % interval"),
+        tuple((what, found, found.interval) for what, found in rows),
     )
 
 
-def _peak(mean: Array, trials: Trials) -> Array:
-    return np.array([peak_time(math.copysign(1.0, mean.sum()) * mean / trials.widths, trials.levels)])
-
-
-def strengths(run: Run) -> Table:
-    """Return what samples are at every strength; their rms change is from their twins without guidance."""
-    data, (classes, trials) = run.dataset, shape_of(run)
-    images, features, real = data["image"].to_numpy(), data["features"].to_numpy(), real_features(run)
+def classes(trials: Trials, found: list[ClassPlace]) -> Table:
+    """Return what guidance gains of every class, and where."""
     rows = []
-    for node, strength in enumerate((*radau(run.config["nodes"])[0], 1.0)):
+    for label, place, _ in found:
+        own = (trials.labels == label) & np.isfinite(trials.gain)
+        kept = own & trials.whole
+        gain = one(trials.gain[own]) if own.any() else Estimate.missing(0, "no trial has a gain")
+        left = float((trials.gain - trials.share.sum(1))[kept].mean()) if kept.any() else math.nan
+        ends = f"{place.low.value:.2g} to {place.high.value:.2g}" if math.isfinite(place.low.value) else ""
+        rows.append((label, int(kept.sum()), gain, gain.interval, left, place.top, place.top.interval, ends))
+    heads = ("class", "trials", "gain", "95 % interval", "less the sum", "most at", "95 % interval", "80 % in sigma")
+    return Table("By class", heads, tuple(rows))
+
+
+def strengths(run: Run, found: Strength) -> Table:
+    """Return what samples are at every strength; their rms change is from their twins without guidance."""
+    data, images = run.dataset, run.dataset["image"].to_numpy()
+    rows = []
+    for node, weight in enumerate(found.weights):
         change = np.sqrt(np.square((images[:, node] - images[:, 0]).reshape(len(images), -1)).mean(1))
-        means = [one(values) for values in (data["value"].to_numpy()[:, node], data["probability"].to_numpy()[:, node],
-                                             change)]  # fmt: skip
-        far = None if real is None else _far(features[:, node].reshape(classes, trials, -1), real)
-        rows.append((float(run.config["weight"] * strength), *means, far))
+        columns = (data["value"].to_numpy()[:, node], data["probability"].to_numpy()[:, node], change)
+        means = [one(values[np.isfinite(values)]) for values in columns]
+        rows.append((float(weight), *means, found.distance[node] if found.distance else None))
     heads = ("w", "value", "probability", "rms change", "Fréchet distance")
     return Table("Samples at the strengths of the sweeps, and at the one in use", heads, tuple(rows))
-
-
-def _far(seen: Array, real: Array) -> Estimate:
-    """Return the Fréchet distance of features [class, trial, feature] to real ones, by leaving trials out."""
-    wide = seen.shape[-1]
-    return jackknife(seen.shape[1], lambda keep: frechet_distance(seen[:, keep].reshape(-1, wide), real))
 
 
 def levels(run: Run, trials: Trials) -> Table:
@@ -108,7 +110,7 @@ def levels(run: Run, trials: Trials) -> Table:
 def lost(run: Run) -> list[str]:
     """Return a note on the trials whose derivatives are not finite, and on the level where they cease to be."""
     gradient, levels = run.dataset["gradient"].to_numpy()[:, :-1], run.dataset["level"].to_numpy()
-    places = [*radau(run.config["nodes"])[0]]
+    places = run.dataset["strength"].to_numpy()
     bad = np.argwhere(~np.isfinite(gradient).all(2))
     said = []
     for row, node in bad[:NAMED]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from softmode.critical import peak_time
 from softmode.cumulative import shortest
 from softmode.estimate import Array, Estimate, bootstrap
+from softmode.experiments.susceptibility.maximum import own_name
 from softmode.guidance.adjoint import radau
 from softmode.runs.run import Run
 
@@ -19,6 +20,13 @@ WHAT = {
     "logit": "the clipped log-odds of the class",
     "change": "the rms change of the sample",
 }
+
+
+def what_of(alignment: str) -> str:
+    """Return what guidance gains."""
+    return WHAT.get(alignment) or own_name(alignment)
+
+
 # of all that is gained, what the shortest interval holds
 SHARE = 0.8
 # share of trials on either side that a trimmed mean leaves out, and of those that carry most
@@ -51,8 +59,8 @@ class Trials(NamedTuple):
 
     @property
     def whole(self) -> Bool[Array, " trial"]:
-        """Trials whose derivatives are all finite."""
-        return np.isfinite(self.share).all(1)
+        """Trials whose gain and derivatives are all finite."""
+        return np.isfinite(self.share).all(1) & np.isfinite(self.gain)
 
     @property
     def begun(self) -> Bool[Array, " trial"]:
@@ -101,6 +109,42 @@ def place_of(shares: Float[Array, "trial level"], trials: Trials, kept: Bool[Arr
     if not kept.any():
         return Place(*[Estimate.missing(0, "no trial has a derivative")] * 3)
     return Place(*bootstrap(shares[kept], found, centre=mean_of, groups=trials.labels[kept].tolist()))
+
+
+class ClassPlace(NamedTuple):
+    """Where a class gains.
+
+    Attributes:
+        label: The class.
+        place: Where most and 80 % is gained.
+        curve: Mean gain per unit of log sigma, [level].
+    """
+
+    label: int
+    place: Place
+    curve: Float[Array, " level"]
+
+
+def class_places(run: Run, trials: Trials) -> list[ClassPlace]:
+    """Return where each class gains."""
+    found = []
+    for label in run.identity["model"]["labels"]:
+        kept = (trials.labels == label) & trials.whole
+        curve = (trials.share / trials.widths)[kept].mean(0) if kept.any() else np.full(len(trials.levels), math.nan)
+        found.append(ClassPlace(label, place_of(trials.share, trials, kept), curve))
+    return found
+
+
+def slopes_of(
+    run: Run,
+) -> tuple[Float[Array, " node"], Float[Array, "trial node"], Float[Array, "trial node"]]:
+    """Return the weights of a run's strengths, A at each of them, and dA/dw along the way, NaN where none was taken."""
+    data = run.dataset
+    return (
+        float(run.config["weight"]) * data["strength"].to_numpy(),
+        data["value"].to_numpy(),
+        data["gradient"].to_numpy().sum(2),
+    )
 
 
 class Typical(NamedTuple):

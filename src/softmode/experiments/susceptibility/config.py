@@ -11,7 +11,9 @@ from softmode.settings import Positive
 # where runs go when a user does not say
 OUT = "runs/chi"
 # settings that one method has and the other has not
-OWN = {"adjoint": ("alignment", "nodes"), "pulses": ("centres", "highest", "lowest", "width")}
+# what guidance can gain; any other is a function of the user's own
+ALIGNMENTS = ("probability", "log-probability", "logit", "change")
+OWN = {"adjoint": ("sampler", "alignment", "nodes", "information"), "pulses": ("centres", "highest", "lowest", "width")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,18 @@ class Config(GuidedSampling):
     method: Literal["adjoint", "pulses"] = "adjoint"
     """adjoint: every level at once, by differentiating the sampler from no guidance to the weight in use. pulses: the
     same pulse of guidance at many noise levels, each sampled anew; it needs no derivative."""
-    alignment: Literal["probability", "log-probability", "logit", "change"] = "probability"
-    """Adjoint: what guidance is to gain, of a sample: the probability of its class, its logarithm, its log-odds clipped
-    at those of 99 %, or the rms change, which needs no classifier."""
+    sampler: Literal["heun", "euler", "scheduler"] = "heun"
+    """Adjoint: heun or euler (DDIM) on EDM's levels; scheduler: the steps and levels of the own scheduler of a pipeline
+    of diffusers, as many as --steps says, one that draws no noise."""
+    alignment: str = "probability"
+    """Adjoint: what guidance is to gain, of a sample: the probability of its class, log-probability, logit (log-odds
+    clipped at those of 99 percent), change (the rms change, which needs no classifier), or python:module:function, of
+    (samples [trial, channel, *space], class), returns [trial]; in Python, such a function."""
     nodes: Annotated[int, Bounds(1, 64)] = 4
     """Adjoint: strengths from 0 up at which to differentiate, Gauss-Radau's; exact for a response of degree 2 n - 1."""
+    information: str = ""
+    """Adjoint: directory of a finished softmode information of the same model, to set beside what is gained; that in
+    --window when left out."""
     # fewer than three places cannot have a maximum among them
     centres: Annotated[int, Bounds(3, 10**4)] = 16
     """Pulses: centres of the pulse, evenly spaced in log sigma."""

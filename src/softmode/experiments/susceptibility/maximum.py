@@ -16,6 +16,12 @@ GAINS = {
 }
 
 
+def own_name(alignment: str) -> str:
+    """Return how an alignment that is a function of the user's own is called."""
+    name = alignment.rpartition(":")[2]
+    return name if name.isidentifier() else "A"
+
+
 class Contained(NamedTuple):
     """Whether a window contains the measured maximum of chi.
 
@@ -42,7 +48,7 @@ class Contained(NamedTuple):
     def __str__(self) -> str:
         """Return the finding as a sentence."""
         at = f"sigma = {self.argmax} {self.argmax.interval}".strip()
-        return f"chi of {GAINS[self.measure]} is largest at {at}: {self.verdict}"
+        return f"chi of {GAINS.get(self.measure) or own_name(self.measure)} is largest at {at}: {self.verdict}"
 
 
 def contains(window: tuple[float, float] | None, results: Results) -> list[Contained]:
