@@ -30,10 +30,10 @@ from softmode.estimate import Array, bootstrap_draws
 from softmode.exact.mixture import GaussianMixture
 from softmode.experiments.pulse.sampling import Trials, trial_noise
 from softmode.experiments.pulse.trials import EDM, SAMPLER, Guidance, find_guidance
-from softmode.experiments.susceptibility.adjoint_measure import SURE, flow
 from softmode.experiments.susceptibility.adjoint_trials import SHARE, edges_of
 from softmode.experiments.susceptibility.config import Config
-from softmode.guidance.adjoint import Adjoint, radau
+from softmode.experiments.susceptibility.outcomes import SURE
+from softmode.guidance.adjoint import Adjoint
 from softmode.guidance.weights import AtLevels
 from softmode.model import Model
 from softmode.process import VE
@@ -108,7 +108,11 @@ class Class(NamedTuple):
     def sweep(self, weights: Tensor, name: str, x: Tensor | None = None) -> Tensor:
         """Return the derivative of an alignment by the weight at each level, [trial, level]."""
         starts = self.x if x is None else x
-        sample = flow(starts, self.guidance.times, list(range(len(starts))), lambda: None)
+
+        def sample(denoiser: Denoiser) -> Tensor:
+            *_, final = SAMPLER.steps(denoiser, EDM, starts.clone(), self.guidance.times)
+            return final
+
         adjoint = Adjoint(sample, self.own, self.guide, self.guidance.levels)
         return adjoint.sweep(weights, lambda final: scores(self.guidance, self.label, final)[name]).gradient
 
@@ -163,9 +167,9 @@ def at_rest(each: Class) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def at_nodes(each: Class) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the four nodes of Gauss-Radau's rule along the way."""
-    for place, part in zip(*radau(4), strict=True):
-        yield each.guidance.config.weight * place * ones(each), part * ones(each)
+    """Yield the four nodes of Gauss-Legendre's rule along the way."""
+    for place, part in zip(*np.polynomial.legendre.leggauss(4), strict=True):
+        yield each.guidance.config.weight * (1 + place) / 2 * ones(each), part / 2 * ones(each)
 
 
 def at_random(each: Class) -> Iterator[tuple[Tensor, Tensor]]:
