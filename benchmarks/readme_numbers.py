@@ -319,10 +319,7 @@ PARTS = {
     ),
     "validate": Part(("validate",), validate, {"scores": ("validate", "scores")}),
     "theirs": Part(("theirs",), theirs),
-    "pulses": Part(
-        ("pulse",), pulses,
-        {"alignment": ("pulse", "alignment"), "pulse_twins": ("pulse", "twins"), "pulse_paths": ("pulse", "paths")},
-    ),
+    "pulses": Part(("pulse",), pulses, {"alignment": ("pulse", "alignment")}),
     "susceptibility": Part(("chi",), susceptibility, {"susceptibility": ("chi", "susceptibility")}),
 }  # fmt: skip
 

@@ -17,6 +17,10 @@ ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)(?!\w)")
 # script -> its parts: arguments, and how the lines with numbers begin that it must print
 BENCHMARKS = {
+    "adjoint_against_pulses.py": [
+        ("mixture", ("probability | pulses, w -> 0 |", "probability | sweeps, w -> 0 |", "probability: times fewer"))
+    ],
+    "adjoint_memory.py": [("", ("softmode | 4 |", "softmode | 8 |", "plain autograd | 4 |"))],
     "attention_modes.py": [("", ("sigma",))],
     "bad_commands.py": [("", ("bad value", "no such command", "no such option"))],
     "hartree.py": [("", ("3 | cross:1", "2 | box:5", "1 | box:3"))],

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from softmode import comparison
-from softmode.comparison import compare, holm, over_classes, sign_flip_p
+from softmode.comparison import compare, holm, is_least, over_classes, sign_flip_p
 from softmode.estimate import jackknife
 
 
@@ -53,6 +53,23 @@ def test_a_comparison_is_paired_by_trial() -> None:
     assert found.p == pytest.approx(2 / 8)
     reversed_ = compare(base, base + 0.5)
     assert reversed_.pooled.value == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("samples", [2, 10, 13, 14, 40])
+def test_the_smallest_possible_p_value_is_known(samples: int) -> None:
+    """Differences of one sign have it, counted or drawn; one of the other sign among them, the smallest, has not."""
+    differences = np.arange(1.0, samples + 1)
+    assert is_least(sign_flip_p(differences), samples)
+    if samples < 14:
+        assert sign_flip_p(differences) == pytest.approx(2.0 ** (1 - samples))
+        differences[0] = -1
+        assert not is_least(sign_flip_p(differences), samples)
+    assert not is_least(0.05, samples)
+    assert not is_least(None, samples)
+
+
+def test_of_one_difference_there_is_no_p_value() -> None:
+    assert not is_least(sign_flip_p(np.ones(1)), 1)
 
 
 def test_holm() -> None:

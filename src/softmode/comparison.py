@@ -77,6 +77,17 @@ def sign_flip_p(differences: Array) -> float:
     return float(found.pvalue)
 
 
+def is_least(p: float | None, samples: int) -> bool:
+    """Return whether a p-value of `sign_flip_p` is the smallest possible of so many differences.
+
+    Of 2^n ways to flip the signs of n differences two are as extreme as the most extreme; of random ways, that which
+    was found counts on either side.
+    """
+    ways = 2**samples
+    least = 2 / (ways if ways <= PERMUTATIONS else PERMUTATIONS + 1)
+    return p is not None and samples > 1 and math.isclose(p, least)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number by Holm's method; NaN stays NaN.
 

@@ -13,6 +13,7 @@ from helpers.guidance import CONDITIONS, PULSE, guide
 from softmode.comparison import over_classes
 from softmode.estimate import Estimate
 from softmode.experiments.pulse.analyse import _answer, by_trial, dose, few_classes
+from softmode.experiments.pulse.tables import by_class_table, comparison_table
 from softmode.observe.alignment import diversity, frechet_distance
 from softmode.process import rho_grid
 from softmode.runs.report import print_table
@@ -103,6 +104,27 @@ def test_the_answer_has_the_sign_and_the_significance_of_the_comparison(
         comparison("spread", [0.1, -0.1], 1.0),
     ]
     assert _answer(Estimate(2.91, 0.6, 8, 2.0, 4.0), rows).startswith(expected)
+
+
+def test_a_p_value_at_the_floor_of_its_test_is_called_the_smallest_possible() -> None:
+    """Ten classes that agree have 2^-9, and 7 times that corrected: in the answer and, marked, in the tables."""
+    rows = [comparison(f"{i}" if i else "random", [0.1 + 0.01 * j for j in range(10)], 2.0**-9) for i in range(7)]
+    rows[-1]["p"] = 0.004
+    for row in rows:
+        row["p_holm"] = 7 * row["p"]
+        classes = [over_classes(np.array([0.1, 0.2, 0.3, 0.4])) for _ in range(2)]
+        row["by_class"] = [
+            {"label": i, "estimate": e, "p": p} for i, e, p in zip("ab", classes, (0.125, 0.25), strict=True)
+        ]
+        row["measure"] = "probability"
+    said = "(p = 0.014, the smallest possible, corrected for 7 comparisons)"
+    assert said in _answer(Estimate(2.91, 0.6, 8, 2.0, 4.0), rows)
+    pooled, by_class = comparison_table(rows, "probability"), by_class_table(rows[:1], "the random pulse")
+    assert [row[3:] for row in pooled.rows] == 6 * [("0.001953†", "0.01367†")] + [(0.004, 0.028)]
+    assert [row[3] for row in by_class.rows] == ["0.125†", 0.25]
+    for table in (pooled, by_class):
+        assert "†: the smallest possible p-value" in table.note
+    assert "†" not in comparison_table(rows[-1:], "probability").note
 
 
 def test_too_few_classes_for_any_significance_are_named() -> None:

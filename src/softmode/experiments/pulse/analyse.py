@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from softmode.comparison import compare, holm, over_classes
+from softmode.comparison import compare, holm, is_least, over_classes
 from softmode.estimate import Array, Estimate, jackknife
 from softmode.experiments.pulse.critical import Critical
 from softmode.experiments.pulse.tables import (
@@ -69,7 +69,8 @@ def _answer(sigma_c: Estimate, rows: Sequence[Mapping[str, Any]]) -> str:
     pooled, p = row["pooled"], row["p_holm"]
     sure = p is not None and p < LEVEL
     way, side = ("higher", "better") if pooled.value >= 0 else ("lower", "worse")
-    said = "" if p is None else f" (p = {p:.2g}, corrected for {len(rows)} comparisons)"
+    least = ", the smallest possible" * is_least(row["p"], pooled.samples)
+    said = "" if p is None else f" (p = {p:.2g}{least}, corrected for {len(rows)} comparisons)"
     evidence = f"the probability of the class is {way} by {abs(pooled.value):.2g}{_turned(pooled)}{said}"
     pulse = f"a pulse of guidance at sigma_c = {_short(sigma_c)}"
     if not sure:

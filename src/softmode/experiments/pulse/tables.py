@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from softmode.comparison import is_least
+from softmode.estimate import Estimate
 from softmode.runs.results import Cell, Table
 
 POOLED = (
@@ -11,6 +13,8 @@ POOLED = (
 )
 BY_CLASS = "means over trials with their 95 % bootstrap intervals; p by flipping signs of trials, not corrected"
 MARKED = "means over trials; * where p < 0.05 by flipping signs of trials, not corrected"
+# behind a p-value, and what it says; more samples could give a smaller one
+LEAST, SAID = "†", "; †: the smallest possible p-value of so few samples"
 # p-values below this are significant
 LEVEL = 0.05
 
@@ -19,9 +23,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 def comparison_table(rows: Rows, measure: str) -> Table:
     """Return the critical pulse minus each other condition in one measure, pooled over classes."""
-    cells = tuple((row["baseline"], row["pooled"], row["pooled"].interval, row["p"], row["p_holm"]) for row in rows)
+    cells = tuple(
+        (row["baseline"], row["pooled"], row["pooled"].interval,
+         *(_p(shown, row["p"], row["pooled"]) for shown in (row["p"], row["p_holm"])))
+        for row in rows
+    )  # fmt: skip
     title = f"Critical pulse minus each other condition: {measure}"
-    return Table(title, ("minus", "difference", "95 % interval", "p", "p corrected"), cells, POOLED)
+    return Table(title, ("minus", "difference", "95 % interval", "p", "p corrected"), cells, _noted(POOLED, cells))
 
 
 def condition_tables(rows: Rows) -> dict[str, Table]:
@@ -58,9 +66,10 @@ def by_class_table(rows: Rows, baseline: str) -> Table:
     cells: list[tuple[Cell, ...]] = []
     for place, label in enumerate(classes):
         entries = [row["by_class"][place] for row in rows]
-        cells.append((label, *(cell for e in entries for cell in (e["estimate"], e["estimate"].interval, e["p"]))))
+        measured = [(entry["estimate"], entry["p"]) for entry in entries]
+        cells.append((label, *(cell for e, p in measured for cell in (e, e.interval, _p(p, p, e)))))
     heads = [head for row in rows for head in (f"Δ {row['measure']}", "95 % interval", "p")]
-    return Table(f"Critical pulse minus {baseline}, by class", ("class", *heads), tuple(cells), BY_CLASS)
+    return Table(f"Critical pulse minus {baseline}, by class", ("class", *heads), tuple(cells), _noted(BY_CLASS, cells))
 
 
 def every_class_table(rows: Rows, measure: str) -> Table:
@@ -73,3 +82,13 @@ def every_class_table(rows: Rows, measure: str) -> Table:
 def _marked(entry: Mapping[str, Any]) -> str:
     star = "*" if entry["p"] is not None and entry["p"] < LEVEL else ""
     return f"{entry['estimate'].value:+.2f}{star}"
+
+
+def _p(shown: float | None, p: float | None, difference: Estimate) -> Cell:
+    """Return a p-value, corrected or not, with a mark if that of the test is the smallest possible."""
+    return f"{shown:.4g}{LEAST}" if is_least(p, difference.samples) else shown
+
+
+def _noted(note: str, cells: Sequence[tuple[Cell, ...]]) -> str:
+    """Return the note of a table, which says what the mark means where there is one."""
+    return note + SAID * any(isinstance(cell, str) and cell.endswith(LEAST) for row in cells for cell in row)
