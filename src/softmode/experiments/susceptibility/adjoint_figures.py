@@ -187,7 +187,7 @@ def strength(run: Run) -> Figure | None:
     ax.errorbar(x, y, xerr=[e.stderr for e in far], yerr=[e.stderr for e in aligned], fmt="o", color=LINE, capsize=3,
                 gid="strengths")  # fmt: skip
     for place, weight in enumerate(weights):
-        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(7, -15), textcoords="offset points")
+        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(-8, 8), textcoords="offset points", ha="right")
     knee = found["knee"]
     if math.isfinite(knee.value):
         order = np.argsort(weights)
