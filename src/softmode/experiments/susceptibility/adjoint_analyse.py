@@ -72,8 +72,10 @@ def analyse(run: Run) -> Results:
             "argmax": {name: at.top}, "argmax_first": first.top, "interval": [at.low, at.high],
             "interval_first": [first.low, first.high], "half": half,
             "classes": {
-                str(label): {"argmax": place.top, "interval": [place.low, place.high], "gain": mean.tolist()}
-                for label, place, mean in by_class
+                str(label): {
+                    "argmax": place.top, "interval": [place.low, place.high], "gain": mean.tolist(), "sure": sure,
+                }
+                for label, place, mean, sure in by_class
             },
             "strength": {
                 "weights": strength.weights.tolist(), "alignment": strength.alignment, "distance": strength.distance,

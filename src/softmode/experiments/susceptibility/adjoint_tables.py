@@ -63,7 +63,7 @@ def compared(
 def classes(trials: Trials, found: list[ClassPlace]) -> Table:
     """Return what guidance gains of every class, and where."""
     rows = []
-    for label, place, _ in found:
+    for label, place, *_ in found:
         own = (trials.labels == label) & np.isfinite(trials.gain)
         kept = own & trials.whole
         gain = one(trials.gain[own]) if own.any() else Estimate.missing(0, "no trial has a gain")
