@@ -11,8 +11,8 @@ from torch import Tensor
 
 from helpers.errors import refused
 from helpers.models import mixture_model, two_gaussians
-from helpers.pipeline_parts import flow_scheduler, latent_scheduler
-from helpers.pipelines import dit, sd3, stable_diffusion
+from helpers.pipeline_parts import flow_scheduler, latent_scheduler, picture
+from helpers.pipelines import dit, image_to_image, sd3, stable_diffusion
 from softmode.guidance.adjoint import Adjoint
 from softmode.model import Model
 from softmode.networks.diffusers_steps import SchedulerSteps, check_deterministic, scheduler_steps
@@ -132,7 +132,7 @@ def test_derivatives_are_those_of_central_differences(name: str, strength: float
         (lambda: flow_scheduler(stochastic_sampling=True), "stochastic_sampling=True draws noise at its steps.*heun"),
         (
             diffusers.HeunDiscreteScheduler,
-            "^sampler: HeunDiscreteScheduler draws noise .* or calls its network",
+            "^sampler: HeunDiscreteScheduler draws noise .* or its steps are not known here",
         ),
     ],
 )
@@ -154,6 +154,9 @@ def test_models_and_guides_without_a_scheduler_are_refused() -> None:
         scheduler_steps(model, pipeline("flow")[1], [0], STEPS)
     with refused("^sampler: got 'scheduler' with a network, or a guide, that is none of diffusers"):
         scheduler_steps(model, model, [0], STEPS).asked(mixture.denoiser(0))
+    late = from_pipeline(image_to_image(), PROMPTS, image=picture(), strength=0.6)
+    with refused("^sampler: the loop of StableDiffusionImg2ImgPipeline does not begin from noise; use --sampler heun"):
+        scheduler_steps(late, late, [0], STEPS)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -22,9 +22,9 @@ from softmode.networks.diffusers_denoiser import DiffusersDenoiser
 from softmode.networks.diffusers_scheduler import step_levels
 from softmode.streams import TrajectoryNoise
 
-# schedulers whose steps draw no noise, one call of the network each
+# schedulers whose steps draw no noise, with one call of the network each, held against their pipelines
 DETERMINISTIC = ("DDIM", "EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep", "DEISMultistep",
-                 "FlowMatchEulerDiscrete", "EDMEuler", "EDMDPMSolverMultistep")  # fmt: skip
+                 "FlowMatchEulerDiscrete")  # fmt: skip
 INSTEAD = "use a pipeline with DDIM, DPMSolverMultistep or FlowMatchEulerDiscrete, or --sampler heun"
 
 
@@ -140,7 +140,7 @@ def check_deterministic(scheduler: Any) -> None:
     """Raise a ValueError unless a scheduler's steps are known to draw no noise."""
     name, config = type(scheduler).__name__, scheduler.config
     if name.removesuffix("Scheduler") not in DETERMINISTIC:
-        raise refusal(f"sampler: {name} draws noise at its steps, or calls its network twice in one; {INSTEAD}")
+        raise refusal(f"sampler: {name} draws noise at its steps, or its steps are not known here; {INSTEAD}")
     if str(config.get("algorithm_type", "")).startswith("sde-") or config.get("stochastic_sampling"):
         what = "algorithm_type" if "algorithm_type" in config else "stochastic_sampling"
         raise refusal(f"sampler: {name} with {what}={config[what]} draws noise at its steps; {INSTEAD}")

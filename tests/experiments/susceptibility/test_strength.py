@@ -70,6 +70,8 @@ def test_linear_response_of_a_parabola_ends_where_it_is_known(bend: float) -> No
     slopes = np.append((1 + 2 * bend * places)[:-1], math.nan)
     expected = MISSED / (abs(bend) - MISSED * bend)
     assert linear_up_to(places, places + bend * places**2, slopes) == pytest.approx(expected, rel=1e-3)
+    # after the last derivative too
+    assert float(between(places, places + bend * places**2, slopes)(1.8)) == pytest.approx(1.8 + bend * 1.8**2)
     straight = np.array([1.0, 1.0, 1.0, math.nan])
     assert math.isnan(linear_up_to(places, 3 + places, straight))
     same = linear_range(places, np.stack([3 + places] * 4), np.stack([straight] * 4), np.zeros(4, int))

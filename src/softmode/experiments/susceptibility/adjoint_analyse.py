@@ -72,8 +72,10 @@ def analyse(run: Run) -> Results:
             "argmax": {name: at.top}, "argmax_first": first.top, "interval": [at.low, at.high],
             "interval_first": [first.low, first.high], "half": half,
             "classes": {
-                str(label): {"argmax": place.top, "interval": [place.low, place.high], "gain": mean.tolist()}
-                for label, place, mean in by_class
+                str(label): {
+                    "argmax": place.top, "interval": [place.low, place.high], "gain": mean.tolist(), "sure": sure,
+                }
+                for label, place, mean, sure in by_class
             },
             "strength": {
                 "weights": strength.weights.tolist(), "alignment": strength.alignment, "distance": strength.distance,
@@ -117,7 +119,8 @@ def _said_linear(linear: Estimate) -> str:
     """Say up to which strength linear response holds."""
     if math.isnan(linear.value):
         return f"linear response: {linear.reason}"
-    return f"linear response holds up to w = {linear} {linear.interval}: beyond, it misses the gain by over {TENTH:.0%}"
+    most = f"beyond, it misses the gain by over {100 * TENTH:.0f} %"
+    return f"linear response holds up to w = {linear} {linear.interval}: {most}"
 
 
 def _short(estimate: Estimate) -> str:
@@ -154,7 +157,9 @@ def _more_quantities(
 ) -> list[Quantity]:
     """Return where linear response ends, the recommended strength, and what the label's information says."""
     found = [
-        Quantity("w_linear", 0, linear, f"weight up to which linear response holds within {TENTH:.0%}, not a time"),
+        Quantity(
+            "w_linear", 0, linear, f"weight up to which linear response holds within {100 * TENTH:.0f} %, not a time"
+        ),
         Quantity("w_knee", 0, strength.knee, "recommended weight, not a time", "", "satopaa2011"),
     ]
     if half is not None:

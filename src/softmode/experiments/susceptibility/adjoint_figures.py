@@ -149,7 +149,8 @@ def classes(run: Run) -> Figure | None:
         height += [float(mean.min()), float(mean.max())]
         low, high = (each.value for each in values[name]["interval"])
         if math.isfinite(low + high):
-            ax.plot([low, high], [0.78, 0.78], color="0.15", linewidth=3, transform=ax.get_xaxis_transform(),
+            dark = "0.15" if values[name]["sure"] else "0.8"
+            ax.plot([low, high], [0.78, 0.78], color=dark, linewidth=3, transform=ax.get_xaxis_transform(),
                     gid="interval")  # fmt: skip
     if height:
         span = max(*height, 0.0) - min(*height, 0.0)
@@ -163,8 +164,8 @@ def classes(run: Run) -> Figure | None:
     figure.supylabel(r"gain$/d\log\sigma$", fontsize="medium")
     more = f"; the first {MOST_CLASSES} of {len(values)}" if len(values) > MOST_CLASSES else ""
     what = what_of(run.config["alignment"]).removeprefix("the ")
-    figure.suptitle(f"Gain of {what} by class: mean, trials, and the interval with 80 % (black){more}",
-                    parse_math=False, fontsize="medium", wrap=True)  # fmt: skip
+    said = "mean, trials, and the interval with 80 %, black where the gain is more than twice its error"
+    figure.suptitle(f"Gain of {what} by class: {said}{more}", parse_math=False, fontsize="medium", wrap=True)
     return figure
 
 
@@ -187,7 +188,7 @@ def strength(run: Run) -> Figure | None:
     ax.errorbar(x, y, xerr=[e.stderr for e in far], yerr=[e.stderr for e in aligned], fmt="o", color=LINE, capsize=3,
                 gid="strengths")  # fmt: skip
     for place, weight in enumerate(weights):
-        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(7, -15), textcoords="offset points")
+        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(-8, 8), textcoords="offset points", ha="right")
     knee = found["knee"]
     if math.isfinite(knee.value):
         order = np.argsort(weights)

@@ -63,14 +63,14 @@ def compared(
 def classes(trials: Trials, found: list[ClassPlace]) -> Table:
     """Return what guidance gains of every class, and where."""
     rows = []
-    for label, place, _ in found:
+    for label, place, *_ in found:
         own = (trials.labels == label) & np.isfinite(trials.gain)
         kept = own & trials.whole
         gain = one(trials.gain[own]) if own.any() else Estimate.missing(0, "no trial has a gain")
         left = float((trials.gain - trials.share.sum(1))[kept].mean()) if kept.any() else math.nan
         ends = f"{place.low.value:.2g} to {place.high.value:.2g}" if math.isfinite(place.low.value) else ""
-        rows.append((label, int(kept.sum()), gain, gain.interval, left, place.top, place.top.interval, ends))
-    heads = ("class", "trials", "gain", "95 % interval", "less the sum", "most at", "95 % interval", "80 % in sigma")
+        rows.append((label, int(kept.sum()), gain, left, place.top, place.top.interval, ends))
+    heads = ("class", "trials", "gain", "less the sum", "most at", "95 % interval", "80 % in sigma")
     return Table("By class", heads, tuple(rows))
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from softmode.critical import peak_time
 from softmode.cumulative import shortest
-from softmode.estimate import Array, Estimate, bootstrap
+from softmode.estimate import NORMAL_95, Array, Estimate, bootstrap, of_mean
 from softmode.experiments.susceptibility.maximum import own_name
 from softmode.runs.run import Run
 
@@ -115,11 +115,13 @@ class ClassPlace(NamedTuple):
         label: The class.
         place: Where most and 80 % is gained.
         curve: Mean gain per unit of log sigma, [level].
+        sure: Whether its gain is more than twice its error.
     """
 
     label: int
     place: Place
     curve: Float[Array, " level"]
+    sure: bool
 
 
 def class_places(run: Run, trials: Trials) -> list[ClassPlace]:
@@ -128,7 +130,9 @@ def class_places(run: Run, trials: Trials) -> list[ClassPlace]:
     for label in run.identity["model"]["labels"]:
         kept = (trials.labels == label) & trials.whole
         curve = (trials.share / trials.widths)[kept].mean(0) if kept.any() else np.full(len(trials.levels), math.nan)
-        found.append(ClassPlace(label, place_of(trials.share, trials, kept), curve))
+        gain = of_mean(trials.gain[kept]) if kept.sum() > 1 else Estimate.missing(0, "no error")
+        sure = abs(gain.value) > NORMAL_95 * gain.stderr
+        found.append(ClassPlace(label, place_of(trials.share, trials, kept), curve, sure))
     return found
 
 

@@ -111,7 +111,8 @@ def strength_from(
     found = jackknife(count, lambda keep: knee_of(np.abs(weights), mean(keep), far(keep)))
     low, high = sorted(sign * min(max(end, 0.0), largest) for end in (found.low, found.high))
     knee = Estimate(sign * found.value, found.stderr, found.samples, low, high, found.reason)
-    said = f"the knee of alignment against Fréchet distance is at w = {knee} {knee.interval}".strip()
+    tried = ", ".join(f"{each:.3g}" for each in weights)
+    said = f"the knee of alignment against Fréchet distance is at w = {knee} {knee.interval}, of w = {tried} tried"
     return Strength(weights, alignment, distance, knee, said)
 
 
