@@ -33,7 +33,7 @@ TINY = {
     "clones": "fashion-mnist --trajectories 4 --steps 30 --copies 2 --labels 3,5 --block 2",
     "window": "fashion-mnist --trajectories 4 --clones 4 --clone-steps 30 --steps 20 --block 2",
     "pulse": "fashion-mnist --classes 2 --trials 3 --steps 14 --sigma-c 3 --block 2",
-    "susceptibility": "fashion-mnist --classes 2 --trials 2 --nodes 2 --steps 20 --sigma-c 3 --block 2",
+    "susceptibility": "fashion-mnist --classes 2 --trials 2 --nodes 3 --steps 20 --sigma-c 3 --block 2",
 }
 # of a summary: what differs between runs of the same numbers
 SITTINGS = ("seconds", "hosts", "machine", "digest")

@@ -12,7 +12,7 @@ from torch import Tensor
 from helpers.errors import refused
 from softmode.denoiser import Denoiser
 from softmode.exact.mixture import GaussianMixture
-from softmode.guidance.adjoint import Adjoint, radau
+from softmode.guidance.adjoint import Adjoint
 from softmode.process import VE, rho_grid
 from softmode.samplers import EulerMaruyama, Heun
 from softmode.streams import TrajectoryNoise
@@ -169,32 +169,6 @@ def test_autoguidance_of_a_gaussian_is_its_closed_form() -> None:
     assert torch.allclose(found.gradient.sum(1), slope * final(strength), rtol=1e-3)
     along = torch.ones_like(weights)
     assert torch.allclose(adjoint.curvature(weights, along, first), slope**2 * final(strength), rtol=1e-3)
-    shares = adjoint.attribution(weights, first)
-    assert torch.allclose(shares.end - shares.start, final(strength) - final(0.0), rtol=1e-3)
-    assert float(shares.defect.abs().max()) < 1e-9 * float(final(0.0).abs().max())
-
-
-@pytest.mark.parametrize("nodes", [1, 2, 3, 6])
-def test_the_rule_begins_at_no_guidance_and_is_exact_to_its_degree(nodes: int) -> None:
-    places, parts = radau(nodes)
-    assert places[0] == 0
-    assert len(places) == nodes
-    errors = [abs(float(parts @ places**power) - 1 / (power + 1)) for power in range(2 * nodes)]
-    assert max(errors[:-1]) < 1e-14
-    assert errors[-1] > 1e-8
-
-
-@pytest.mark.parametrize("strength", [1.0, 4.0])
-def test_attributions_add_up_to_what_guidance_gains(strength: float) -> None:
-    """To 1 % of the gain of every trial's log-probability of its class, and closer with more nodes."""
-    adjoint = mixture(32)
-    weights = torch.full((6, 32), strength, dtype=torch.float64)
-    outcome = lambda final: MIXTURE.log_posterior(final, 1.5)[:, 0]  # noqa: E731
-    defects = {}
-    for nodes in (2, 8):
-        found = adjoint.attribution(weights, outcome, nodes)
-        defects[nodes] = float((found.defect.abs() / (found.end - found.start).abs()).max())
-    assert defects[8] < min(0.01, defects[2])
 
 
 def test_the_response_without_a_classifier_is_the_jacobians() -> None:

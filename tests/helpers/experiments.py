@@ -104,7 +104,7 @@ TINY = {
     ),
     "pulse": Tiny(_guided, "data", "images.npz", _write_images),
     "susceptibility": Tiny(
-        lambda: _guided() | {"nodes": 2}, "data", "images.npz", _write_images,
+        lambda: _guided() | {"nodes": 3}, "data", "images.npz", _write_images,
     ),
     "anneal": Tiny(
         lambda: {"model": corners(), "classifier": nearest(), "window": "0.5:5", "trajectories": 6, "block": 3,

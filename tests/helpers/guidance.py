@@ -32,7 +32,16 @@ from .models import Classifier, mixture_model
 CONDITIONS = ["unguided", "critical", "random", "random_log", "random_step", "spread", "constant", "window", "interval"]
 PULSE = PulseConfig(model="corners", classes=3, trials=6, sigma_c=3.0, block=4, weight=1.5)
 SUSCEPTIBILITY = SusceptibilityConfig(
-    model="corners", method="pulses", classes=3, trials=4, sigma_c=2.0, centres=4, highest=20.0, lowest=0.1, weight=1.0
+    model="corners",
+    method="pulses",
+    classes=3,
+    trials=4,
+    steps=64,
+    sigma_c=2.0,
+    centres=4,
+    highest=20.0,
+    lowest=0.1,
+    weight=1.0,
 )
 
 

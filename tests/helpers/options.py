@@ -66,8 +66,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "susceptibility": COMPUTE | {
         "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
-        "trials": 40, "weight": 10.0, "sigma_c": None, "window": "", "data": "", "steps": 64, "precision": "full",
-        "block": 20, "method": "adjoint", "sampler": "heun", "alignment": "probability", "nodes": 4,
+        "trials": 4, "weight": 2.0, "sigma_c": None, "window": "", "data": "", "steps": 32, "precision": "full",
+        "block": 20, "method": "adjoint", "sampler": "heun", "alignment": "probability", "nodes": 5, "tolerance": 0.01,
         "information": "", "centres": 16, "highest": 40.0,
         "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },

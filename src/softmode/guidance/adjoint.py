@@ -2,18 +2,12 @@ r"""How the final sample answers to guidance at every noise level: one reverse s
 
 Guided by $D_w = D + w(\sigma)(D - D_{\mathrm{guide}})$, a deterministic sampler takes noise to a sample x_0, and any
 scalar A(x_0) is a function of the weights $w_i$ at the levels $\sigma_i$. Reverse-mode differentiation gives
-$\partial A/\partial w_i$ at all levels at once: the susceptibility to a weak pulse at each. Along a straight way from
-no guidance to the weights in use it adds up,
-
-$$ A(w) - A(0) = \sum_i \int_0^1 w_i \frac{\partial A}{\partial w_i}(u w)\,du, $$
-
-so that each level has a share in what guidance gains.
+$\partial A/\partial w_i$ at all levels at once: the susceptibility to a weak pulse at each.
 
 Only the states at the network's calls are kept on the way down; the sweep calls the networks again. So memory is that
 of one call, and of one or two states for each step.
 
-Source: sundararajan2017 (the integral along a straight way); the linear response of a sample to guidance at a level is
-what a pulse of the paper's H.4 measures.
+Source: the linear response of a sample to guidance at a level is what a pulse of the paper's H.4 measures.
 """
 
 import math
@@ -21,15 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.special import roots_jacobi
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from softmode.denoiser import Denoiser, per_sample
-from softmode.estimate import Array
 from softmode.message import first_line, refusal
 from softmode.rounding import rounding_at
 
@@ -53,42 +44,6 @@ class Sweep(NamedTuple):
     final: Tensor
     value: Float[Tensor, " trial"]
     gradient: Float[Tensor, "trial level"]
-
-
-class Attribution(NamedTuple):
-    """What guidance gains, level by level.
-
-    Attributes:
-        share: Gain of each level, float64 [trial, level].
-        start: A without guidance, [trial].
-        end: A with it, [trial].
-    """
-
-    share: Float[Tensor, "trial level"]
-    start: Float[Tensor, " trial"]
-    end: Float[Tensor, " trial"]
-
-    @property
-    def defect(self) -> Float[Tensor, " trial"]:
-        """What the levels together gain less than A rises by: the error of the integral along the way, [trial]."""
-        return self.end - self.start - self.share.sum(1)
-
-
-def radau(nodes: int) -> tuple[Float[Array, " node"], Float[Array, " node"]]:
-    r"""Return the nodes of a Gauss-Radau rule on [0, 1], the first of them at 0, and their weights.
-
-    It is exact for polynomials up to degree 2 n - 2: the interior nodes are those of Gauss for the weight u.
-
-    Args:
-        nodes: Their number n, at least 1.
-
-    Source: abramowitz1964 (25.4.31).
-    """
-    if nodes == 1:
-        return np.zeros(1), np.ones(1)
-    inner, parts = roots_jacobi(nodes - 1, 0, 1)
-    places = (1 + inner) / 2
-    return np.concatenate([[0.0], places]), np.concatenate([[1 / nodes**2], parts / (4 * places)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,23 +103,6 @@ class Adjoint:
         """
         squares = [self.sweep(weights, _Along(v)).gradient.square() / v[0].numel() for v in vectors]
         return torch.stack(squares).mean(0)
-
-    def attribution(self, weights: Float[Tensor, "trial level"], outcome: Outcome, nodes: int = 4) -> Attribution:
-        r"""Return what each level gains, $\int_0^1 w_i\,\partial A/\partial w_i(u w)\,du$, by Gauss-Radau.
-
-        Args:
-            weights: Weights in use, float64 [trial, level].
-            outcome: A of final samples.
-            nodes: Points along the way; the first is at no guidance, its linear response. Each takes a sweep.
-
-        Source: sundararajan2017.
-        """
-        share = torch.zeros_like(weights)
-        for place, part in zip(*radau(nodes), strict=True):
-            share += part * weights * self.sweep(place * weights, outcome).gradient
-        with torch.no_grad():
-            start, end = (outcome(self.guided(w)).double() for w in (0 * weights, weights))
-        return Attribution(share, start, end)
 
     def curvature(
         self,

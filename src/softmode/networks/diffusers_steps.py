@@ -48,7 +48,8 @@ class SchedulerSteps:
     @property
     def identity(self) -> dict[str, Any]:
         """The scheduler's class and config."""
-        config = json.loads(json.dumps(dict(self.scheduler.config), default=str))
+        # in a text, as it may hold what is no number of JSON's
+        config = json.dumps(dict(self.scheduler.config), default=str, sort_keys=True)
         return {"scheduler": {"class": type(self.scheduler).__name__, "config": config}}
 
     def asked(self, denoiser: Denoiser) -> Denoiser:

@@ -102,8 +102,8 @@ def _answer(
         return f"{found}, and no trial says at which noise levels."
     if abs(left.value) > MISSED * abs(gain.value):
         return (
-            f"{found}, but this run cannot tell at which noise levels: their shares add up to {total}. Use more "
-            "--nodes, or a smaller --weight, up to which the response changes less."
+            f"{found}, but this run cannot tell at which noise levels: their shares add up to {total}. Use a "
+            "smaller --tolerance, or a smaller --weight, up to which the response changes less."
         )
     found += f"; 80 % of that is {done} between sigma = {at.low} and {at.high}, most at {at.top}."
     if away is not None and critical is not None:

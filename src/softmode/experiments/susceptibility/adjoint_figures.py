@@ -191,8 +191,8 @@ def strength(run: Run) -> Figure | None:
     knee = found["knee"]
     if math.isfinite(knee.value):
         order = np.argsort(weights)
-        place = [float(np.interp(knee.value, weights[order], each[order])) for each in (x, y)]
-        ax.plot(*place, "D", color=CENTRE, markersize=10, gid="knee", zorder=3)
+        at = [np.interp(knee.value, weights[order], each[order]) for each in (x, y)]
+        ax.plot(at[0], at[1], "D", color=CENTRE, markersize=10, gid="knee", zorder=3)
         ax.text(0.97, 0.05, f"knee at w = {knee} {knee.interval}", transform=ax.transAxes, ha="right", color=CENTRE)
     else:
         ax.text(0.97, 0.05, f"no knee: {knee.reason}", transform=ax.transAxes, ha="right", color=GREY, wrap=True)

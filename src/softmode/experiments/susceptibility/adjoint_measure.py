@@ -1,7 +1,7 @@
 """The susceptibility by reverse sweeps: trials from the same noise at several strengths, differentiated at each level.
 
-Sweeps are made at the nodes of Gauss-Radau's rule between no guidance and the weight in use, where the last part only
-samples. A trial's response at no guidance is the first node.
+All trials are swept at the same few strengths from no guidance to the weight in use, the first of which gives their
+response without it, and each at further ones until its levels add up to what it gains.
 """
 
 import math
@@ -24,7 +24,8 @@ from softmode.experiments.pulse.trials import Guidance, features_of, find_guidan
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.known import LabelKnown, label_known
 from softmode.experiments.susceptibility.outcomes import CHANGE, Own, change_at_rest, class_outcome, own_measure
-from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, radau
+from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, Sweep
+from softmode.guidance.attribution import attribute, strengths
 from softmode.guidance.steps import Steps
 from softmode.message import first_line, refusal
 from softmode.networks.own_posterior import LEVELS
@@ -41,6 +42,8 @@ from softmode.simulate import NonFiniteStateError
 STEP = 1e-2
 # network calls of a denoiser in a sweep: down, again, and twice that for its derivative; of a guide without weight
 CALLS, WITHOUT = 4, 1
+# further sweeps of a trial, for an estimate of the time
+FURTHER = 2
 # a network's memory with what its derivative needs, in those of a call, for denoiser and guide together
 KEPT = 4
 
@@ -89,16 +92,6 @@ class AdjointPlan(Plan):
     counted = "trials"
 
     @property
-    def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
-        """The nodes, and the strength in use."""
-        return self.config.nodes + 1
-
-    @property
-    def strengths(self) -> Float[Array, " node"]:
-        """The strengths as shares of the weight in use."""
-        return np.append(radau(self.config.nodes)[0], 1.0)
-
-    @property
     def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
         """Bytes of a trial's networks with what their derivative needs, and of its state at every call of them."""
         state = torch.empty(self.guidance.model.shape, dtype=self.guidance.dtype, device="meta")
@@ -123,9 +116,9 @@ class AdjointPlan(Plan):
     @property
     def constants(self) -> Constants:
         """Noise levels, strengths, classes and trials, what the classifier sees of real images, the label's curve."""
-        strengths = constant(self.strengths, ("node",), "strength, as a share of the weight in use")
+        shared = constant(strengths(self.config.nodes), ("node",), "strength, as a share of the weight in use")
         known = {} if self.known is None else self.known.constants
-        return {**trial_constants(self.guidance), "strength": strengths, **known}
+        return {**trial_constants(self.guidance), "strength": shared, **known}
 
     @property
     def variables(self) -> Mapping[str, ArraySpec]:
@@ -134,11 +127,11 @@ class AdjointPlan(Plan):
         state = ("channel", *SPACE[-len(sides) :])
         some = torch.zeros(1, *self.guidance.model.shape)
         sizes = {
-            "trajectory": self.trajectories, "node": self.parts, "level": len(self.guidance.levels),
+            "trajectory": self.trajectories, "node": self.config.nodes, "level": len(self.guidance.levels),
             "feature": features_of(some, self.guidance.classifier, self.guidance.device).shape[1],
             "channel": channels, **space_sizes(tuple(sides)),
         }  # fmt: skip
-        described = {
+        at_strengths = {
             "gradient": Variable(("level",), "derivative of the value by the weight at each level", "1", "chi(sigma)"),
             "value": Variable((), "what guidance is to gain", "1", "H.6"),
             "probability": Variable((), "probability of the target class", "1", "H.6"),
@@ -146,74 +139,59 @@ class AdjointPlan(Plan):
             "image": Variable(state, "sample", "1", "H.4", "state"),
             "features": Variable(("feature",), "classifier's features of the sample", "1", "H.7", "float32"),
         }
-        return layout(sizes, {name: each.along("node") for name, each in described.items()}, self.config.dtype)
+        described = {name: each.along("node") for name, each in at_strengths.items()} | {
+            "share": Variable(("level",), "what guidance gains at each level", "1", "sundararajan2017"),
+            "further": Variable((), "further sweeps, at strengths of the trial's own", "1", "kuncir1962", "int64"),
+        }
+        return layout(sizes, described, self.config.dtype)
 
     def steps(self, pending: list[Block]) -> int:
-        """Return the sampler's steps, down and back."""
-        steps = len(self.guidance.levels)
-        passes = {block: self._passes(block.part) for block in pending}
-        return sum(steps * passes[b] * len(set(trials_of(self.guidance, b.trajectories).labels)) for b in pending)
+        """Return the sampler's steps, down and back, at the strengths that all trials share."""
+        passes = 2 * self.config.nodes + (2 if self.config.alignment == CHANGE else 0)
+        labels = [len(set(trials_of(self.guidance, block.trajectories).labels)) for block in pending]
+        return len(self.guidance.levels) * passes * sum(labels)
 
     def seconds(self, pending: list[Block]) -> float:
         """Return about how long the networks take."""
-        return self.guidance.call_seconds * sum(self._cost(b.part) * len(b.trajectories) for b in pending)
+        return self.guidance.call_seconds * self._cost * sum(len(block.trajectories) for block in pending)
 
     @property
     def _calls(self) -> int:
         """Calls of the denoiser on the way down."""
         return int(self.guidance.sampler.calls.sum())
 
-    def _extra(self, part: int) -> int:
-        """Return how many more times a part samples, to know a trial's motion or its unguided twin."""
-        return 0 if self.config.alignment != CHANGE else 2 if part == 0 else 1
-
-    def _passes(self, part: int) -> int:
-        return self._extra(part) + (2 if part < self.config.nodes else 1)
-
-    def _cost(self, part: int) -> int:
+    @property
+    def _cost(self) -> int:
         """Return the network evaluations of a trial."""
+        sweeps, name = self.config.nodes - 1 + FURTHER, self.config.alignment
+        own = CALLS + WITHOUT + 2 * CALLS * sweeps + (4 if name == CHANGE else 0)
         judged = (LEVELS - 1) * len(self.guidance.labels) if self.config.classifier == NONE else 0
-        swept = part < self.config.nodes
-        own = (2, CALLS + WITHOUT, 2 * CALLS)[0 if not swept else 1 if part == 0 else 2]
-        scored = judged * (CALLS if swept and self.config.alignment != CHANGE else 1)
-        return self._calls * (own + 2 * self._extra(part)) + judged + scored
+        return self._calls * own + judged * (self.config.nodes + (0 if name == CHANGE else CALLS * (1 + sweeps)))
 
     def measure(self, block: Block, advance: Callable[[], None] = lambda: None) -> Mapping[str, Array]:
-        """Return every array of the trials of a block at one strength."""
+        """Return every array of the trials of a block."""
         found = [
-            self._measure(label, trials, block.part, advance)
+            self._measure(label, trials, advance)
             for label, trials in trials_of(self.guidance, block.trajectories).by_class()
         ]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
-    def _measure(self, label: int, trials: list[int], part: int, advance: Callable[[], None]) -> dict[str, Array]:
-        guidance, levels = self.guidance, self.guidance.levels
-        adjoint = adjoint_of(guidance, label, trials, advance)
-        whole = torch.full((len(trials), len(levels)), self.config.weight, dtype=torch.float64, device=guidance.device)
-        weights = float(self.strengths[part]) * whole
-        outcome = self._outcome(label, adjoint, whole, part)
-        if part < self.config.nodes:
-            final, value, gradient = adjoint.sweep(weights, outcome)
-        else:
-            final, gradient = adjoint.guided(weights), torch.full_like(weights, math.nan)
-            with torch.no_grad():
-                value = outcome(final).double()
-        features = features_of(final, guidance.classifier, guidance.device)
-        with torch.no_grad():
-            logits = guidance.classifier.head(torch.from_numpy(features).to(guidance.device)).cpu()
-        scores = alignment(logits, label)
-        arrays = {"gradient": gradient, "value": value, "probability": scores.probability, "logit": scores.logit,
-                  "image": final}  # fmt: skip
-        return {name: each.cpu().numpy() for name, each in arrays.items()} | {"features": features}
+    def _measure(self, label: int, trials: list[int], advance: Callable[[], None]) -> dict[str, Array]:
+        sweeps = _Sweeps(self, label, trials, advance)
+        found = attribute(sweeps, sweeps.whole, self.config.nodes, self.config.tolerance)
+        at_strengths = [self._arrays(label, each) for each in found.sweeps]
+        stacked = {name: np.stack([each[name] for each in at_strengths], 1) for name in at_strengths[0]}
+        return stacked | {"share": found.share, "further": found.extra}
 
-    def _outcome(self, label: int, adjoint: Adjoint, whole: Tensor, part: int) -> Outcome:
-        if self.config.alignment != CHANGE:
-            return self.own_outcome(label)
-        if part == 0:
-            there, back = (adjoint.guided(sign * STEP * whole).double() for sign in (1, -1))
-            return change_at_rest(there - back)
-        twin = adjoint.guided(0 * whole)
-        return lambda final: change(final, twin)
+    def _arrays(self, label: int, sweep: Sweep) -> dict[str, Array]:
+        features = features_of(sweep.final, self.guidance.classifier, self.guidance.device)
+        with torch.no_grad():
+            logits = self.guidance.classifier.head(torch.from_numpy(features).to(self.guidance.device)).cpu()
+        scores = alignment(logits, label)
+        value = torch.where(sweep.value.isfinite(), sweep.value, math.nan)
+        arrays = {"gradient": sweep.gradient, "value": value, "probability": scores.probability, "logit": scores.logit,
+                  "image": sweep.final}  # fmt: skip
+        return {name: each.cpu().numpy() for name, each in arrays.items()} | {"features": features}
 
     def own_outcome(self, label: int) -> Outcome:
         """Return A of samples of a class, where it is no change."""
@@ -221,6 +199,39 @@ class AdjointPlan(Plan):
         if own is not None:
             return lambda final: own.function(final, label)
         return class_outcome(self.guidance, label, self.config.alignment)
+
+
+class _Sweeps:
+    """Sweeps of trials of a class at shares of the weight in use; the first one is without guidance."""
+
+    def __init__(self, plan: AdjointPlan, label: int, trials: list[int], advance: Callable[[], None]) -> None:
+        self.plan, self.label, self.trials, self.advance = plan, label, trials, advance
+        levels = plan.guidance.levels
+        self.whole = torch.full((len(trials), len(levels)), plan.config.weight, dtype=torch.float64).to(levels.device)
+        self.unguided: Tensor | None = None
+
+    def __call__(self, rows: list[int], share: Float[Tensor, " row"]) -> Sweep:
+        """Return A of some trials, each at a share of the weight, and its derivatives."""
+        # how many further ones there will be is not known
+        advance = self.advance if len(rows) == len(self.trials) else _nothing
+        adjoint = adjoint_of(self.plan.guidance, self.label, [self.trials[row] for row in rows], advance)
+        sweep = adjoint.sweep(share[:, None].to(self.whole) * self.whole[rows], self._outcome(adjoint, rows))
+        if self.unguided is None:
+            self.unguided = sweep.final
+        return sweep
+
+    def _outcome(self, adjoint: Adjoint, rows: list[int]) -> Outcome:
+        if self.plan.config.alignment != CHANGE:
+            return self.plan.own_outcome(self.label)
+        if self.unguided is None:
+            there, back = (adjoint.guided(sign * STEP * self.whole).double() for sign in (1, -1))
+            return change_at_rest(there - back)
+        twins = self.unguided[rows]
+        return lambda final: change(final, twins)
+
+
+def _nothing() -> None:
+    """Show no progress."""
 
 
 def adjoint_of(

@@ -84,7 +84,7 @@ def strengths(run: Run, found: Strength) -> Table:
         means = [one(values[np.isfinite(values)]) for values in columns]
         rows.append((float(weight), *means, found.distance[node] if found.distance else None))
     heads = ("w", "value", "probability", "rms change", "Fréchet distance")
-    return Table("Samples at the strengths of the sweeps, and at the one in use", heads, tuple(rows))
+    return Table("Samples at the strengths that all trials share", heads, tuple(rows))
 
 
 def levels(run: Run, trials: Trials) -> Table:
@@ -108,18 +108,22 @@ def levels(run: Run, trials: Trials) -> Table:
 
 
 def lost(run: Run) -> list[str]:
-    """Return a note on the trials whose derivatives are not finite, and on the level where they cease to be."""
-    gradient, levels = run.dataset["gradient"].to_numpy()[:, :-1], run.dataset["level"].to_numpy()
-    places = run.dataset["strength"].to_numpy()
-    bad = np.argwhere(~np.isfinite(gradient).all(2))
-    said = []
-    for row, node in bad[:NAMED]:
-        level = levels[np.flatnonzero(~np.isfinite(gradient[row, node]))[-1]]
+    """Return notes on trials whose derivatives or values are not finite, and on the level where these cease to be."""
+    gradient, levels = run.dataset["gradient"].to_numpy(), run.dataset["level"].to_numpy()
+    weights = float(run.config["weight"]) * run.dataset["strength"].to_numpy()
+
+    def named(row: int, node: int) -> str:
         label, trial = (int(run.dataset[name].to_numpy()[row]) for name in ("label", "trial"))
-        said.append(
-            f"trial {trial} of class {label} at w = {run.config['weight'] * places[node]:.3g} from sigma = {level:.3g}"
-        )
-    if not said:
-        return []
-    more = f", and {len(bad) - NAMED} others" if len(bad) > NAMED else ""
-    return [f"derivatives that are not finite, left out: {'; '.join(said)}{more}"]
+        return f"trial {trial} of class {label} at w = {weights[node]:.3g}"
+
+    said = []
+    for row, node in np.argwhere(~np.isfinite(gradient).all(2)):
+        level = levels[np.flatnonzero(~np.isfinite(gradient[row, node]))[-1]]
+        said.append(f"{named(row, node)} from sigma = {level:.3g}")
+    values = [named(row, node) for row, node in np.argwhere(~np.isfinite(run.dataset["value"].to_numpy()))]
+    notes = []
+    for what, those in (("derivatives", said), ("values of what guidance is to gain", values)):
+        if those:
+            more = f", and {len(those) - NAMED} others" if len(those) > NAMED else ""
+            notes.append(f"{what} that are not finite, left out: {'; '.join(those[:NAMED])}{more}")
+    return notes

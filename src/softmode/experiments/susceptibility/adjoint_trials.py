@@ -10,7 +10,6 @@ from softmode.critical import peak_time
 from softmode.cumulative import shortest
 from softmode.estimate import Array, Estimate, bootstrap
 from softmode.experiments.susceptibility.maximum import own_name
-from softmode.guidance.adjoint import radau
 from softmode.runs.run import Run
 
 # alignment -> what guidance gains
@@ -77,10 +76,8 @@ def edges_of(levels: Float[Array, " level"]) -> Float[Array, " edge"]:
 def trials_of(run: Run) -> Trials:
     """Return what a run's arrays say of every trial."""
     data, weight = run.dataset, float(run.config["weight"])
-    levels, gradient, value = (data[name].to_numpy() for name in ("level", "gradient", "value"))
-    _, parts = radau(run.config["nodes"])
-    share = weight * np.einsum("n,tnl->tl", parts, gradient[:, :-1])
-    return Trials(levels, edges_of(levels), data["label"].to_numpy(), share, weight * gradient[:, 0],
+    levels, gradient, value, share = (data[name].to_numpy() for name in ("level", "gradient", "value", "share"))
+    return Trials(levels, edges_of(levels), data["label"].to_numpy(), share.astype(float), weight * gradient[:, 0],
                   value[:, -1] - value[:, 0])  # fmt: skip
 
 
@@ -138,7 +135,7 @@ def class_places(run: Run, trials: Trials) -> list[ClassPlace]:
 def slopes_of(
     run: Run,
 ) -> tuple[Float[Array, " node"], Float[Array, "trial node"], Float[Array, "trial node"]]:
-    """Return the weights of a run's strengths, A at each of them, and dA/dw along the way, NaN where none was taken."""
+    """Return the weights of a run's strengths, A at each of them, and dA/dw along the way."""
     data = run.dataset
     return (
         float(run.config["weight"]) * data["strength"].to_numpy(),

@@ -1,8 +1,8 @@
 r"""Up to which strength the response to guidance is linear.
 
 Along the way from no guidance to the weight w in use, a run has A and its derivative at several strengths. Between
-them A is the cubic of both ends (Hermite), after the last derivative the parabola to A at w. Linear response,
-$w\,dA/dw(0)$, holds up to the first strength at which it misses the gain by a tenth of it.
+them A is the cubic of both ends (Hermite). Linear response, $w\,dA/dw(0)$, holds up to the first strength at which it
+misses the gain by a tenth of it.
 """
 
 import math
@@ -22,11 +22,7 @@ FINE = 1000
 def between(
     strengths: Float[Array, " node"], values: Float[Array, " node"], slopes: Float[Array, " node"]
 ) -> CubicHermiteSpline:
-    """Return A along a way, of its values and derivatives at rising strengths; the last has none, where it is NaN."""
-    slopes = slopes.copy()
-    if math.isnan(slopes[-1]):
-        step = strengths[-1] - strengths[-2]
-        slopes[-1] = 2 * (values[-1] - values[-2]) / step - slopes[-2]
+    """Return A along a way, of its values and derivatives at rising strengths."""
     return CubicHermiteSpline(strengths, values, slopes)
 
 
@@ -38,7 +34,7 @@ def linear_up_to(
     Args:
         strengths: Rising from 0.
         values: A at each.
-        slopes: dA/dw along the way at each; NaN at the last.
+        slopes: dA/dw along the way at each.
     """
     fine = np.linspace(0, strengths[-1], FINE + 1)[1:]
     gain = between(strengths, values, slopes)(fine) - values[0]
@@ -63,7 +59,7 @@ def linear_range(
 
     A negative weight in use has negative strengths: their sizes count.
     """
-    kept = np.isfinite(values).all(1) & np.isfinite(slopes[:, :-1]).all(1)
+    kept = np.isfinite(values).all(1) & np.isfinite(slopes).all(1)
     if not kept.any():
         return Estimate.missing(0, "no trial has a derivative")
     sign = math.copysign(1.0, strengths[-1])

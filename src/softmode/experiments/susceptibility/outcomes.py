@@ -93,10 +93,12 @@ def _check(
         # whatever torch says of an operation without a derivative
         except RuntimeError as error:
             raise refusal(f"{field} cannot be differentiated ({first_line(error)}); use torch's operations") from error
-    if bool(gradient[1].any()):
+    # where it is not finite it says nothing of who depends on whom
+    if bool(gradient[1].nan_to_num().any()):
         raise refusal(f"{field} of one sample depends on the others of its batch; expected {FORM}")
-    if not bool(gradient.any()) and float(value[0]) == float(value[1]):
-        raise refusal(f"{field} does not depend on the sample: it is {float(value[0]):g} of any; use one that does")
+    one, other = value.tolist()
+    if one == other and not bool(gradient.any()):
+        raise refusal(f"{field} does not depend on the sample: it is {one:g} of any; use one that does")
 
 
 def class_outcome(guidance: Guidance, label: int, name: str) -> Outcome:
