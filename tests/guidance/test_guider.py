@@ -8,9 +8,16 @@ import torch
 from diffusers.modular_pipelines import PipelineState
 from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffusionXLDenoiseStep
 
+from helpers.errors import refused
 from softmode.guidance.export import sampler_levels
-from softmode.guidance.guider import UNGUIDED, guidance_callback, sigma_window_guider
-from softmode.guidance.weights import Interval, guided_steps
+from softmode.guidance.guider import (
+    UNGUIDED,
+    guidance_callback,
+    sigma_weights_guider,
+    sigma_window_guider,
+    weights_callback,
+)
+from softmode.guidance.weights import Interval, Weights, guided_steps
 from softmode.networks.diffusers_scheduler import noise_table
 
 SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -161,8 +168,8 @@ def test_fractions_of_the_steps_would_guide_others() -> None:
     assert calls[0] != calls[1]
 
 
-def classic_scales(kind: Any, scheduler: Any, steps: int, begin: int, ends: tuple[float, float]) -> list[float]:
-    """Run a Stable Diffusion pipeline with the callback and return the scale that each of its steps was guided with."""
+def classic_scales(kind: Any, scheduler: Any, steps: int, begin: int, guided: tuple[float, Any]) -> list[float]:
+    """Run a Stable Diffusion pipeline with a scale and callback; return the scale that each step was guided with."""
     unet = diffusers.UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
         norm_num_groups=4, cross_attention_dim=6, attention_head_dim=4,
@@ -175,7 +182,7 @@ def classic_scales(kind: Any, scheduler: Any, steps: int, begin: int, ends: tupl
     unet.register_forward_hook(lambda _m, _i, out: outs.append(out[0].detach()))
     step = scheduler.step
     scheduler.step = lambda out, *rest, **more: (fed.append(out.detach()), step(out, *rest, **more))[1]
-    scale, callback = guidance_callback(scheduler, steps, *ends, guidance_scale=3.0, begin=begin)
+    scale, callback = guided
     where = {"image": torch.randn(1, 4, 8, 8), "strength": 0.4} if begin else {"height": 8, "width": 8}
     pipe(
         prompt_embeds=torch.randn(1, 3, 6), negative_prompt_embeds=torch.randn(1, 3, 6), num_inference_steps=steps,
@@ -192,7 +199,9 @@ def classic_scales(kind: Any, scheduler: Any, steps: int, begin: int, ends: tupl
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_classic_pipeline_guides_the_steps_inside_the_window(name: str) -> None:
     """Stable Diffusion's own loop with the callback: its scheduler is fed guided noise inside, conditional outside."""
-    scales = classic_scales(diffusers.StableDiffusionPipeline, SCHEDULERS[name](), 12, 0, (LOW, HIGH))
+    scheduler = SCHEDULERS[name]()
+    callback = guidance_callback(scheduler, 12, LOW, HIGH, guidance_scale=3.0)
+    scales = classic_scales(diffusers.StableDiffusionPipeline, scheduler, 12, 0, callback)
     levels = sampler_levels(SCHEDULERS[name](), 12)
     guided = guided_steps(Interval(LOW, HIGH), levels)
     assert guided
@@ -207,12 +216,63 @@ def test_the_classic_pipeline_from_an_image_guides_the_steps_inside_the_window(n
     levels = sampler_levels(SCHEDULERS[name](), 10)[begin:]
     first, second, third = levels.unique().flip(0)[:3].tolist()
     for low, high in ((1.01 * third, 2 * first), (0.99 * third, 1.01 * second)):
-        scales = classic_scales(
-            diffusers.StableDiffusionImg2ImgPipeline, SCHEDULERS[name](), 10, begin, (low, high)
-        )  # fmt: skip
+        scheduler = SCHEDULERS[name]()
+        callback = guidance_callback(scheduler, 10, low, high, guidance_scale=3.0, begin=begin)
+        scales = classic_scales(diffusers.StableDiffusionImg2ImgPipeline, scheduler, 10, begin, callback)
         expected = [3.0 if low < level <= high else 1.0 for level in levels.tolist()]
         assert 3.0 in expected
         assert scales == pytest.approx(expected, abs=1e-2)
+
+
+# levels of another sampler than any of these, none of whose own equals one
+SCHEDULE = Weights(
+    torch.tensor([20.0, 6.0, 2.5, 0.9, 0.2], dtype=torch.float64),
+    torch.tensor([1.0, 0.0, 4.0, 2.0, 0.0], dtype=torch.float64),
+)
+
+
+def nearest(levels: torch.Tensor) -> list[float]:
+    """Return the scale at the schedule's nearest level, by the distance of logarithms."""
+    return (1 + SCHEDULE.weights[(levels.log()[:, None] - SCHEDULE.levels.log()).abs().argmin(1)]).tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("begin", [0, 4])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_schedule_scales_every_step_of_the_modular_loop_by_its_level(name: str, begin: int) -> None:
+    """The network's answer without condition is 0: what the scheduler is fed over the other one is the scale."""
+    scheduler, fed, given = SCHEDULERS[name](), [], []
+    guider = sigma_weights_guider(scheduler, SCHEDULE)
+    step, scaled = scheduler.step, scheduler.scale_model_input
+    scheduler.step = lambda out, *rest, **more: (fed.append(out), step(out, *rest, **more))[1]
+    scheduler.scale_model_input = lambda *args: (given.append(scaled(*args)), given[-1])[1]
+    begin = 2 * begin if name == "heun" else begin
+    calls = modular_calls(scheduler, guider, 12, begin)
+    expected = nearest(sampler_levels(SCHEDULERS[name](), 12)[begin:])
+    assert len(set(expected)) > 2
+    scales = [float((out / x).mean()) / 0.1 for out, x in zip(fed, given, strict=True)]
+    assert scales == pytest.approx(expected, rel=1e-4)
+    assert len(calls) == sum(1 + (scale != 1) for scale in expected), "unguided steps call the network once"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_schedule_scales_every_step_of_the_classic_pipeline_by_its_level(name: str) -> None:
+    scheduler = SCHEDULERS[name]()
+    guided = weights_callback(scheduler, 12, SCHEDULE)
+    scales = classic_scales(diffusers.StableDiffusionPipeline, scheduler, 12, 0, guided)
+    expected = nearest(sampler_levels(SCHEDULERS[name](), 12))
+    assert len(set(expected)) > 2
+    assert scales == pytest.approx(expected, abs=1e-2)
+
+
+def test_a_schedule_that_no_step_can_follow_is_refused() -> None:
+    scheduler = SCHEDULERS["euler"]()
+    low = Weights(SCHEDULE.levels, torch.tensor([0, 0, 0, 0, 1.0], dtype=torch.float64))
+    with refused(r"sampler_steps: w\(sigma\) is 0 at all of these 2, from 14.61 to 0.83\d*: use more steps, or other"):
+        weights_callback(scheduler, 2, low, timesteps=[999, 300])
+    with refused("weights: got -0.5; expected 0 or more: a pipeline with guidance_scale"):
+        weights_callback(scheduler, 12, Weights(SCHEDULE.levels, SCHEDULE.weights - 0.5))
 
 
 def test_a_window_between_the_steps_is_refused() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softmode.estimate import Estimate
-from softmode.guidance.weights import Interval, guided_steps
+from softmode.guidance.weights import Interval, Weight, guided_steps
 from softmode.message import refusal
 from softmode.networks.diffusers_sampling import MOST_STEPS, NOTHING, Asked, check_mu, set_steps
 from softmode.networks.diffusers_scheduler import NoiseTable, is_dynamic, is_flow, noise_table, step_levels
@@ -68,9 +68,9 @@ def export(
         case "sigmas":
             return _lines(interval, levels)
         case "flow":
-            return _lines(interval, levels, _flow_time)
+            return _lines(interval, levels, flow_time)
         case "comfyui":
-            return json.dumps(_comfyui(interval, scheduler, asked.mu), indent=2)
+            return json.dumps(comfyui_ends(interval, scheduler, asked.mu), indent=2)
         case "diffusers":
             return _snippet(interval, asked.mu)
 
@@ -134,7 +134,7 @@ def units(
     name = "EDM's sampler" if scheduler is None else type(scheduler).__name__
     if scheduler is not None:
         if is_flow(scheduler):
-            low, high = (_flow_time(end) for end in (interval.low, interval.high))
+            low, high = (flow_time(end) for end in (interval.low, interval.high))
             found.append(("flow time", f"{low:.4g} < s <= {high:.4g}, s = sigma / (1 + sigma)"))
         # a pipeline with timesteps of its own for shifted levels has no timestep of a level
         if asked.timesteps is None or asked.sigmas is None:
@@ -159,7 +159,7 @@ def _plain(window: Window, interval: Interval, scheduler: Any, levels: Tensor | 
         "convention": "guide where sigma_lo < sigma <= sigma_hi; sigma is the EDM noise level sigma/alpha; "
         "D + weight * (D - D_guide), a guidance scale of 1 + weight",
         **{name: _number(getattr(window, name)) for name in ("sigma_c", "sigma_lo", "sigma_hi")},
-        "flow_time": {"lo": _flow_time(interval.low), "hi": _flow_time(interval.high)},
+        "flow_time": {"lo": flow_time(interval.low), "hi": flow_time(interval.high)},
         "weight": interval.weight,
         "guidance_scale": 1 + interval.weight,
         "verdict": window.verdict,
@@ -176,12 +176,31 @@ def _plain(window: Window, interval: Interval, scheduler: Any, levels: Tensor | 
         # of a shift that is not known there is none
         plain["percent"] = {name: None if math.isnan(percent) else percent for name, percent in percents.items()}
     if levels is not None:
-        plain["steps"] = guided_steps(interval, levels)
-        # JSON has no infinity, where a flow begins
-        plain["levels"] = [level if math.isfinite(level) else None for level in levels.tolist()]
-        plain["flow_times"] = [_flow_time(level) for level in levels.tolist()]
-        plain["weights"] = interval(levels).tolist()
+        plain |= plain_steps(interval, levels)
     return plain
+
+
+def plain_steps(weight: Weight, levels: Tensor) -> dict[str, list[Any]]:
+    """Return which steps of a sampler are guided, and the levels and weights of all, as plain data.
+
+    Args:
+        weight: The weight w(sigma).
+        levels: Noise level of each step, [step].
+
+    Raises:
+        ValueError: If no step is guided.
+    """
+    return {
+        "steps": guided_steps(weight, levels),
+        "levels": finite(levels),
+        "flow_times": [flow_time(level) for level in levels.tolist()],
+        "weights": weight(levels).tolist(),
+    }
+
+
+def finite(levels: Tensor) -> list[float | None]:
+    """Return levels as plain data: JSON has no infinity, where a flow begins."""
+    return [level if math.isfinite(level) else None for level in levels.tolist()]
 
 
 def _number(estimate: Estimate) -> dict[str, float | None]:
@@ -199,26 +218,41 @@ def _timesteps(interval: Interval, table: NoiseTable) -> dict[str, float]:
     """Return the ends of an interval in a scheduler's timesteps, which enclose those of the steps that it guides."""
     if table.kind == "flow":
         # its table is cut, but its first step is at s = 1
-        last = float(table.timesteps[-1]) / _flow_time(float(table.levels[-1]))
-        return {"lo": last * _flow_time(interval.low), "hi": last * _flow_time(interval.high)}
+        last = float(table.timesteps[-1]) / flow_time(float(table.levels[-1]))
+        return {"lo": last * flow_time(interval.low), "hi": last * flow_time(interval.high)}
     return {name: float(table.timestep(level)) for name, level in _within(interval, table).items()}
 
 
-def _flow_time(level: float) -> float:
+def flow_time(level: float) -> float:
+    """Return a flow's time of a noise level, s = sigma / (1 + sigma)."""
     return level / (1 + level) if math.isfinite(level) else 1.0
 
 
 def _lines(interval: Interval, levels: Tensor | None, of: Callable[[float], float] = float) -> str:
-    """Return one line per step, `step level weight`, or without steps the two ends, in a function of the level."""
+    """Return one line per step, or without steps the two ends, in a function of the level."""
     if levels is None:
         return f"{of(interval.low):.9g} {of(interval.high):.9g}"
-    guided_steps(interval, levels)
-    weights = interval(levels).tolist()
+    return step_lines(interval, levels, of)
+
+
+def step_lines(weight: Weight, levels: Tensor, of: Callable[[float], float] = float) -> str:
+    """Return one line per step, `step level weight`.
+
+    Args:
+        weight: The weight w(sigma).
+        levels: Noise level of each step, [step].
+        of: What is written of a level.
+
+    Raises:
+        ValueError: If no step is guided.
+    """
+    guided_steps(weight, levels)
+    weights = weight(levels).tolist()
     return "\n".join(f"{i} {of(s):.6g} {w:g}" for i, (s, w) in enumerate(zip(levels.tolist(), weights, strict=True)))
 
 
-def _comfyui(interval: Interval, scheduler: Any, mu: float | None) -> dict[str, float]:
-    """Return the window as ComfyUI's nodes take it: active where sigma_end <= sigma <= sigma_start.
+def comfyui_ends(interval: Interval, scheduler: Any, mu: float | None) -> dict[str, float]:
+    """Return an interval as ComfyUI's nodes take it: active where sigma_end <= sigma <= sigma_start.
 
     Its sigma is the EDM noise level, but of a flow the time s = sigma / (1 + sigma). Both ends are raised by half of
     what is taken for rounding: a level at the lower end, which is closed there, is not guided, and one at the upper end
@@ -231,7 +265,7 @@ def _comfyui(interval: Interval, scheduler: Any, mu: float | None) -> dict[str, 
     inside = _within(Interval(low, high), table)
     percents = {"start_percent": table.percent(inside["hi"]), "end_percent": table.percent(inside["lo"])}
     if is_flow(scheduler):
-        low, high = _flow_time(low), _flow_time(high)
+        low, high = flow_time(low), flow_time(high)
     return {"sigma_start": high, "sigma_end": low, **percents}
 
 

@@ -1,8 +1,8 @@
-"""A pipeline's own loop, guided in a window of noise levels and nowhere else, whatever it makes of its scale.
+"""A pipeline's own loop, guided by noise level, in a window or by any w(sigma), whatever it makes of its scale.
 
 Many pipelines read their guidance scale once, before the loop begins, or take no callback. Here nothing is asked of
-them: outside the window the answer to the negative branch is replaced by that to the condition, so that guidance of any
-scale is none.
+them: the answer to the negative branch is moved towards that to the condition, until its own scale guides by the weight
+of the level. Where that is 0, the two answers are one, so that guidance of any scale is none.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softmode.guidance.weights import Interval
+from softmode.guidance.weights import Interval, Weight
 from softmode.message import refusal
 from softmode.networks.diffusers_scheduler import step_levels
 from softmode.networks.pipeline_live import LivePipeline, prompted, sized
@@ -37,7 +37,31 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
     Raises:
         ValueError: If it is of a kind that is not known, or has no branch to guide away from.
     """
-    interval, module = Interval(low, high), network_of(pipe)[1]
+    with guided_by(pipe, Interval(low, high), 1.0, size, **call):
+        yield
+
+
+@contextmanager
+def guided_by(pipe: Any, weights: Weight, own_weight: float, size: Sequence[int] = (), **call: Any) -> Iterator[None]:
+    """Let a pipeline of diffusers guide by a weight w(sigma), as long as the context lasts.
+
+    The pipeline is called inside as always, with one guidance scale; its negative answer N becomes
+    D - (w(sigma) / own_weight) (D - N) of its answer D to the condition. Which of its branches is the condition is
+    learnt first, by a recording of a few steps.
+
+    Args:
+        pipe: The pipeline.
+        weights: The weight w(sigma), such as a schedule's `Weights`.
+        own_weight: Weight of the guidance scale s that it is called with: s - 1, or s if it adds s (D - N) to D.
+        size: Size of its images in the recording, (height, width) or (frames, height, width); its own when left out.
+        **call: What else its call takes in the recording, such as an image and a mask.
+
+    Raises:
+        ValueError: If it is of a kind that is not known, has no branch to guide away from, or own_weight is 0 or less.
+    """
+    if not own_weight > 0:
+        raise refusal(f"own_weight: got {own_weight:g}; expected the weight of the pipeline's scale s, s - 1, above 0")
+    module = network_of(pipe)[1]
     text = "prompt" in LivePipeline.taken_by(pipe) and not prompted(call)
     live = LivePipeline(pipe, call | sized(pipe, size), ("a photograph",) if text else ())
     place, apart = live.place, len(live.guidance.guided.steps[0].calls) == 2  # type: ignore[union-attr] # place checks it
@@ -54,15 +78,17 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
         # a loop may begin late, and timesteps may come twice
         times = first.to_time(scheduler.timesteps.double().cpu()[due:])
         at = due + int((times - float(torch.as_tensor(given[first.time]).flatten()[0])).abs().argmin())
-        inside = bool(interval(step_levels(scheduler)[at]))
+        share = float(weights(step_levels(scheduler)[at])) / own_weight
         out, fed = first_output(output), first_output([given[first.state]]).chunk(2)
         made = out
         if apart:
             held.append(out)
-            made = out if inside or len(held) == 1 else held[0]
+            made = out if len(held) == 1 else _towards(held[0], out, share)
         # a call without guidance has one branch only
-        elif not inside and len(fed) == 2 and torch.equal(fed[0], fed[1]):
-            made = torch.cat([out.chunk(2)[place]] * 2)
+        elif share != 1 and len(fed) == 2 and torch.equal(fed[0], fed[1]):
+            both = list(out.chunk(2))
+            both[1 - place] = _towards(both[place], both[1 - place], share)
+            made = torch.cat(both)
         if made is out:
             return None
         own = output if isinstance(output, Tensor) else output[0]
@@ -88,3 +114,10 @@ def guided_within(pipe: Any, low: float, high: float, size: Sequence[int] = (), 
     finally:
         hook.remove()
         del scheduler.step
+
+
+def _towards(own: Tensor, other: Tensor, share: float) -> Tensor:
+    """Return the negative answer that is a share as far from the condition's, either itself where it is 0 or 1."""
+    if share in (0, 1):
+        return other if share else own
+    return own - share * (own - other)

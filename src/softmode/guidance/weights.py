@@ -1,4 +1,4 @@
-r"""Guidance in a window of noise levels: the weight w(sigma), and the steps that it falls on.
+r"""Guidance by noise level: the weight w(sigma) of a window, a pulse or a schedule, and the steps that it falls on.
 
 Weights are the paper's: $D + w(\sigma)(D - D_{\mathrm{guide}})$, so w = 0 is unguided. The guidance scale of pipelines,
 $D_{\mathrm{guide}} + s\,(D - D_{\mathrm{guide}})$, is s = 1 + w.
@@ -8,12 +8,17 @@ the upper one and not at the lower one, so that adjoining windows guide every le
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from softmode.message import refusal
 from softmode.rounding import above, rounding_at
+
+# w(sigma): weights at noise levels of any shape
+Weight = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -120,29 +125,52 @@ class Weights:
     levels: Tensor
     weights: Tensor
 
+    def __post_init__(self) -> None:
+        """Raise a ValueError unless the levels fall and each has a finite weight."""
+        levels, weights = self.levels, self.weights
+        if levels.ndim != 1 or levels.shape != weights.shape or not len(levels):
+            shapes = f"shape {tuple(weights.shape)} for levels of {tuple(levels.shape)}"
+            raise refusal(f"weights: got {shapes}; expected one for each level")
+        if not bool((levels[1:] < levels[:-1]).all()) or not 0 < float(levels[-1]) <= float(levels[0]) < math.inf:
+            ends = f"{float(levels[0]):.4g} to {float(levels[-1]):.4g}"
+            raise refusal(f"levels: got {len(levels)} from {ends}; expected finite noise levels above 0 that fall")
+        if not bool(weights.isfinite().all()):
+            place = int((~weights.isfinite()).nonzero()[0])
+            raise refusal(f"weights: got {float(weights[place])} at level {place}; expected finite numbers")
+
+    @property
+    def edges(self) -> Tensor:
+        """Half way in log sigma between every two levels, where one weight gives way to the next, [level - 1]."""
+        return (self.levels[1:] * self.levels[:-1]).sqrt()
+
     def __call__(self, sigma: Tensor) -> Tensor:
         """Return the weight at noise levels of any shape."""
-        rising = self.levels.flip(0).to(sigma)
-        middle = (rising[1:] * rising[:-1]).sqrt()
-        return self.weights.flip(0).to(sigma)[torch.bucketize(sigma, middle)]
+        return self.weights.flip(0).to(sigma)[torch.bucketize(sigma, self.edges.flip(0).to(sigma))]
 
 
-def guided_steps(interval: Interval, levels: Tensor) -> list[int]:
-    """Return the steps that an interval guides.
+def guided_steps(weight: Weight, levels: Tensor) -> list[int]:
+    """Return the steps that are guided.
 
     Args:
-        interval: The interval.
+        weight: The weight w(sigma).
         levels: Noise level at which each step calls the network, [step].
 
     Raises:
-        ValueError: If no step falls into the interval.
+        ValueError: If none is.
     """
-    steps = torch.nonzero(interval(levels)).flatten().tolist()
-    if not steps and interval.weight:
-        higher = above(levels, interval.high, rounding_at(interval.high))
-        ends = [f"{float(side):.4g}" for side in (*levels[higher][-1:], *levels[~higher][:1])]
+    steps = torch.nonzero(weight(levels)).flatten().tolist()
+    if steps:
+        return steps
+    if not isinstance(weight, Interval):
+        ends = f"{float(levels[0]):.4g} to {float(levels[-1]):.4g}"
+        raise refusal(
+            f"sampler_steps: w(sigma) is 0 at all of these {len(levels)}, from {ends}: use more steps, or other weights"
+        )
+    if weight.weight:
+        higher = above(levels, weight.high, rounding_at(weight.high))
+        nearest = [f"{float(side):.4g}" for side in (*levels[higher][-1:], *levels[~higher][:1])]
         raise ValueError(
-            f"sampler_steps: none of these {len(levels)} falls into ({interval.low:.4g}, {interval.high:.4g}]; the "
-            f"nearest are at {' and '.join(ends)}: use more steps"
+            f"sampler_steps: none of these {len(levels)} falls into ({weight.low:.4g}, {weight.high:.4g}]; the "
+            f"nearest are at {' and '.join(nearest)}: use more steps"
         )
     return steps
