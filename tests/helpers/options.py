@@ -70,6 +70,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "block": 20, "method": "adjoint", "alignment": "probability", "nodes": 4, "centres": 16, "highest": 40.0,
         "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },
+    "schedule": COMPUTE | {
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
+        "trials": 16, "weight": 2.0, "data": "", "steps": 32, "precision": "full", "block": 20, "guided_steps": 8,
+        "dose": None, "alignment": "probability", "search_trials": 4, "grid": 0, "interval": (0.19, 1.61),
+        "out": "runs/schedule", "format": "table", "sampler_steps": None, "mu": None,
+    },
     "anneal": COMPUTE | {
         "model": REQUIRED, "correctors": (0, 1, 4, 16), "window": "", "steps": 11, "length": 0.2, "trajectories": 40,
         "labels": (), "classifier": "auto", "data": "", "precision": "full", "block": 20, "out": "runs/anneal",

@@ -1,7 +1,7 @@
 r"""Schedules of guidance of the greatest predicted gain within a budget.
 
-A gain that is linear in the weights, $\sum_i g_i w_i$, is made as large as a budget lets it: at most N guided levels, at
-most a largest weight, and at most a dose $\sum_i w_i^2 d_i$, where $d_i$ is a level's share of log sigma.
+A gain that is linear in the weights, $\sum_i g_i w_i$, is made as large as a budget lets it: at most N guided levels,
+at most a largest weight, and at most a dose $\sum_i w_i^2 d_i$, where $d_i$ is a level's share of log sigma.
 """
 
 import math
@@ -94,17 +94,13 @@ def steps(gains: Float[Array, " level"], widths: Float[Array, " level"], budget:
         return _alike(gains, widths, budget, useful[: budget.steps])
     # of each size: whether a set has each useful level [set, level]
     fronts = [np.zeros((1, len(useful)), bool)]
-    own_gains, own_widths = gains[useful], widths[useful]
     for place in range(len(useful)):
-        longer = [each.copy() for each in fronts]
-        for each in longer:
-            each[:, place] = True
-        sizes = min(len(fronts) + 1, budget.steps + 1)
-        fronts = [
-            _front(np.concatenate([part for part in (fronts[size : size + 1], longer[size - 1 : size]) for part in part])
-                   if size else fronts[0], own_gains, own_widths)
-            for size in range(sizes)
-        ]  # fmt: skip
+        longer = [front.copy() for front in fronts[: budget.steps]]
+        for front in longer:
+            front[:, place] = True
+        # of a new size there are only those with this level
+        pairs = zip([*fronts[1:], np.zeros((0, len(useful)), bool)], longer, strict=False)
+        fronts = [fronts[0], *(_front(np.concatenate(pair), gains[useful], widths[useful]) for pair in pairs)]
     every = np.concatenate(fronts[1:])
     return max((_alike(gains, widths, budget, useful[chosen]) for chosen in every), key=lambda each: each.gain)
 
@@ -142,18 +138,14 @@ def free(gains: Float[Array, " level"], widths: Float[Array, " level"], budget: 
     return max(found, key=lambda each: each.gain)
 
 
-def _alike(
-    gains: Float[Array, " level"], widths: Float[Array, " level"], budget: Budget, chosen: Array
-) -> Planned:
+def _alike(gains: Float[Array, " level"], widths: Float[Array, " level"], budget: Budget, chosen: Array) -> Planned:
     """Return some levels, all of the highest weight that fits."""
     weights = np.zeros(len(gains))
     weights[chosen] = budget.weight(float(widths[chosen].sum()))
     return Planned(weights, float(weights @ gains))
 
 
-def _within(
-    gains: Float[Array, " level"], widths: Float[Array, " level"], budget: Budget, chosen: Array
-) -> Planned:
+def _within(gains: Float[Array, " level"], widths: Float[Array, " level"], budget: Budget, chosen: Array) -> Planned:
     """Return the best weights of some levels that gain, within the dose."""
     g, d = gains[chosen], widths[chosen]
     assert budget.dose is not None

@@ -16,7 +16,7 @@ from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.pulse.config import GuidedSampling
+from softmode.experiments.pulse.config import GuidedTrials
 from softmode.files import sha256
 from softmode.labels import Label
 from softmode.levels import flow_levels
@@ -86,7 +86,7 @@ class Guidance:
         call_seconds: Time of one network evaluation of one state (s).
     """
 
-    config: GuidedSampling
+    config: GuidedTrials
     model: Model
     denoisers: Mapping[int, Pair]
     classifier: ImageClassifier
@@ -129,7 +129,7 @@ class Guidance:
         }  # fmt: skip
 
 
-def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
+def find_guidance(config: GuidedTrials, given: Mapping[str, Any]) -> Guidance:
     """Check a config and build what it describes; nothing is written.
 
     Args:
@@ -193,7 +193,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any]) -> Guidance:
     )
 
 
-def _labels(config: GuidedSampling, model: Model) -> list[int]:
+def _labels(config: GuidedTrials, model: Model) -> list[int]:
     if config.labels:
         return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
     if model.dropped is not None:
@@ -204,7 +204,7 @@ def _labels(config: GuidedSampling, model: Model) -> list[int]:
     return [own[i * len(own) // config.classes] for i in range(config.classes)]
 
 
-def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
+def _guide_model(config: GuidedTrials, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     if config.guide == DROPPED:
         return model
     try:
@@ -252,9 +252,7 @@ def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:
     return list({id(guide): guide for guide in guides.values()}.values())
 
 
-def _real(
-    config: GuidedSampling, model: Model, classifier: ImageClassifier, device: torch.device
-) -> tuple[Array, Array]:
+def _real(config: GuidedTrials, model: Model, classifier: ImageClassifier, device: torch.device) -> tuple[Array, Array]:
     """Return features and classes of the real images that came with the model, or of --data."""
     if config.data:
         images = read_images(config.data, model.shape)

@@ -43,6 +43,7 @@ STEP = 1e-2
 CALLS, WITHOUT = 4, 1
 # a network's memory with what its derivative needs, in those of a call, for denoiser and guide together
 KEPT = 4
+REMEDY = "use another, --alignment change, which needs none, or --method pulses"
 
 
 def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointPlan":
@@ -60,7 +61,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointP
     if critical is not None:
         config = replace(config, sigma_c=critical.sigma_c.value)
         guidance = replace(guidance, config=config)
-    _check_differentiable(guidance, config.alignment)
+    check_differentiable(guidance, config.alignment)
     return AdjointPlan(guidance, config, critical)
 
 
@@ -257,8 +258,14 @@ def change_at_rest(motion: Float[Tensor, "trial channel *space"]) -> Outcome:
     return outcome
 
 
-def _check_differentiable(guidance: Guidance, name: str) -> None:
-    """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample."""
+def check_differentiable(guidance: Guidance, name: str, remedy: str = REMEDY) -> None:
+    """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample.
+
+    Args:
+        guidance: What is guided, and how.
+        name: The alignment.
+        remedy: What to do about a classifier that cannot.
+    """
     label, middle = guidance.labels[0], guidance.levels[[len(guidance.levels) // 2]]
     x = initial_state(
         EDM, float(middle), trial_noise(guidance, Trials.of(label, [0])), guidance.model.shape, guidance.dtype
@@ -273,15 +280,12 @@ def _check_differentiable(guidance: Guidance, name: str) -> None:
                 torch.autograd.grad(value.sum(), some, materialize_grads=True)
         # whatever torch says of an operation without a derivative
         except RuntimeError as error:
-            raise refusal(f"classifier: cannot be differentiated ({first_line(error)}); {REMEDY}") from error
+            raise refusal(f"classifier: cannot be differentiated ({first_line(error)}); {remedy}") from error
     if not carried:
-        raise refusal(f"classifier: its answer does not depend on the sample by differentiable operations; {REMEDY}")
+        raise refusal(f"classifier: its answer does not depend on the sample by differentiable operations; {remedy}")
     sample = flow(x, torch.cat([middle, middle.new_zeros(1)]), [0], lambda: None)
     ones = torch.ones(1, 1, dtype=torch.float64, device=x.device)
     Adjoint(sample, *guidance.denoisers[label], middle).sweep(ones, outcome)
-
-
-REMEDY = "use another, --alignment change, which needs none, or --method pulses"
 
 
 def _total(final: Tensor) -> Tensor:
