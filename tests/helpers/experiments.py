@@ -107,8 +107,8 @@ TINY = {
         lambda: _guided() | {"nodes": 2}, "data", "images.npz", _write_images,
     ),
     "schedule": Tiny(
-        lambda: {"model": corners(), "classifier": nearest(), "classes": 2, "trials": 3, "block": 3, "steps": 8,
-                 "guided_steps": 2, "search_trials": 2, "grid": 5},
+        lambda: {"model": corners(), "classifier": nearest(), "classes": 2, "trials": 3, "block": 6, "steps": 8,
+                 "guided_steps": 2, "search_trials": 2, "grid": 2},
         "data", "images.npz", _write_images,
     ),
     "anneal": Tiny(

@@ -239,5 +239,6 @@ def trials_plan(guidance: Guidance, settle: Settle, most: int, clones: int, give
     Raises:
         ValueError: If sigma_c cannot be found, or the conditions cannot be met.
     """
-    plan, critical = TrialsPlan(guidance, settle, most), known_level(plan.config, guidance)
+    plan = TrialsPlan(guidance, settle, most)
+    critical = known_level(plan.config, guidance)
     return replace(plan, window=window_plan(guidance, clones, given)) if critical is None else plan.at(critical)

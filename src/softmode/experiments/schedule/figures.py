@@ -38,7 +38,7 @@ def schedule(run: Run) -> Figure | None:
         return None
     mapped = "grid_gain" in run.dataset
     figure = Figure(figsize=(15 if mapped else 10, 8), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2)) if mapped else (figure.subfigures(1, 1), None)
+    left, *right = figure.subfigures(1, 1 + mapped, squeeze=False, width_ratios=(3, 2)[: 1 + mapped])[0]
     top, bottom = left.subplots(2, 1, sharex=True)
     levels, (mean, low, high) = run.dataset["level"].to_numpy(), band(run)
     edges = edges_of(levels)
@@ -54,8 +54,8 @@ def schedule(run: Run) -> Figure | None:
     bottom.bar(edges[1:], weights, edges[:-1] - edges[1:], align="edge", color=CHOSEN, edgecolor="white", gid="weights")
     bottom.set_ylabel("weight $w$ of the schedule")
     noise_axis(bottom, *interval(levels))
-    if right is not None:
-        _map(right.subplots(), run, weights)
+    for beside in right:
+        _map(beside.subplots(), run, weights)
     what = WHAT[run.config["alignment"]]
     figure.suptitle(
         f"{about(run)}\ngain of {what}; shaded: levels that the schedule guides", parse_math=False, fontsize="medium",
