@@ -51,7 +51,7 @@ def weights_of(run: Run) -> Weights:
     import torch
 
     levels, weights = run.dataset["level"].to_numpy(), next(iter(run.identity["schedules"].values()))
-    return Weights(torch.from_numpy(levels), torch.tensor(weights, dtype=torch.float64))
+    return Weights(torch.tensor(levels), torch.tensor(weights, dtype=torch.float64))
 
 
 def _sampling(model: str, output: Output) -> Sampling:

@@ -177,7 +177,9 @@ class TriedPlan(CountedPlan):
             object.__setattr__(self, "forms", provisional(self.config, len(self.guidance.levels)))
         levels = self.guidance.levels
         made = [scheduled(name, levels, form.weights, "ours") for name, form in self.forms.items()]
-        object.__setattr__(self, "conditions", (unguided(), *made))
+        # where no level gains, the way itself, of whose samples the summary can tell
+        way = [scheduled("way", levels, self.gradient.way, "ours")]
+        object.__setattr__(self, "conditions", (unguided(), *(made or way)))
 
     @property
     def identity(self) -> Mapping[str, Any]:

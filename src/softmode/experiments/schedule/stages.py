@@ -30,9 +30,6 @@ def _derivatives(run: Run) -> Results:
 
 def _sampled(run: Run) -> Results:
     gains, names = gains_of(run)[1:].mean(2), names_of(run)[1:]
-    if not names:
-        table = Table("Nothing was tried", ("",), (("no level gains",),))
-        return Results("No level gains anything: there is nothing to try.", (), {"gain": table})
     order = np.argsort(-gains.mean(1), kind="stable")[:SHOWN]
     definitions = [condition["definition"] for condition in run.identity["conditions"][1:]]
     rows = tuple((names[place], over_classes(gains[place]), definitions[place]) for place in order)
