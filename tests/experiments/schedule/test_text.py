@@ -22,4 +22,4 @@ def test_a_pipeline_of_text_gets_its_schedule(
           "--alignment", "change", "--format", "diffusers"])  # fmt: skip
     printed = capsys.readouterr().out
     compile(printed, "printed", "exec")
-    assert "diffusers" in printed
+    assert "with guided_by(pipe, schedule" in printed
