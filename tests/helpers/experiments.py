@@ -107,7 +107,7 @@ TINY = {
         lambda: _guided() | {"nodes": 2}, "data", "images.npz", _write_images,
     ),
     "schedule": Tiny(
-        lambda: {"model": corners(), "classifier": nearest(), "classes": 2, "trials": 3, "block": 6, "steps": 8,
+        lambda: {"model": corners(), "classifier": nearest(), "classes": 2, "trials": 3, "block": 3, "steps": 8,
                  "guided_steps": 2, "search_trials": 2, "grid": 2},
         "data", "images.npz", _write_images,
     ),
