@@ -67,6 +67,7 @@ BENCHMARKS = {
     ],
     "landau_langevin.py": [("", ("40.00 | ", "1.50 | "))],
     "disjoint_sets.py": [("", ("sigma_c", "low", "high", "spread", "sites"))],
+    "schedule_against_grid.py": [("", ("fashion-mnist",))],
     "window_intervals.py": [("", ("sigma_lo, softest", "sigma_hi, softest", "sigma_lo, label", "sigma_c, label"))],
 }  # fmt: skip
 PARTS = [(name, *part) for name, parts in BENCHMARKS.items() for part in parts]

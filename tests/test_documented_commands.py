@@ -38,6 +38,7 @@ TINY = {
     "susceptibility": "--classes 2 --trials 2 --steps 8 --nodes 3 --sigma-c 3",
     "susceptibility --method": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
+    "schedule": "--classes 2 --trials 2 --steps 8 --guided-steps 2 --search-trials 2",
     "anneal": "--trajectories 10 --steps 5 --window 0.5:10 --correctors 0 1",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",

@@ -38,7 +38,10 @@ LAYERS = (
 )
 HEIGHT = {group: height for height, layer in enumerate(LAYERS) for group in layer}
 # what one experiment may use of another
-SHARED = {"config", "cost", "measure", "analyse", "trials", "sampling", "critical", "decided", "tables"}
+SHARED = {
+    "config", "cost", "measure", "analyse", "trials", "sampling", "critical", "decided", "tables", "twins",
+    "adjoint_measure", "adjoint_trials", "outcomes",
+}  # fmt: skip
 TERMINAL = ("rich", "softmode.runs.report")
 
 SOURCE_LINES, MEDIAN_LINES, TEST_LINES = 350, 150, 400

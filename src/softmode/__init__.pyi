@@ -43,6 +43,7 @@ from .experiments.call import patch as patch
 from .experiments.call import probe as probe
 from .experiments.call import pulse as pulse
 from .experiments.call import quench as quench
+from .experiments.call import schedule as schedule
 from .experiments.call import sector as sector
 from .experiments.call import susceptibility as susceptibility
 from .experiments.call import theory as theory

@@ -50,6 +50,16 @@ def response_seed(seed: int, trajectory: int, step: int) -> int:
     return stream_seed(seed, trajectory, tag("response"), step)
 
 
+def node_seed(seed: int, trial: int, label: int) -> int:
+    """Return the seed of the random strength at which a trial of a class is differentiated."""
+    return stream_seed(seed, trial, label, tag("node"))
+
+
+def other_seed(seed: int, name: str) -> int:
+    """Return the seed of a run that another needs, so that its trials are other ones, by what it is for."""
+    return stream_seed(seed, tag(name))
+
+
 def null_data_seed(seed: int) -> int:
     """Return the seed of the data that are drawn from the Gaussian null model."""
     return stream_seed(seed, tag("null data"))

@@ -106,6 +106,11 @@ TINY = {
     "susceptibility": Tiny(
         lambda: _guided() | {"nodes": 3}, "data", "images.npz", _write_images,
     ),
+    "schedule": Tiny(
+        lambda: {"model": corners(), "classifier": nearest(), "classes": 2, "trials": 3, "block": 3, "steps": 8,
+                 "guided_steps": 2, "search_trials": 2, "grid": 2},
+        "data", "images.npz", _write_images,
+    ),
     "anneal": Tiny(
         lambda: {"model": corners(), "classifier": nearest(), "window": "0.5:5", "trajectories": 6, "block": 3,
                  "steps": 7, "correctors": (0, 2)},

@@ -66,10 +66,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "susceptibility": COMPUTE | {
         "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
-        "trials": 4, "weight": 2.0, "sigma_c": None, "window": "", "data": "", "steps": 32, "precision": "full",
+        "trials": 4, "weight": 2.0, "sigma_c": None, "window": "", "data": "", "steps": 16, "precision": "full",
         "block": 20, "method": "adjoint", "sampler": "heun", "alignment": "probability", "nodes": 5, "tolerance": 0.01,
         "information": "", "centres": 16, "highest": 40.0,
         "lowest": 0.04, "width": 1.0, "out": "runs/chi",
+    },
+    "schedule": COMPUTE | {
+        "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
+        "trials": 16, "weight": 2.0, "data": "", "steps": 32, "precision": "full", "block": 20, "guided_steps": 8,
+        "dose": None, "alignment": "probability", "search_trials": 4, "grid": 0, "interval": (0.19, 1.61),
+        "out": "runs/schedule", "format": "table", "sampler_steps": None, "mu": None,
     },
     "anneal": COMPUTE | {
         "model": REQUIRED, "correctors": (0, 1, 4, 16), "window": "", "steps": 11, "length": 0.2, "trajectories": 40,

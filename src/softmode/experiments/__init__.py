@@ -13,6 +13,7 @@ EXPERIMENTS = {
         "clones",
         "pulse",
         "susceptibility",
+        "schedule",
         "anneal",
         "patch",
         "dictionary",

@@ -199,10 +199,10 @@ def dose(weight: Float[Array, "*any level"], levels: Float[Array, " level"]) -> 
     return 0.5 * (weight[..., 1:] + weight[..., :-1]) * -np.diff(np.log(levels))
 
 
-def comparison_rows(run: Run) -> list[dict[str, Any]]:
-    """Return the critical pulse minus every other condition, for every measure: by class, pooled, and corrected."""
+def comparison_rows(run: Run, chosen: str = CRITICAL) -> list[dict[str, Any]]:
+    """Return one condition minus every other, for every measure: by class, pooled, and corrected."""
     names, labels = names_of(run), run.identity["model"]["labels"]
-    centre, rows = names.index(CRITICAL), []
+    centre, rows = names.index(chosen), []
     for measure in MEASURES:
         values = by_trial(run, measure)
         baselines = [place for place in range(len(names)) if place != centre]

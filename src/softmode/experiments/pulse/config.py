@@ -10,7 +10,7 @@ from softmode.settings import Asked, Compute, Count, Labels, Positive, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedSampling(Asked, Compute):
+class GuidedTrials(Asked, Compute):
     """What every experiment on guidance needs: a model, its guide, a classifier, and how to sample."""
 
     model: Positional[str]
@@ -32,10 +32,6 @@ class GuidedSampling(Asked, Compute):
     """Trials per class and condition (H.5); all conditions of a trial start from the same noise."""
     weight: float = 10.0
     """Weight w of the guidance, D + w (D - D_guide). The paper says strong, and no number."""
-    sigma_c: Positive | None = None
-    """Critical noise level sigma/alpha; that of --window when left out."""
-    window: str = ""
-    """Directory of a finished softmode window of the same model; when left out, one is made in OUT/window."""
     data: str = ""
     """Real images for the Fréchet distance: a file.npz with images [image, channel, sides] in the model's units; the
     model's own held-out images when left out."""
@@ -46,6 +42,16 @@ class GuidedSampling(Asked, Compute):
     block: Count = 20
     """Trials sampled at once and stored together; an interrupted run resumes at its last finished block of a class and
     condition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedSampling(GuidedTrials):
+    """The same, where it matters at which noise level the model is critical."""
+
+    sigma_c: Positive | None = None
+    """Critical noise level sigma/alpha; that of --window when left out."""
+    window: str = ""
+    """Directory of a finished softmode window of the same model; when left out, one is made in OUT/window."""
 
 
 @dataclass(frozen=True, kw_only=True)

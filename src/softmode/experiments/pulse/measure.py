@@ -9,7 +9,7 @@ import torch
 
 from softmode.estimate import Array
 from softmode.experiments.pulse.conditions import MOST, build
-from softmode.experiments.pulse.config import Config, GuidedSampling
+from softmode.experiments.pulse.config import Config, GuidedSampling, GuidedTrials
 from softmode.experiments.pulse.critical import WINDOW, Critical, known_level, level_of, window_plan
 from softmode.experiments.pulse.sampling import Cache, cost, measure, path_places
 from softmode.experiments.pulse.trials import Condition, Guidance, features_of, find_guidance
@@ -55,38 +55,30 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "TrialsPl
 
 
 @dataclass(frozen=True, eq=False)
-class TrialsPlan(Plan):
+class ConditionsPlan(Plan):
     """Trials of some classes, each under every condition from the same noise.
 
     Args:
         guidance: What is guided, and how.
-        settle: Gives the conditions once sigma_c is known.
-        most: How many of them there can be.
-        window: Plan of the window that gives sigma_c; None where it is known.
-        critical: What is known of sigma_c; None until the window is measured.
-        conditions: The conditions; none until then.
+        conditions: The conditions, the first of them unguided.
         cache: The unguided twins of the block at hand, sampled again where they are not.
     """
 
     guidance: Guidance
-    settle: Settle
-    most: int
-    window: Plan | None = None
-    critical: Critical | None = None
-    conditions: tuple[Condition, ...] = ()
-    cache: Cache = field(default_factory=Cache)
+    conditions: tuple[Condition, ...] = field(default=(), kw_only=True)
+    cache: Cache = field(default_factory=Cache, kw_only=True)
     shrink = "steps"
     counted = "trials"
 
     @property
-    def config(self) -> GuidedSampling:
-        """The config; sigma_c and what follows from it are open until the window is measured."""
+    def config(self) -> GuidedTrials:
+        """The config."""
         return self.guidance.config
 
     @property
     def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
-        """The conditions, or as many as there can be."""
-        return len(self.conditions) or self.most
+        """The conditions."""
+        return len(self.conditions)
 
     @property
     def memory(self) -> float:  # type: ignore[override] # a property in place of Plan's default
@@ -102,11 +94,10 @@ class TrialsPlan(Plan):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The model, its guide, the classifier, the digests of all files, the conditions, and sigma_c."""
+        """The model, its guide, the classifier, the digests of all files, and the conditions."""
         return {
             "model": self.guidance.fingerprint(), "inputs": dict(self.guidance.inputs),
             "conditions": [{"name": c.name, "definition": c.definition, "source": c.source} for c in self.conditions],
-            **({} if self.critical is None else self.critical.identity),
         }  # fmt: skip
 
     @property
@@ -168,6 +159,39 @@ class TrialsPlan(Plan):
         """Return every array of the trials of a block under one condition."""
         return measure(self.guidance, block.trajectories, self.conditions[block.part], self.cache, advance)
 
+
+@dataclass(frozen=True, eq=False)
+class TrialsPlan(ConditionsPlan):
+    """The same, where the conditions are known once sigma_c is.
+
+    Args:
+        settle: Gives the conditions once sigma_c is known.
+        most: How many of them there can be.
+        window: Plan of the window that gives sigma_c; None where it is known.
+        critical: What is known of sigma_c; None until the window is measured.
+    """
+
+    settle: Settle
+    most: int
+    window: Plan | None = None
+    critical: Critical | None = None
+
+    @property
+    def config(self) -> GuidedSampling:
+        """The config; sigma_c and what follows from it are open until the window is measured."""
+        assert isinstance(self.guidance.config, GuidedSampling)
+        return self.guidance.config
+
+    @property
+    def parts(self) -> int:  # type: ignore[override] # a property in place of Plan's default
+        """The conditions, or as many as there can be."""
+        return len(self.conditions) or self.most
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The same, and sigma_c."""
+        return {**super().identity, **({} if self.critical is None else self.critical.identity)}
+
     def needs(self) -> Mapping[str, tuple[Experiment, Plan]]:
         """Return the window, unless sigma_c is known."""
         return {} if self.window is None else {"window": (WINDOW, self.window)}
@@ -215,5 +239,6 @@ def trials_plan(guidance: Guidance, settle: Settle, most: int, clones: int, give
     Raises:
         ValueError: If sigma_c cannot be found, or the conditions cannot be met.
     """
-    plan, critical = TrialsPlan(guidance, settle, most), known_level(guidance.config, guidance)
+    plan = TrialsPlan(guidance, settle, most)
+    critical = known_level(plan.config, guidance)
     return replace(plan, window=window_plan(guidance, clones, given)) if critical is None else plan.at(critical)

@@ -178,11 +178,21 @@ def measure(
     condition: Condition,
     cache: Cache,
     on_step: Callable[[], None] = _nothing,
+    along: bool = True,
 ) -> dict[str, Array]:
-    """Sample and score the trials of a block under one condition; return every stored array, [trajectory, ...]."""
+    """Sample and score the trials of a block under one condition; return every stored array, [trajectory, ...].
+
+    Args:
+        guidance: What is guided, and how.
+        trajectories: The block.
+        condition: How.
+        cache: The unguided twins of the block at hand.
+        on_step: Called after each step of the sampler.
+        along: Whether D(x) along the way of first trials, `path`, is among the arrays.
+    """
     twins = cache.get(guidance, trajectories, on_step)
     parts = [
-        _measure(guidance, trials, condition, own, on_step)
+        _measure(guidance, trials, condition, own, on_step, along)
         for trials, own in zip(batches(guidance, trajectories), twins, strict=True)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -204,7 +214,7 @@ def batches(guidance: Guidance, trajectories: range) -> Iterator[Trials]:
 
 
 def _measure(
-    guidance: Guidance, trials: Trials, condition: Condition, twins: Twins, on_step: Callable[[], None]
+    guidance: Guidance, trials: Trials, condition: Condition, twins: Twins, on_step: Callable[[], None], along: bool
 ) -> dict[str, Array]:
     run = guided(guidance, trials, condition, twins, on_step)
     features = features_of(run.final, guidance.classifier, guidance.device)
@@ -219,7 +229,7 @@ def _measure(
         "change": change(run.final, twins.final).numpy(),
         "weight": weights.numpy(),
         "guide_calls": _guide_calls(guidance, weights).numpy(),
-        "path": _path(guidance, trials, condition, run),
+        **({"path": _path(guidance, trials, condition, run)} if along else {}),
     }
 
 

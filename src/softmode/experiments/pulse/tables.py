@@ -21,14 +21,14 @@ LEVEL = 0.05
 Rows = Sequence[Mapping[str, Any]]
 
 
-def comparison_table(rows: Rows, measure: str) -> Table:
-    """Return the critical pulse minus each other condition in one measure, pooled over classes."""
+def comparison_table(rows: Rows, measure: str, chosen: str = "Critical pulse") -> Table:
+    """Return one condition minus each other in one measure, pooled over classes."""
     cells = tuple(
         (row["baseline"], row["pooled"], row["pooled"].interval,
          *(_p(shown, row["p"], row["pooled"]) for shown in (row["p"], row["p_holm"])))
         for row in rows
     )  # fmt: skip
-    title = f"Critical pulse minus each other condition: {measure}"
+    title = f"{chosen} minus each other condition: {measure}"
     return Table(title, ("minus", "difference", "95 % interval", "p", "p corrected"), cells, _noted(POOLED, cells))
 
 

@@ -16,7 +16,7 @@ from softmode.data import read_images
 from softmode.denoiser import Autocast, Denoiser
 from softmode.device import parse_device
 from softmode.estimate import Array
-from softmode.experiments.pulse.config import GuidedSampling
+from softmode.experiments.pulse.config import GuidedTrials
 from softmode.files import sha256
 from softmode.guidance.steps import EDM, FlowSteps, Steps
 from softmode.labels import Label
@@ -90,7 +90,7 @@ class Guidance:
         names: Which values of attributes the classes are; empty for a model of classes.
     """
 
-    config: GuidedSampling
+    config: GuidedTrials
     model: Model
     denoisers: Mapping[int, Pair]
     classifier: ImageClassifier
@@ -140,7 +140,7 @@ class Guidance:
         }  # fmt: skip
 
 
-def find_guidance(config: GuidedSampling, given: Mapping[str, Any], sampler: str = SAMPLER.name) -> Guidance:
+def find_guidance(config: GuidedTrials, given: Mapping[str, Any], sampler: str = SAMPLER.name) -> Guidance:
     """Check a config and build what it describes; nothing is written.
 
     Args:
@@ -206,7 +206,7 @@ def find_guidance(config: GuidedSampling, given: Mapping[str, Any], sampler: str
     )
 
 
-def _labels(config: GuidedSampling, model: Model) -> list[int]:
+def _labels(config: GuidedTrials, model: Model) -> list[int]:
     if config.labels:
         return [label for label in dealt_labels(config.labels, model, model.classes) if isinstance(label, int)]
     if model.dropped is not None:
@@ -217,7 +217,7 @@ def _labels(config: GuidedSampling, model: Model) -> list[int]:
     return [own[i * len(own) // config.classes] for i in range(config.classes)]
 
 
-def _sampler(name: str, config: GuidedSampling, model: Model, guide: Model, labels: Sequence[int]) -> Steps:
+def _sampler(name: str, config: GuidedTrials, model: Model, guide: Model, labels: Sequence[int]) -> Steps:
     """Return the sampler of a name, from the highest to the lowest level that the model and its guide both know."""
     if name == SCHEDULER:
         return scheduler_steps(model, guide, labels, config.steps)
@@ -228,7 +228,7 @@ def _sampler(name: str, config: GuidedSampling, model: Model, guide: Model, labe
     return FlowSteps(chosen, chosen.grid(EDM, first, last, config.steps - 1))
 
 
-def _guide_model(config: GuidedSampling, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
+def _guide_model(config: GuidedTrials, model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     if config.guide == DROPPED:
         return model
     try:
@@ -285,9 +285,7 @@ def _distinct(guides: Mapping[Any, Denoiser]) -> list[Denoiser]:
     return list({id(guide): guide for guide in guides.values()}.values())
 
 
-def _real(
-    config: GuidedSampling, model: Model, classifier: ImageClassifier, device: torch.device
-) -> tuple[Array, Array]:
+def _real(config: GuidedTrials, model: Model, classifier: ImageClassifier, device: torch.device) -> tuple[Array, Array]:
     """Return features and classes of the real images that came with the model, or of --data."""
     if config.data:
         images = read_images(config.data, model.shape)

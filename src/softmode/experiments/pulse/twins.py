@@ -17,13 +17,15 @@ WIDTH, PANEL = 11.0, 1.0
 MARK = "#c00000"
 
 
-def twins(run: Run) -> Figure:
+def twins(run: Run, guided: str = CRITICAL, text: str = "critical\npulse") -> Figure:
     """Draw the sample of each class's first trial without guidance, and below it that of the critical pulse.
 
     Each has the classifier's probability of the target class above it.
 
     Args:
-        run: A finished run of a pulse experiment.
+        run: A finished run of an experiment on guidance.
+        guided: Another condition in place of the critical pulse.
+        text: What it is called.
 
     Source: paper Fig. 4A.
     """
@@ -31,14 +33,14 @@ def twins(run: Run) -> Figure:
     names, labels = names_of(run), run.identity["model"]["labels"]
     figure = Figure(figsize=(max(WIDTH, 1 + PANEL * shown), 3.6), layout="constrained")
     panels = figure.subplots(2, shown, squeeze=False)
-    for row, name in enumerate((UNGUIDED, CRITICAL)):
+    for row, name in enumerate((UNGUIDED, guided)):
         at = run.dataset.isel(condition=names.index(name))
         for place in range(shown):
             sample = at.isel(trajectory=place * trials)
             _image(panels[row, place], sample["image"].to_numpy())
             title = f"p = {float(sample['probability']):.2f}"
             panels[row, place].set_title(title if row else f"class {labels[place]}\n{title}", fontsize="medium")
-        panels[row, 0].set_ylabel({UNGUIDED: "unguided", CRITICAL: "critical\npulse"}[name])
+        panels[row, 0].set_ylabel("unguided" if name == UNGUIDED else text)
     figure.suptitle(
         f"{about(run)}\nfirst trial of every class, from the same noise; p: probability of the class",
         parse_math=False, fontsize="medium", wrap=True,

@@ -46,6 +46,7 @@ CALLS, WITHOUT = 4, 1
 FURTHER = 2
 # a network's memory with what its derivative needs, in those of a call, for denoiser and guide together
 KEPT = 4
+REMEDY = "use another, --alignment change, which needs none, or --method pulses"
 
 
 def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointPlan":
@@ -67,7 +68,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointP
         guidance = replace(guidance, config=config)
     known = label_known(config.information, config.window, guidance.model)
     plan = AdjointPlan(guidance, config, critical, own, known)
-    _check_differentiable(plan)
+    check_differentiable(guidance, None if config.alignment == CHANGE else plan.own_outcome(guidance.labels[0]))
     return plan
 
 
@@ -265,11 +266,16 @@ def flow(x: Tensor, steps: Steps, trials: list[int], advance: Callable[[], None]
     return sample
 
 
-def _check_differentiable(plan: AdjointPlan) -> None:
-    """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample."""
-    guidance, label = plan.guidance, plan.guidance.labels[0]
-    adjoint = adjoint_of(guidance, label, [0], first=True)
-    outcome: Outcome = _total if plan.config.alignment == CHANGE else plan.own_outcome(label)
+def check_differentiable(guidance: Guidance, outcome: Outcome | None, remedy: str = REMEDY) -> None:
+    """Raise a ValueError unless a step of one trial can be differentiated, and what is made of its sample.
+
+    Args:
+        guidance: What is guided, and how.
+        outcome: A of samples of the first class; None where that needs no classifier.
+        remedy: What to do about a classifier that cannot.
+    """
+    outcome = outcome or _total
+    adjoint = adjoint_of(guidance, guidance.labels[0], [0], first=True)
     weights = torch.ones(1, len(guidance.levels), dtype=torch.float64, device=guidance.device)
     with torch.enable_grad():
         some = adjoint.guided(0 * weights).requires_grad_()
@@ -280,13 +286,10 @@ def _check_differentiable(plan: AdjointPlan) -> None:
                 torch.autograd.grad(value.sum(), some, materialize_grads=True)
         # whatever torch says of an operation without a derivative
         except RuntimeError as error:
-            raise refusal(f"classifier: cannot be differentiated ({first_line(error)}); {REMEDY}") from error
+            raise refusal(f"classifier: cannot be differentiated ({first_line(error)}); {remedy}") from error
     if not carried:
-        raise refusal(f"classifier: its answer does not depend on the sample by differentiable operations; {REMEDY}")
+        raise refusal(f"classifier: its answer does not depend on the sample by differentiable operations; {remedy}")
     adjoint.sweep(weights, outcome)
-
-
-REMEDY = "use another, --alignment change, which needs none, or --method pulses"
 
 
 def _total(final: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class Config(GuidedSampling):
     """Pulses: width of the pulse in log sigma."""
     weight: float = 2.0
     """Weight w of the guidance, D + w (D - D_guide): a guidance scale of 3, as pipelines have it."""
+    steps: Annotated[int, Bounds(2, 10**7)] = 16
+    """Noise levels of EDM's sampler, rho 7 (H.1); half of EDM2's number, so that a first answer takes minutes."""
     trials: Count = 4
     """Trials per class, and centre of pulses; all start from the same noise."""
 
