@@ -20,7 +20,7 @@ from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.measure import prepare
 from softmode.runs.run import Run
 
-CORNERS = Config(model="corners", classes=3, trials=3, weight=1.0, steps=10, nodes=2, dtype="float64", sigma_c=3.0)
+CORNERS = Config(model="corners", classes=3, trials=3, weight=1.0, steps=10, nodes=3, dtype="float64", sigma_c=3.0)
 
 
 def information(out: Path, **settings: Any) -> Run:
@@ -96,7 +96,7 @@ def test_the_information_in_a_window_is_found(known: Run, tmp_path: Path) -> Non
 def test_runs_that_do_not_fit_are_refused(known: Run, tmp_path: Path) -> None:
     given = {"model": corners(), "classifier": nearest()}
     other = {"model": corners("others"), "classifier": nearest()}
-    run = guide("susceptibility", replace(CORNERS, nodes=1, trials=1), tmp_path / "run")
+    run = guide("susceptibility", replace(CORNERS, nodes=3, trials=1), tmp_path / "run")
     for directory, what, message in (
         (tmp_path / "nowhere", given, "holds no information run; make one with softmode information"),
         (run.directory, given, "holds no information run"),
