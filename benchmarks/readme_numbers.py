@@ -57,6 +57,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
                         "steps": 1500}),
     "pulse": ("pulse", {"model": LABELLED, "sigma_c": HALF_KNOWN, "trials": 10}),
     "chi": ("susceptibility", {"model": LABELLED, "method": "pulses", "sigma_c": HALF_KNOWN, "centres": 12, "trials": 6,
+                               "steps": 64, "weight": 10.0,
                                "block": 20}),
 }  # fmt: skip
 # the quickest of the shipped networks

@@ -182,21 +182,21 @@ def strength(run: Run) -> Figure | None:
         return None
     far, aligned = found["distance"], found["alignment"]
     x, y, weights = np.array([e.value for e in far]), np.array([e.value for e in aligned]), np.array(found["weights"])
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     ax = figure.subplots()
     ax.plot(x, y, color=LINE, linewidth=1.5, zorder=1)
     ax.errorbar(x, y, xerr=[e.stderr for e in far], yerr=[e.stderr for e in aligned], fmt="o", color=LINE, capsize=3,
                 gid="strengths")  # fmt: skip
     for place, weight in enumerate(weights):
-        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(-8, 8), textcoords="offset points", ha="right")
+        ax.annotate(f"w = {weight:.3g}", (x[place], y[place]), xytext=(8, 6), textcoords="offset points")
     knee = found["knee"]
     if math.isfinite(knee.value):
         order = np.argsort(weights)
         at = [np.interp(knee.value, weights[order], each[order]) for each in (x, y)]
         ax.plot(at[0], at[1], "D", color=CENTRE, markersize=10, gid="knee", zorder=3)
-        ax.text(0.97, 0.05, f"knee at w = {knee} {knee.interval}", transform=ax.transAxes, ha="right", color=CENTRE)
+        ax.set_title(f"knee at w = {knee} {knee.interval}", color=CENTRE, fontsize="medium")
     else:
-        ax.text(0.97, 0.05, f"no knee: {knee.reason}", transform=ax.transAxes, ha="right", color=GREY, wrap=True)
+        ax.set_title(f"no knee: {knee.reason}", color=GREY, fontsize="medium", wrap=True)
     ax.margins(0.15)
     what = "probability" if run.config["alignment"] == "change" else run.config["alignment"]
     ax.set_ylabel(what_of(what).removeprefix("the "))
