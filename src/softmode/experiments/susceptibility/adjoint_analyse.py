@@ -108,11 +108,11 @@ def _answer(
             "smaller --tolerance, or a smaller --weight, up to which the response changes less."
         )
     found += f"; 80 % of that is {done} between sigma = {at.low} and {at.high}, most at {at.top}."
+    more = [] if math.isnan(strength.knee.value) else [strength.sentence]
     if away is not None and critical is not None:
-        found += f" From sigma_c = {_short(critical.sigma_c)} that is {away} in log sigma."
-    return (
-        found if math.isnan(strength.knee.value) else f"{found} {strength.sentence[0].upper()}{strength.sentence[1:]}."
-    )
+        more.insert(0, f"from sigma_c = {_short(critical.sigma_c)} that is {away} in log sigma")
+    second = "; ".join(more)
+    return f"{found} {second[0].upper()}{second[1:]}." if second else found
 
 
 def _said_linear(linear: Estimate) -> str:
