@@ -20,7 +20,7 @@ from softmode.experiments.pulse.trials import EDM, SAMPLER, Condition, Guidance,
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.pulses_measure import build
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 
 LABEL = 3
 CONFIG = Config(model="fashion-mnist", method="pulses", labels=(LABEL,), trials=8, centres=8, steps=32, width=1.5)

@@ -22,7 +22,7 @@ from softmode.lattice import ReceptiveField
 from softmode.observe.sector import sector
 from softmode.process import VE
 from softmode.samplers import EulerMaruyama, initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 
 FIELD, FIRST, LAST = ReceptiveField.box(5), 40.0, 1.5

@@ -27,7 +27,7 @@ from softmode.experiments.patch.config import Config
 from softmode.experiments.patch.measure import PatchPlan, prepare
 from softmode.runs.store import Block
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 
 THREADS = 2

@@ -33,7 +33,7 @@ from softmode.observe.gains import evaluations
 from softmode.runs.engine import execute
 from softmode.runs.run import Run
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 from softmode.training.config import TrainConfig
 from softmode.training.recipes import check

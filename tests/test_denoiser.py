@@ -4,6 +4,7 @@ import torch
 from helpers.errors import refused
 from helpers.models import processes, skewed_spectrum
 from helpers.random import normal
+from softmode.beta import Linear
 from softmode.denoiser import Guided, from_flow, from_noise, from_score, from_velocity, per_sample, score
 from softmode.exact.empirical import EmpiricalDenoiser, TwoPrototypes
 from softmode.exact.gaussian import GaussianDenoiser
@@ -11,7 +12,6 @@ from softmode.exact.patch import TwoStatePatch
 from softmode.experiments.call import experiment, plan
 from softmode.lattice import ReceptiveField
 from softmode.process import VP
-from softmode.schedule import Linear
 from softmode.timesteps import from_discrete
 
 LEVELS = torch.tensor([0.05, 0.4, 2.0, 30.0], dtype=torch.float64)

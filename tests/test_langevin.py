@@ -14,6 +14,7 @@ from torch import Tensor
 from helpers.errors import refused
 from helpers.models import ornstein_zernike
 from helpers.random import normal
+from softmode.beta import Linear
 from softmode.denoiser import Denoiser
 from softmode.exact.empirical import TwoPrototypes
 from softmode.exact.gaussian import GaussianDenoiser
@@ -33,7 +34,6 @@ from softmode.langevin import (
 )
 from softmode.lattice import ReceptiveField
 from softmode.process import VE, VP, Process
-from softmode.schedule import Linear
 from softmode.streams import TrajectoryNoise
 
 ONE_SITE = TwoStatePatch(ReceptiveField.box(1, 1))

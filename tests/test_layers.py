@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
+import softmode
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
 # From low to high. A group is a module of softmode or a package with all that is in it; it may import from its own
 # layer and from every lower one. A new module belongs in one of them.
 LAYERS = (
-    ("message", "files", "rounding", "bounds", "estimate", "schedule", "settings", "device", "labels", "inside"),
+    ("message", "files", "rounding", "bounds", "estimate", "beta", "settings", "device", "labels", "inside"),
     ("process", "lattice"),
     ("misreading", "of_classes", "per_state", "denoiser", "timesteps", "adapted", "streams", "counter_noise"),
     (
         "samplers",
-        "simulate",
+        "simulation",
         "langevin",
         "critical",
         "finite_size",
@@ -233,6 +235,11 @@ KNOWN = ["softmode", "softmode.process", "softmode.runs", "softmode.runs.store",
 )
 def test_every_form_of_import_is_read(source: str, expected: set[str]) -> None:
     assert imports(source, "softmode.runs.store", KNOWN) == expected
+
+
+def test_no_public_name_is_a_module_s() -> None:
+    """A module that is imported takes the name's place in the package."""
+    assert not {path.stem for path in (SOURCE / "softmode").iterdir()} & set(softmode.__all__)
 
 
 def test_relative_imports_of_a_package_begin_in_it() -> None:

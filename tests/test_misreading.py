@@ -10,6 +10,7 @@ import torch
 from helpers.errors import refused
 from helpers.models import cosine_field
 from helpers.random import normal
+from softmode.beta import Cosine, Linear
 from softmode.contract import check_denoiser
 from softmode.denoiser import Denoiser, Network, from_flow, from_velocity
 from softmode.exact.empirical import TwoPrototypes
@@ -20,7 +21,6 @@ from softmode.misreading import LEVELS, Checked, echo
 from softmode.model import Model
 from softmode.networks.load import load_model
 from softmode.process import VE, VP, Process
-from softmode.schedule import Cosine, Linear
 
 
 def white(variance: float) -> Denoiser:

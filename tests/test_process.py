@@ -8,12 +8,12 @@ from torch.distributions.categorical import Categorical
 
 from helpers.errors import refused
 from helpers.random import normal
+from softmode.beta import Constant, Cosine, Custom, Linear
 from softmode.exact.dictionary import random_dictionary
 from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.process import VE, VP, log_grid, parse_process, rho_grid
-from softmode.schedule import Constant, Cosine, Custom, Linear
 
 SCHEDULES = {
     "constant": Constant(),

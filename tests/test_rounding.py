@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from softmode.beta import Custom, Linear
 from softmode.estimate import Estimate
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.maximum import contains
@@ -20,8 +21,7 @@ from softmode.process import VE, VP, log_grid, rho_grid
 from softmode.rounding import GRID, above, within
 from softmode.runs.results import Results
 from softmode.samplers import check_start
-from softmode.schedule import Custom, Linear
-from softmode.simulate import nearest_steps
+from softmode.simulation import nearest_steps
 
 TIMES = log_grid(50.0, 1e-3, 40)
 LEVELS = rho_grid(levels=64)

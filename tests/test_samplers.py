@@ -12,11 +12,11 @@ from scipy.integrate import solve_ivp
 from helpers.dense import orders
 from helpers.models import ornstein_zernike, patch_denoiser
 from helpers.random import normal
+from softmode.beta import Constant, Linear
 from softmode.exact.gaussian import GaussianDenoiser, power_spectrum
 from softmode.process import VE, VP, log_grid, rho_grid
 from softmode.samplers import CoarseStepWarning, EulerMaruyama, Heun, initial_state
-from softmode.schedule import Constant, Linear
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 
 EULER = EulerMaruyama()

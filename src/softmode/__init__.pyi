@@ -1,3 +1,7 @@
+from .beta import Constant as Constant
+from .beta import Cosine as Cosine
+from .beta import Custom as Custom
+from .beta import Linear as Linear
 from .critical import Dispersion as Dispersion
 from .critical import crossing_times as crossing_times
 from .critical import estimate_times as estimate_times
@@ -114,11 +118,7 @@ from .samplers import Heun as Heun
 from .samplers import Noising as Noising
 from .samplers import Sampler as Sampler
 from .samplers import initial_state as initial_state
-from .schedule import Constant as Constant
-from .schedule import Cosine as Cosine
-from .schedule import Custom as Custom
-from .schedule import Linear as Linear
-from .simulate import simulate as simulate
+from .simulation import simulate as simulate
 from .streams import TrajectoryNoise as TrajectoryNoise
 from .timesteps import from_discrete as from_discrete
 from .training.config import TrainConfig as TrainConfig

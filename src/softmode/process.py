@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softmode.schedule import Constant, Cosine, Linear, Schedule, Time, as_time
+from softmode.beta import Constant, Cosine, Linear, Schedule, Time, as_time
 
 Convention = Literal["score", "sde", "ode"]
 PAPER_SCHEDULE = Constant(1.0)

@@ -17,7 +17,7 @@ from softmode.model import Model
 from softmode.observe.gains import difference_gains, probe_step
 from softmode.process import VE
 from softmode.samplers import Heun, initial_state
-from softmode.simulate import NonFiniteStateError, simulate
+from softmode.simulation import NonFiniteStateError, simulate
 from softmode.streams import TrajectoryNoise
 
 # where the noise levels at which states are looked at lie, if the model reaches so far

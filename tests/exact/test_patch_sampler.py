@@ -13,7 +13,7 @@ from softmode.experiments.patch.config import Config
 from softmode.experiments.patch.measure import STEPS_AT_ONCE, prepare
 from softmode.lattice import ReceptiveField
 from softmode.process import VE, VP, Process, log_grid
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 
 PROCESSES = {"vp": VP(), "ve": VE()}

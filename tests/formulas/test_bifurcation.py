@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 
 from helpers.errors import refused
 from helpers.models import processes
+from softmode.beta import Constant, Cosine, Custom, Linear
 from softmode.exact.empirical import TwoPrototypes
 from softmode.formulas.bifurcation import (
     branch_amplitude,
@@ -20,7 +21,6 @@ from softmode.formulas.bifurcation import (
     reduced_equation,
 )
 from softmode.process import VE, VP, Process
-from softmode.schedule import Constant, Cosine, Custom, Linear
 
 MU = torch.tensor([[0.7, -1.1, 0.4, 1.9]], dtype=torch.float64)
 NORM = float(MU.square().sum())

@@ -21,7 +21,7 @@ from softmode.formulas.guided_flow import (
 from softmode.guidance.weights import Interval
 from softmode.process import VE, log_grid
 from softmode.samplers import Heun
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 
 HEUN = Heun()
 

@@ -8,6 +8,7 @@ from helpers.dense import jacobian, rayleigh_quotients
 from helpers.errors import refused
 from helpers.models import processes
 from helpers.random import normal
+from softmode.beta import Cosine, Linear
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary, random_dictionary, two_state_dictionary
 from softmode.exact.patch import PatchDenoiser, TwoStatePatch
 from softmode.formulas import bifurcation
@@ -26,7 +27,6 @@ from softmode.formulas.landau import (
 )
 from softmode.lattice import Lattice, ReceptiveField
 from softmode.process import VE, VP
-from softmode.schedule import Cosine, Linear
 
 BOX = ReceptiveField.box(5)
 

@@ -14,7 +14,7 @@ from softmode.lattice import Lattice, ReceptiveField
 from softmode.observe.sector import sector
 from softmode.process import VE
 from softmode.samplers import EulerMaruyama, initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise
 
 LEVELS = np.array([1.0, 4.0])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from softmode.beta import Cosine, Custom, Linear
 from softmode.data import Images
 from softmode.denoiser import per_sample
 from softmode.exact.dictionary import PatchDictionary, paper_dictionary
@@ -18,7 +19,6 @@ from softmode.lattice import Lattice, ReceptiveField
 from softmode.model import Model
 from softmode.networks.unet import UNet
 from softmode.process import VE, VP, Process
-from softmode.schedule import Cosine, Custom, Linear
 
 from .random import normal, pixels
 

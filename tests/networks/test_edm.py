@@ -13,11 +13,11 @@ from torch.func import jvp
 from helpers.formula import filled, waves
 from helpers.models import assert_takes_labels_together
 from helpers.pickles import official
+from softmode.beta import Linear
 from softmode.denoiser import Autocast
 from softmode.networks.edm import EDM, NUMBERS, IDDPMScales, OwnScales, VEScales, VPScales, as_config
 from softmode.networks.load import load_model
 from softmode.process import VE, VP
-from softmode.schedule import Linear
 
 SMALL: dict[str, Any] = {
     "img_resolution": 8, "img_channels": 2, "model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1,

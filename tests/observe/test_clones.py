@@ -12,7 +12,7 @@ from softmode.exact.empirical import EmpiricalDenoiser
 from softmode.observe.clones import class_agreement, over_pairs, sign_agreement
 from softmode.process import VE, VP, log_grid
 from softmode.samplers import initial_state
-from softmode.simulate import Clones, clone, simulate
+from softmode.simulation import Clones, clone, simulate
 from softmode.streams import TrajectoryNoise
 
 TRAJECTORIES = 1000

@@ -19,8 +19,8 @@ from scipy.integrate import solve_ivp
 from scipy.stats import linregress
 from torch import Tensor
 
+from softmode.beta import Time
 from softmode.process import VE, VP, Convention, Process
-from softmode.schedule import Time
 
 Array = np.ndarray
 

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softmode.beta import Time
 from softmode.exact.dictionary import PatchDictionary, two_state_dictionary
 from softmode.exact.patch import dense_kernels, periodic_correlation
 from softmode.formulas import bifurcation
 from softmode.lattice import ReceptiveField
 from softmode.process import Process
-from softmode.schedule import Time
 
 Source = ReceptiveField | PatchDictionary
 

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softmode.beta import Time
 from softmode.exact.dictionary import PatchDictionary
 from softmode.exact.patch import dense_kernels, periodic_correlation
 from softmode.formulas.landau import strength
 from softmode.message import refusal
 from softmode.process import Process
-from softmode.schedule import Time
 
 # entries of the tensor of fourth cumulants, 200 MB
 MOST_ENTRIES = 25_000_000

@@ -58,7 +58,7 @@ def strengths(nodes: int) -> Float[Array, " node"]:
 
 
 def attribute(
-    sweep: SweepAt, weights: Float[Tensor, "trial level"], nodes: int = 5, tolerance: float = 0.01
+    sweep: SweepAt, weights: Float[Tensor, "trial level"], nodes: int = 5, tolerance: float = 0.003
 ) -> Attribution:
     r"""Return what each level gains on the way from no guidance to some weights, for every trial.
 

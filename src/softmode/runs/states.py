@@ -12,7 +12,7 @@ from softmode.message import refusal
 from softmode.model import Model
 from softmode.process import VE
 from softmode.samplers import Heun
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 
 # levels of the flow from noise to the first level that is measured, and between the others at least
 FLOW_STEPS = 64

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from helpers.clones import SMALL, clones, uniform
 from helpers.models import by_sign
+from softmode.beta import Custom
 from softmode.estimate import bootstrap
 from softmode.experiments.clones import analyse
 from softmode.experiments.clones.analyse import THRESHOLD, agreement_estimates, rise_time
@@ -24,7 +25,6 @@ from softmode.process import VE, VP
 from softmode.runs.classifier import find_classifier
 from softmode.runs.results import Results
 from softmode.runs.run import Run
-from softmode.schedule import Custom
 
 TIMES = np.array([8.0, 4.0, 2.0, 1.0, 0.5])
 

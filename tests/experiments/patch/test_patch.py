@@ -21,7 +21,7 @@ from softmode.runs.run import Run
 from softmode.runs.store import Store
 from softmode.samplers import CoarseStepWarning
 from softmode.settings import as_config
-from softmode.simulate import NonFiniteStateError
+from softmode.simulation import NonFiniteStateError
 
 SMALL = {
     "size": 16, "receptive_field": "box:3", "t_max": 20.0, "t_min": 0.01, "steps": 500, "trajectories": 6, "block": 2,

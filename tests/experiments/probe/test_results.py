@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.models import ornstein_zernike, two_states
 from helpers.probes import TINY, exact_model
 from helpers.runs import run
+from softmode.beta import Custom
 from softmode.exact.gaussian import GaussianDenoiser
 from softmode.experiments.call import open as open_run
 from softmode.experiments.probe import measure
@@ -19,7 +20,6 @@ from softmode.experiments.probe.analyse import analyse
 from softmode.observe.gains import evaluations
 from softmode.process import VP
 from softmode.runs.results import Results
-from softmode.schedule import Custom
 
 
 def bound(tmp_path: Path, name: str, factor: float) -> dict:

@@ -20,7 +20,7 @@ from softmode.guidance.weights import AtLevels, Interval, Pulses, log_pulse
 from softmode.model import Model
 from softmode.process import VE
 from softmode.samplers import Heun, initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 
 SHAPE, SPREAD, NORM = (1, 4, 4), 0.5, 3.0
 SIX = sampling.Trials.of(0, range(6))

@@ -35,7 +35,7 @@ from softmode.runs.identity import check_state_fits, fingerprint, identity_of, i
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise, tag
 
 EDM = VE()

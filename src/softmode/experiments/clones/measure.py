@@ -30,7 +30,7 @@ from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state
-from softmode.simulate import clone, nearest_steps
+from softmode.simulation import clone, nearest_steps
 from softmode.streams import TrajectoryNoise, copy_key
 
 DEFAULT_TIMES = 8

@@ -27,7 +27,7 @@ from softmode.observe.overlap import (
 )
 from softmode.process import Process
 from softmode.samplers import initial_state
-from softmode.simulate import clone
+from softmode.simulation import clone
 from softmode.streams import TrajectoryNoise, stream_seed, tag
 
 # states that are looked at, and pairs of states: of two noises, copies, two of each, and two controls

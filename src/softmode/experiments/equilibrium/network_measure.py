@@ -30,7 +30,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import check_state_fits, identity_of, state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
-from softmode.simulate import NonFiniteStateError
+from softmode.simulation import NonFiniteStateError
 from softmode.streams import TrajectoryNoise, tag
 
 # from the image; from noise; from noise with half the step; the Gaussian null model from noise

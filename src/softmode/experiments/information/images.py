@@ -14,7 +14,7 @@ from softmode.message import refusal
 from softmode.model import Model
 from softmode.process import VE
 from softmode.samplers import Heun
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise, stream_seed, tag
 from softmode.targets import Target
 

@@ -8,7 +8,7 @@ from softmode.denoiser import Denoiser
 from softmode.per_state import of_rows, twice
 from softmode.process import VE
 from softmode.samplers import FLOW_LEVELS, Heun
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 
 # steps of the flow from a noise level to the last one
 STEPS = 12

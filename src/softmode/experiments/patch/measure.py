@@ -34,7 +34,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import EulerMaruyama, check_start, initial_state
-from softmode.simulate import measured_steps, nearest_steps, simulate
+from softmode.simulation import measured_steps, nearest_steps, simulate
 from softmode.streams import TrajectoryNoise
 
 DEFAULT_SNAPSHOTS = 5

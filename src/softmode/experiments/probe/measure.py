@@ -42,7 +42,7 @@ from softmode.runs.layout import SPACE, constant, layout, space_sizes, time_axes
 from softmode.runs.opening import open_model
 from softmode.runs.store import ArraySpec, Block
 from softmode.samplers import Noising, Sampler, initial_state, sampler_for
-from softmode.simulate import Trajectory, simulate
+from softmode.simulation import Trajectory, simulate
 from softmode.soundness import warn_if_unsound
 from softmode.streams import TrajectoryNoise, null_data_seed
 

@@ -22,7 +22,7 @@ from softmode.process import Process
 from softmode.runs.classifier import named_classifier, named_inputs
 from softmode.runs.identity import inputs_of
 from softmode.samplers import check_start, sampler_for
-from softmode.simulate import measured_steps, nearest_steps
+from softmode.simulation import measured_steps, nearest_steps
 
 DEFAULT_SNAPSHOTS = 8
 # noise levels, in units of the data, between which the default snapshots lie

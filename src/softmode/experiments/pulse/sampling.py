@@ -19,7 +19,7 @@ from softmode.experiments.pulse.trials import SAMPLER, Condition, Guidance, Weig
 from softmode.guidance.steps import EDM
 from softmode.observe.alignment import alignment, change
 from softmode.samplers import initial_state
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise, trial_key
 
 # denoised states that are kept of the first trial of a class (H.9)

@@ -36,7 +36,7 @@ from softmode.runs.experiment import Constants, Plan
 from softmode.runs.identity import state_bytes
 from softmode.runs.layout import SPACE, constant, layout, space_sizes
 from softmode.runs.store import ArraySpec, Block
-from softmode.simulate import NonFiniteStateError
+from softmode.simulation import NonFiniteStateError
 
 # strength at which a sample's motion is found, as a share of the whole
 STEP = 1e-2

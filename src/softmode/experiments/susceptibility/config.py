@@ -43,7 +43,7 @@ class Config(GuidedSampling):
     (samples [trial, channel, *space], class), returns [trial]; in Python, such a function."""
     nodes: Annotated[int, Bounds(3, 65)] = 5
     """Adjoint: strengths from 0 to the weight in use at which all trials are differentiated, dense near 0; odd."""
-    tolerance: Positive = 0.01
+    tolerance: Positive = 0.003
     """Adjoint: how far the levels' shares between two strengths of a trial may miss what it gains there, in the units
     of the alignment; where they miss it by more, it is differentiated in between too."""
     information: str = ""

@@ -12,7 +12,7 @@ from softmode.observe.alignment import frechet_distance
 from softmode.process import VE
 from softmode.runs.results import Quantity, Table
 from softmode.samplers import Heun
-from softmode.simulate import simulate
+from softmode.simulation import simulate
 from softmode.streams import TrajectoryNoise, tag
 from softmode.training.quality import subject as subjects
 from softmode.training.quality.sheet import write_sheet

@@ -13,7 +13,7 @@ from softmode.observe.correlation import SignCorrelation, StructureFactor
 from softmode.observe.gains import ModeGains, exact_gains
 from softmode.process import VE, VP, log_grid
 from softmode.samplers import EulerMaruyama, Heun, initial_state
-from softmode.simulate import LOOK_EVERY, NonFiniteStateError, simulate
+from softmode.simulation import LOOK_EVERY, NonFiniteStateError, simulate
 from softmode.streams import TrajectoryNoise
 
 EULER = EulerMaruyama()
