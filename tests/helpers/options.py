@@ -66,8 +66,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "susceptibility": COMPUTE | {
         "model": REQUIRED, "guide": "dropped", "classifier": "auto", "labels": (), "classes": 10, **TEXT,
-        "trials": 4, "weight": 2.0, "sigma_c": None, "window": "", "data": "", "steps": 16, "precision": "full",
-        "block": 20, "method": "adjoint", "sampler": "heun", "alignment": "probability", "nodes": 5, "tolerance": 0.003,
+        "trials": 3, "weight": 2.0, "sigma_c": None, "window": "", "data": "", "steps": 16, "precision": "full",
+        "block": 20, "method": "adjoint", "sampler": "heun", "alignment": "probability", "nodes": 5, "tolerance": 0.01,
         "information": "", "centres": 16, "highest": 40.0,
         "lowest": 0.04, "width": 1.0, "out": "runs/chi",
     },

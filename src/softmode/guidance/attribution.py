@@ -58,7 +58,7 @@ def strengths(nodes: int) -> Float[Array, " node"]:
 
 
 def attribute(
-    sweep: SweepAt, weights: Float[Tensor, "trial level"], nodes: int = 5, tolerance: float = 0.003
+    sweep: SweepAt, weights: Float[Tensor, "trial level"], nodes: int = 5, tolerance: float = 0.01
 ) -> Attribution:
     r"""Return what each level gains on the way from no guidance to some weights, for every trial.
 
@@ -80,21 +80,24 @@ def attribute(
     ]
     share, extra = np.zeros(along.shape), np.zeros(len(trials), int)
     for depth in range(DEEPEST + 1):
-        rough = []
+        open_halves: list[_Half] = []
         for panel in panels:
             # of what is not finite there is no better
-            if depth < DEEPEST and abs(panel.rise - panel.parts.sum()) > tolerance:
-                rough.append(panel)
-            else:
+            if depth == DEEPEST or not abs(panel.rise - panel.parts.sum()) > tolerance:
                 share[panel.row] += panel.parts
-        if not rough:
+                continue
+            for half in panel.halves:
+                if half.is_flat(tolerance):
+                    share[half.row] += half.parts
+                else:
+                    open_halves.append(half)
+        if not open_halves:
             break
-        rows = [panel.row for panel in rough for _ in range(2)]
-        halves = [place for panel in rough for place in panel.quarters]
+        rows, middles = [half.row for half in open_halves], [half.middle for half in open_halves]
         np.add.at(extra, rows, 1)
-        found = _points(rows, halves, sweep(rows, torch.tensor(halves, dtype=torch.float64).square()), along)
-        panels = [half for panel, own in zip(rough, zip(found[::2], found[1::2], strict=True), strict=True)
-                  for half in panel.halves(*own)]  # fmt: skip
+        found = _points(rows, middles, sweep(rows, torch.tensor(middles, dtype=torch.float64).square()), along)
+        panels = [_Panel(half.row, half.left, point, half.right)
+                  for half, point in zip(open_halves, found, strict=True)]  # fmt: skip
     return Attribution(share, every, extra)
 
 
@@ -106,8 +109,29 @@ class _Point(NamedTuple):
     density: Float[Array, " level"]
 
 
+class _Half(NamedTuple):
+    """A part of a trial's way of which the ends are known."""
+
+    row: int
+    left: _Point
+    right: _Point
+
+    @property
+    def middle(self) -> float:
+        return (self.left.place + self.right.place) / 2
+
+    @property
+    def parts(self) -> Float[Array, " level"]:
+        """What each level gains, by the trapezium rule."""
+        return (self.right.place - self.left.place) / 2 * (self.left.density + self.right.density)
+
+    def is_flat(self, tolerance: float) -> bool:
+        """Tell whether neither A nor what its levels add up to rises here, as before and after an abrupt change."""
+        return max(abs(self.right.value - self.left.value), abs(float(self.parts.sum()))) <= tolerance / 2
+
+
 class _Panel(NamedTuple):
-    """A part of a trial's way."""
+    """A part of a trial's way of which the middle is known too."""
 
     row: int
     left: _Point
@@ -125,13 +149,8 @@ class _Panel(NamedTuple):
         return width / 6 * (self.left.density + 4 * self.middle.density + self.right.density)
 
     @property
-    def quarters(self) -> tuple[float, float]:
-        """The middles of both halves."""
-        middle = self.middle.place
-        return (self.left.place + middle) / 2, (middle + self.right.place) / 2
-
-    def halves(self, first: _Point, second: _Point) -> tuple["_Panel", "_Panel"]:
-        return _Panel(self.row, self.left, first, self.middle), _Panel(self.row, self.middle, second, self.right)
+    def halves(self) -> tuple[_Half, _Half]:
+        return _Half(self.row, self.left, self.middle), _Half(self.row, self.middle, self.right)
 
 
 def _points(rows: Sequence[int], places: Sequence[float], found: Sweep, along: Array) -> list[_Point]:

@@ -43,7 +43,7 @@ class Config(GuidedSampling):
     (samples [trial, channel, *space], class), returns [trial]; in Python, such a function."""
     nodes: Annotated[int, Bounds(3, 65)] = 5
     """Adjoint: strengths from 0 to the weight in use at which all trials are differentiated, dense near 0; odd."""
-    tolerance: Positive = 0.003
+    tolerance: Positive = 0.01
     """Adjoint: how far the levels' shares between two strengths of a trial may miss what it gains there, in the units
     of the alignment; where they miss it by more, it is differentiated in between too."""
     information: str = ""
@@ -62,7 +62,7 @@ class Config(GuidedSampling):
     """Weight w of the guidance, D + w (D - D_guide): a guidance scale of 3, as pipelines have it."""
     steps: Annotated[int, Bounds(2, 10**7)] = 16
     """Noise levels of EDM's sampler, rho 7 (H.1); half of EDM2's number, so that a first answer takes minutes."""
-    trials: Count = 4
+    trials: Count = 3
     """Trials per class, and centre of pulses; all start from the same noise."""
 
 
