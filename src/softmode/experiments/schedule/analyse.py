@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from softmode.comparison import over_classes
 from softmode.estimate import Array, Estimate, bootstrap
 from softmode.experiments.pulse.analyse import (
     MEASURES,
@@ -35,7 +34,7 @@ def analyse(run: Run) -> Results:
     names, gains = names_of(run), gains_of(run)
     labels = run.dataset["label"].to_numpy()
     best = next(iter(run.identity["schedules"]), None)
-    gained = {name: over_classes(gains[place].mean(1)) for place, name in enumerate(names) if name != UNGUIDED}
+    gained = {name: mean_gain(gains[place], labels) for place, name in enumerate(names) if name != UNGUIDED}
     shares = {
         of: share(gains[names.index(best)], gains[names.index(of)], labels)
         for of in (ALL, BEST)
@@ -71,6 +70,12 @@ def analyse(run: Run) -> Results:
     )  # fmt: skip
 
 
+def mean_gain(gains: Array, labels: Array) -> Estimate:
+    """Estimate a gain of these classes, with a bootstrap over trials within them."""
+    return bootstrap(gains.ravel(), np.atleast_1d, centre=lambda each: np.asarray(each.mean(0)),
+                     groups=labels.tolist())[0]  # fmt: skip
+
+
 def share(own: Array, other: Array, labels: Array) -> Estimate:
     """Estimate which share of another's mean gain a gain has, with a bootstrap over trials within classes."""
     rows = np.stack([own.ravel(), other.ravel()], 1)
@@ -103,6 +108,11 @@ def _answer(
     size = f"w = {own[0]:.3g}" if np.allclose(own, own[0]) else f"w of {own.min():.2g} to {own.max():.2g}"
     ends = f"sigma from {levels[guided[0]]:.3g} to {levels[guided[-1]]:.3g}"
     gain = gained[best]
+    if gain.low <= 0 <= gain.high:
+        return (
+            f"This run cannot tell whether guiding {len(guided)} of {len(levels)} levels, {ends}, at {size} raises "
+            f"{what}: on fresh samples it changes by {gain} {gain.interval}; use more --trials."
+        )
     way = "raises" if gain.value >= 0 else "lowers"
     text = (
         f"Guiding {len(guided)} of {len(levels)} levels, {ends}, at {size} {way} {what} by "

@@ -86,7 +86,7 @@ def _map(ax: Axes, run: Run, weights: np.ndarray) -> None:
 
 
 def gains(run: Run) -> Figure | None:
-    """Draw what every way to guide gains on fresh trials: points are classes, the mean with its 95 % t interval.
+    """Draw what every way to guide gains on fresh trials: points are classes, the mean with its 95 % interval.
 
     Args:
         run: A finished run of a schedule experiment.
