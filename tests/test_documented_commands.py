@@ -35,10 +35,10 @@ TINY = {
     "probe": "--trajectories 2 --steps 60 --t-max 2 --measure-every 30 --shells 3 --snapshots 1",
     "clones": "--trajectories 2 --steps 30 --t-max 1 --times 0.5",
     "pulse": "--classes 2 --trials 2 --steps 8 --sigma-c 3 --half-width 2",
-    "susceptibility": "--classes 2 --trials 2 --steps 8 --nodes 3 --sigma-c 3",
+    "susceptibility": "--classes 2 --trials 2 --steps 6 --nodes 3 --tolerance 10 --sigma-c 3",
     "susceptibility --method": "--classes 2 --trials 2 --steps 8 --centres 3 --lowest 0.3 --width 3 --sigma-c 3 "
     "--window {out}/window",
-    "schedule": "--classes 2 --trials 2 --steps 8 --guided-steps 2 --search-trials 2",
+    "schedule": "--classes 2 --trials 2 --steps 6 --guided-steps 2 --search-trials 1",
     "anneal": "--trajectories 10 --steps 5 --window 0.5:10 --correctors 0 1",
     "validate": "--nulls 1 --transitions 1 --quick",
     "patch": "--size 16 --steps 100 --t-max 5 --t-min 0.1 --trajectories 2 --shells 3",
