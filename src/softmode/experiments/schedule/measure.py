@@ -29,6 +29,7 @@ from softmode.experiments.schedule.rounds import GRID, SCHEDULE, SEARCH, best_of
 from softmode.experiments.schedule.search import GridPlan, TriedPlan, grid_plan, provisional, search_plan
 from softmode.experiments.susceptibility.adjoint_measure import check_differentiable
 from softmode.experiments.susceptibility.outcomes import CHANGE, class_outcome
+from softmode.guidance.weights import Interval
 from softmode.message import refusal
 from softmode.runs.experiment import Constants, Experiment, Plan
 from softmode.runs.layout import constant
@@ -53,6 +54,8 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "Schedule
             f"guided_steps: got {config.guided_steps}; expected at most {config.steps}, the levels of the sampler: use "
             "fewer, or more --steps"
         )
+    # for its checks, before anything is loaded
+    Interval(*config.interval)
     guidance = find_guidance(config, given or {})
     published(config, guidance.levels)
     outcome = None if config.alignment == CHANGE else class_outcome(guidance, guidance.labels[0], config.alignment)

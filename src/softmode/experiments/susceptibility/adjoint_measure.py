@@ -23,7 +23,14 @@ from softmode.experiments.pulse.sampling import Trials, trial_noise, trials_of
 from softmode.experiments.pulse.trials import Guidance, features_of, find_guidance
 from softmode.experiments.susceptibility.config import Config
 from softmode.experiments.susceptibility.known import LabelKnown, label_known
-from softmode.experiments.susceptibility.outcomes import CHANGE, Own, change_at_rest, class_outcome, own_measure
+from softmode.experiments.susceptibility.outcomes import (
+    CHANGE,
+    Own,
+    change_at_rest,
+    check_alignment,
+    class_outcome,
+    own_measure,
+)
 from softmode.guidance.adjoint import Adjoint, Outcome, Sampling, Sweep
 from softmode.guidance.attribution import attribute, strengths
 from softmode.guidance.steps import Steps
@@ -60,6 +67,7 @@ def prepare(config: Config, given: Mapping[str, Any] | None = None) -> "AdjointP
         ValueError: If any field is out of range, or a model or classifier cannot be used or differentiated.
     """
     given = given or {}
+    check_alignment(config.alignment, given.get("alignment"))
     guidance = find_guidance(config, given, config.sampler)
     own = own_measure(config.alignment, given.get("alignment"), guidance)
     critical = known_level(config, guidance)

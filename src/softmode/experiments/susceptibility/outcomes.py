@@ -43,6 +43,12 @@ class Own(NamedTuple):
         return {"alignment": made}
 
 
+def check_alignment(name: str, given: Measure | None) -> None:
+    """Raise a ValueError if an alignment is neither one of ours nor a function; before anything is loaded."""
+    if given is None and name not in ALIGNMENTS and not name.startswith(PYTHON):
+        raise refusal(f"alignment: got {quote(name)}; expected {', '.join(ALIGNMENTS)}, or python:module:function")
+
+
 def own_measure(name: str, given: Measure | None, guidance: Guidance) -> Own | None:
     """Return a user's own A; None where the alignment is one of ours.
 
@@ -56,8 +62,6 @@ def own_measure(name: str, given: Measure | None, guidance: Guidance) -> Own | N
     """
     if given is None and name in ALIGNMENTS:
         return None
-    if given is None and not name.startswith(PYTHON):
-        raise refusal(f"alignment: got {quote(name)}; expected {', '.join(ALIGNMENTS)}, or python:module:function")
     if given is not None:
         found = Own(given, {})
     else:
