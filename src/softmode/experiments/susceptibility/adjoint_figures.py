@@ -109,7 +109,7 @@ def _known(ax: Axes, known: LabelKnown, half: Estimate, critical: Critical | Non
 
 def _legend(figure: Figure, critical: Critical | None) -> None:
     handles: list[Artist] = [
-        Patch(color=LINE, alpha=0.25, label="mean over trials, 95 % band of all of it"),
+        Patch(color=LINE, alpha=0.25, label="mean over trials (grey), simultaneous 95 % band"),
         Line2D([], [], color="0.15", linewidth=3, label="shortest interval with 80 %"),
         Line2D([], [], color="0.15", linestyle=":", label="where most is gained"),
     ]

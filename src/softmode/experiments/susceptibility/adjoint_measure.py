@@ -218,11 +218,13 @@ class _Sweeps:
         levels = plan.guidance.levels
         self.whole = torch.full((len(trials), len(levels)), plan.config.weight, dtype=torch.float64).to(levels.device)
         self.unguided: Tensor | None = None
+        # of these the steps are counted; how many further ones there will be is not known
+        self.shared = plan.config.nodes
 
     def __call__(self, rows: list[int], share: Float[Tensor, " row"]) -> Sweep:
         """Return A of some trials, each at a share of the weight, and its derivatives."""
-        # how many further ones there will be is not known
-        advance = self.advance if len(rows) == len(self.trials) else _nothing
+        advance = self.advance if self.shared else _nothing
+        self.shared = max(self.shared - 1, 0)
         adjoint = adjoint_of(self.plan.guidance, self.label, [self.trials[row] for row in rows], advance)
         sweep = adjoint.sweep(share[:, None].to(self.whole) * self.whole[rows], self._outcome(adjoint, rows))
         if self.unguided is None:

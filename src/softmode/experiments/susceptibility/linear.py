@@ -19,13 +19,6 @@ MISSED = 0.1
 FINE = 1000
 
 
-def between(
-    strengths: Float[Array, " node"], values: Float[Array, " node"], slopes: Float[Array, " node"]
-) -> CubicHermiteSpline:
-    """Return A along a way, of its values and derivatives at rising strengths."""
-    return CubicHermiteSpline(strengths, values, slopes)
-
-
 def linear_up_to(
     strengths: Float[Array, " node"], values: Float[Array, " node"], slopes: Float[Array, " node"]
 ) -> float:
@@ -37,7 +30,7 @@ def linear_up_to(
         slopes: dA/dw along the way at each.
     """
     fine = np.linspace(0, strengths[-1], FINE + 1)[1:]
-    gain = between(strengths, values, slopes)(fine) - values[0]
+    gain = CubicHermiteSpline(strengths, values, slopes)(fine) - values[0]
     missed = np.abs(gain - fine * slopes[0]) - MISSED * np.abs(gain)
     (over,) = np.nonzero(missed >= 0)
     if not len(over):
